@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a task: what its observations, actions, rewards, limits and episode ends mean."""
+
+from q2rl_task.action import advance_command, clamp_lead
+from q2rl_task.episode import EndReason, Mode, Phase, Source, StepOutcome, episode_seed, judge_step
+from q2rl_task.errors import InputError
+from q2rl_task.measurement import Measurement
+from q2rl_task.observation import ObservationBuilder
+from q2rl_task.pose import Pose
+from q2rl_task.records import (
+    Decision,
+    ExecutedStep,
+    ObservationRecord,
+    Proposal,
+    Reason,
+    Transition,
+    pair_steps,
+)
+from q2rl_task.spec import TaskSpec, load_task
+
+__all__ = [
+    'Decision', 'EndReason', 'ExecutedStep', 'InputError', 'Measurement', 'Mode', 'ObservationBuilder',
+    'ObservationRecord', 'Phase', 'Pose', 'Proposal', 'Reason', 'Source', 'StepOutcome', 'TaskSpec',
+    'Transition', 'advance_command', 'clamp_lead', 'episode_seed', 'judge_step', 'load_task', 'pair_steps',
+]

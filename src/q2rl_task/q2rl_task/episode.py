@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Episodes: who may act, why one ends, what a step is worth, which seed it has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from q2rl_task.measurement import Measurement
+from q2rl_task.spec import TaskSpec
+
+
+class Source(IntEnum):
+    """Whose action was executed (values of q2rl_msgs/GateDecision)."""
+
+    HOLD = 0
+    BC = 1
+    RL = 2
+    HUMAN = 3
+
+
+class Mode(IntEnum):
+    """Who may act in an episode (values of q2rl_msgs/Observation)."""
+
+    GATED = 0
+    BC = 1
+    RL = 2
+
+
+class Phase(IntEnum):
+    """Where a run stands (values of q2rl_msgs/RunState)."""
+
+    STARTING = 0
+    ESTIMATING = 1
+    FITTING = 2
+    ONLINE = 3
+    EVALUATING = 4
+    GRADUATED = 5
+    PAUSED = 6
+    STOPPED = 7
+    FINISHED = 8
+
+
+class EndReason(IntEnum):
+    """Why an episode ended (values of q2rl_msgs/ExecutedStep)."""
+
+    NONE = 0
+    SUCCESS = 1
+    TIME_LIMIT = 2
+    FORCE_LIMIT = 3
+    REQUESTED = 4
+    LOST = 5
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What arriving in a state means. `terminated`: the task is done, no value beyond. `truncated`: cut."""
+
+    reward: float
+    terminated: bool
+    truncated: bool
+    reason: EndReason
+
+    @property
+    def final(self) -> bool:
+        """Whether the episode ends here."""
+        return self.terminated or self.truncated
+
+
+def judge_step(task: TaskSpec, step: int, measurement: Measurement, requested: bool = False) -> StepOutcome:
+    """Judge the state reached after `step` executed actions (step >= 1; 0 is the first observation).
+
+    Success wins over limits, limits over requests, requests over the time limit; only success terminates.
+    """
+    if measurement.success_signal and step > 0:
+        return StepOutcome(task.reward.success, True, False, EndReason.SUCCESS)
+    reward = task.reward.per_step if step > 0 else 0.0
+    limits = task.limits
+    if measurement.force > limits.force_stop_n or measurement.torque > limits.torque_stop_nm:
+        return StepOutcome(reward, False, True, EndReason.FORCE_LIMIT)
+    if requested:
+        return StepOutcome(reward, False, True, EndReason.REQUESTED)
+    if step >= task.max_steps:
+        return StepOutcome(reward, False, True, EndReason.TIME_LIMIT)
+    return StepOutcome(reward, False, False, EndReason.NONE)
+
+
+SEED_STREAMS = {'demonstration': 0, 'estimating': 1, 'online': 2, 'evaluating': 3, 'learner': 4, 'bc': 5}
+
+
+def episode_seed(run_seed: int, stream: str, number: int) -> int:
+    """Seed of the `number`-th episode of a stream; streams (training, evaluation, ...) never share one."""
+    sequence = np.random.SeedSequence([int(run_seed), SEED_STREAMS[stream], int(number)])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one exception for bad input: it names the place, the problem and the remedy."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input from outside the program (file, argument, message); shown as one line, exit code 2.
+
+    :param where: the file (and field) or argument at fault
+    :param problem: what is wrong with it
+    :param remedy: what the user can do
+    """
+
+    def __init__(self, where: object, problem: str, remedy: str) -> None:
+        self.where = str(where)
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f'{self.where}: {problem}; {remedy}')

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A task as one validated YAML file: `TaskSpec`, and `load_task` that reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from q2rl_task.errors import InputError
+from q2rl_task.pose import Pose
+
+OBSERVATION_SIZES = {
+    'tip_position': 3, 'tip_rotation': 3, 'linear_velocity': 3, 'angular_velocity': 3,
+    'lead_position': 3, 'lead_rotation': 3, 'force': 3, 'torque': 3, 'gripper': 1,
+}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+
+class PoseSpec(_Section):
+    """A pose in the base frame: position [m], quaternion x, y, z, w."""
+
+    position: tuple[float, float, float]
+    quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+    @property
+    def pose(self) -> Pose:
+        """The same as a `Pose`."""
+        return Pose.of(self.position, self.quaternion)
+
+
+class Frames(_Section):
+    """Frame names on the wire (REP-103, REP-105)."""
+
+    base: str
+    tip: str
+    fixture: str
+
+
+class ObservationField(_Section):
+    """One block of the observation vector; the raw value is divided by `scale`."""
+
+    name: Literal[
+        'tip_position', 'tip_rotation', 'linear_velocity', 'angular_velocity',
+        'lead_position', 'lead_rotation', 'force', 'torque', 'gripper',
+    ]
+    scale: float = Field(gt=0)
+
+
+class ObservationSpec(_Section):
+    """The observation vector: its blocks in order, how many ticks are stacked, the wrench filter."""
+
+    history: int = Field(default=1, ge=1, le=16)
+    wrench_lowpass_hz: float = Field(gt=0)
+    fields: tuple[ObservationField, ...] = Field(min_length=1)
+
+
+class ActionSpec(_Section):
+    """A Cartesian delta per tick, axes of the estimated fixture frame, each component in [-1, 1]."""
+
+    translation_m: float = Field(gt=0)
+    rotation_rad: float = Field(gt=0)
+    gripper: bool = False
+
+
+class RewardSpec(_Section):
+    """Reward per step and on success. Changing it, or the discount, invalidates every fitted value."""
+
+    per_step: float
+    success: float
+    discount: float = Field(gt=0, lt=1)
+
+
+class SuccessSpec(_Section):
+    """Where success is read from: the fixture's own signal."""
+
+    source: Literal['signal'] = 'signal'
+
+
+class FixtureSpec(_Section):
+    """The fixture (socket, tray): where it stands, how it varies, how wrong its estimate is."""
+
+    nominal: PoseSpec
+    placement_m: tuple[float, float, float]
+    placement_deg: tuple[float, float, float]
+    estimate_error_m: float = Field(ge=0)
+    estimate_error_deg: float = Field(ge=0)
+    depth_m: float = Field(gt=0)
+    success_depth_fraction: float = Field(gt=0, le=1)
+    radial_clearance_m: float = Field(gt=0)
+    pipe_radius_m: float = Field(gt=0)
+
+
+class ResetSpec(_Section):
+    """How an episode starts: retreat along the tool axis, then go to a start pose above the estimate."""
+
+    retreat_m: float = Field(gt=0)
+    height_m: float = Field(gt=0)
+    spread_m: tuple[float, float, float]
+    spread_deg: tuple[float, float, float]
+    speed_m_s: float = Field(gt=0)
+    speed_rad_s: float = Field(gt=0)
+    timeout_s: float = Field(gt=0)
+
+
+class Workspace(_Section):
+    """Box of allowed tip positions in the base frame [m], and the cone around the nominal orientation."""
+
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+    max_rotation_rad: float = Field(gt=0)
+
+    @model_validator(mode='after')
+    def _ordered(self):
+        if not all(lo < hi for lo, hi in zip(self.low, self.high, strict=True)):
+            raise ValueError('each `low` must be below its `high`')
+        return self
+
+
+class Limits(_Section):
+    """What the guard enforces on every command."""
+
+    workspace: Workspace
+    lead_m: float = Field(gt=0)
+    lead_rad: float = Field(gt=0)
+    velocity_m_s: float = Field(gt=0)
+    velocity_rad_s: float = Field(gt=0)
+    acceleration_m_s2: float = Field(gt=0)
+    acceleration_rad_s2: float = Field(gt=0)
+    jerk_m_s3: float = Field(gt=0)
+    jerk_rad_s3: float = Field(gt=0)
+    force_soften_n: float = Field(gt=0)
+    force_stop_n: float = Field(gt=0)
+    torque_stop_nm: float = Field(gt=0)
+    stiffness_n_m: float = Field(gt=0)
+    stiffness_nm_rad: float = Field(gt=0)
+    watchdog_s: float = Field(gt=0)
+    observation_max_age_s: float = Field(gt=0)
+
+    @model_validator(mode='after')
+    def _implied_force(self):
+        if self.force_soften_n >= self.force_stop_n:
+            raise ValueError('`force_soften_n` must be below `force_stop_n`')
+        implied = self.stiffness_n_m * self.lead_m
+        if implied > self.force_stop_n:
+            raise ValueError(
+                f'stiffness_n_m x lead_m allows {implied:.0f} N, more than force_stop_n {self.force_stop_n:.0f} N'
+            )
+        return self
+
+
+class TaskSpec(_Section):
+    """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it."""
+
+    name: str = Field(pattern=r'^[a-z][a-z0-9_]*$')
+    description: str
+    version: int = Field(ge=1)
+    rate_hz: float = Field(gt=0, le=200)
+    max_steps: int = Field(ge=2)
+    frames: Frames
+    observation: ObservationSpec
+    action: ActionSpec
+    reward: RewardSpec
+    success: SuccessSpec
+    fixture: FixtureSpec
+    reset: ResetSpec
+    limits: Limits
+
+    @property
+    def period_s(self) -> float:
+        """The control period [s]."""
+        return 1.0 / self.rate_hz
+
+    @cached_property
+    def frame_size(self) -> int:
+        """Length of one tick's observation, before stacking."""
+        return sum(OBSERVATION_SIZES[f.name] for f in self.observation.fields)
+
+    @property
+    def observation_size(self) -> int:
+        """Length O of the observation vector."""
+        return self.frame_size * self.observation.history
+
+    @property
+    def action_size(self) -> int:
+        """Length D of the action vector."""
+        return 7 if self.action.gripper else 6
+
+    @cached_property
+    def contract_hash(self) -> str:
+        """16 hex digits over all that gives observation, action, reward and rate their meaning."""
+        parts = self.model_dump(include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'})
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def observation_scale(self) -> np.ndarray:
+        """Divisors of one tick's observation, (frame_size,)."""
+        return np.concatenate([np.full(OBSERVATION_SIZES[f.name], f.scale) for f in self.observation.fields])
+
+
+def load_task(name_or_path: str | Path) -> TaskSpec:
+    """Read a task by its name (one shipped with the package) or by the path of a YAML file.
+
+    :raises InputError: no such task, not YAML, or a field that is missing, unknown or out of range
+    """
+    shipped = resources.files('q2rl_task') / 'tasks' / f'{name_or_path}.yaml'
+    path = Path(str(shipped)) if shipped.is_file() else Path(name_or_path)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        tasks = resources.files('q2rl_task') / 'tasks'
+        known = sorted(p.name[:-5] for p in tasks.iterdir() if p.name.endswith('.yaml'))
+        raise InputError(name_or_path, f'no such task ({error.strerror})',
+                         f'name one of {", ".join(known)} or the path of a task YAML') from None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(path, f'not valid YAML ({" ".join(str(error).split())})', 'mend the file') from None
+    if not isinstance(content, dict):
+        raise InputError(path, 'is not a mapping of fields', 'start from a shipped task YAML')
+    try:
+        return TaskSpec.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = '.'.join(str(part) for part in first['loc']) or 'task'
+        remedy = 'remove it or correct its spelling' if first['type'] == 'extra_forbidden' else 'set it as the shipped tasks do'
+        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
+        raise InputError(f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more, remedy) from None
