@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A task YAML is read whole or refused with one line that names the file, the field and the remedy."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import pytest
+import yaml
+
+from q2rl_task import InputError, load_task
+
+
+@pytest.fixture
+def content() -> dict:
+    return yaml.safe_load((resources.files('q2rl_task') / 'tasks' / 'pipe_assembly.yaml').read_text())
+
+
+def written(tmp_path, content):
+    path = tmp_path / 'task.yaml'
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_shipped_task_loads_by_name_and_by_path(tmp_path, content):
+    by_name = load_task('pipe_assembly')
+    by_path = load_task(written(tmp_path, content))
+    assert by_name == by_path
+    assert by_name.observation_size == 21
+    assert by_name.action_size == 6
+    assert by_name.period_s == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ('section', 'field', 'value'),
+    [
+        ('limits', 'lead_m', -0.1),
+        ('limits', 'unheard_of', 1.0),
+        ('reward', 'discount', 1.0),
+        ('action', 'translation_m', 'far'),
+        ('observation', 'wrench_lowpass_hz', float('nan')),
+        ('fixture', 'placement_m', [0.1, 0.1]),
+    ],
+)
+def test_a_wrong_field_is_named_in_one_line(tmp_path, content, section, field, value):
+    content[section][field] = value
+    path = written(tmp_path, content)
+    with pytest.raises(InputError) as refused:
+        load_task(path)
+    line = str(refused.value)
+    assert '\n' not in line
+    assert str(path) in line
+    assert f'{section}.{field}' in line
+
+
+def test_a_missing_field_is_named(tmp_path, content):
+    del content['limits']['force_stop_n']
+    with pytest.raises(InputError, match=r'limits\.force_stop_n'):
+        load_task(written(tmp_path, content))
+
+
+def test_stiffness_times_lead_may_not_exceed_the_stop_force(tmp_path, content):
+    content['limits']['stiffness_n_m'] = 6000.0
+    with pytest.raises(InputError, match='72 N, more than force_stop_n 60 N'):
+        load_task(written(tmp_path, content))
+
+
+@pytest.mark.parametrize('text', ['- just\n- a list\n', 'a: [unclosed', ''])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    path = tmp_path / 'task.yaml'
+    path.write_text(text)
+    with pytest.raises(InputError, match='task.yaml'):
+        load_task(path)
+
+
+def test_an_unknown_task_names_the_known_ones():
+    with pytest.raises(InputError, match='pipe_assembly'):
+        load_task('pipe_dream')
+
+
+def test_the_contract_hash_follows_meaning_not_limits(tmp_path, content):
+    reference = load_task('pipe_assembly').contract_hash
+    content['limits']['velocity_m_s'] = 0.2
+    content['description'] = 'other words'
+    assert load_task(written(tmp_path, content)).contract_hash == reference
+    content['reward']['per_step'] = -2.0
+    assert load_task(written(tmp_path, content)).contract_hash != reference
