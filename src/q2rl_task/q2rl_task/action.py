@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an action does: a Cartesian delta on the last *commanded* pose, never on the achieved one.
 
-Deltas on the achieved pose lose against stiction; deltas on the commanded pose need a clamp on how far the
+Deltas on the achieved pose lose against stiction; deltas on the commanded pose need a clamp on how
+far the
 command may lead the arm, or the stored spring force grows without bound.
 """
 
@@ -14,23 +15,31 @@ from q2rl_task.pose import Pose
 from q2rl_task.spec import TaskSpec
 
 
-def advance_command(task: TaskSpec, commanded: Pose, action: np.ndarray, measured: Pose, fixture: Pose) -> Pose:
+def advance_command(
+    task: TaskSpec, commanded: Pose, action: np.ndarray, measured: Pose, fixture: Pose
+) -> Pose:
     """Return the next commanded tip pose in the base frame.
 
     :param commanded: last commanded tip pose, base frame
-    :param action: (D,) in [-1, 1]; translation then rotation vector, axes of the estimated fixture frame
+    :param action: (D,) in [-1, 1]; translation then rotation vector, axes of the estimated fixture
+        frame
     :param measured: measured tip pose, base frame
     :param fixture: estimated fixture pose, base frame
     """
     axes = fixture.rotation
     shift = axes.apply(np.asarray(action[:3], dtype=np.float64) * task.action.translation_m)
     turn = axes.apply(np.asarray(action[3:6], dtype=np.float64) * task.action.rotation_rad)
-    target = Pose.from_rotation(commanded.position + shift, Rotation.from_rotvec(turn) * commanded.rotation)
+    target = Pose.from_rotation(
+        commanded.position + shift, Rotation.from_rotvec(turn) * commanded.rotation
+    )
     return clamp_lead(target, measured, task.limits.lead_m, task.limits.lead_rad)[0]
 
 
 def clamp_lead(target: Pose, measured: Pose, lead_m: float, lead_rad: float) -> tuple[Pose, bool]:
-    """Pull `target` back to within `lead_m` and `lead_rad` of `measured`; also tell whether that was needed."""
+    """Pull `target` back to within `lead_m` and `lead_rad` of `measured`.
+
+    Also tell whether that was needed.
+    """
     shift = target.position - measured.position
     turn = measured.rotation_vector_to(target)
     distance, angle = np.linalg.norm(shift), np.linalg.norm(turn)
@@ -38,4 +47,6 @@ def clamp_lead(target: Pose, measured: Pose, lead_m: float, lead_rad: float) -> 
         return target, False
     shift = shift * min(1.0, lead_m / max(distance, 1e-12))
     turn = turn * min(1.0, lead_rad / max(angle, 1e-12))
-    return Pose.from_rotation(measured.position + shift, Rotation.from_rotvec(turn) * measured.rotation), True
+    return Pose.from_rotation(
+        measured.position + shift, Rotation.from_rotvec(turn) * measured.rotation
+    ), True

@@ -56,7 +56,10 @@ class EndReason(IntEnum):
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What arriving in a state means. `terminated`: the task is done, no value beyond. `truncated`: cut."""
+    """What arriving in a state means.
+
+    `terminated`: the task is done, no value beyond. `truncated`: cut, the value beyond counts.
+    """
 
     reward: float
     terminated: bool
@@ -69,10 +72,14 @@ class StepOutcome:
         return self.terminated or self.truncated
 
 
-def judge_step(task: TaskSpec, step: int, measurement: Measurement, requested: bool = False) -> StepOutcome:
-    """Judge the state reached after `step` executed actions (step >= 1; 0 is the first observation).
+def judge_step(
+    task: TaskSpec, step: int, measurement: Measurement, requested: bool = False
+) -> StepOutcome:
+    """Judge the state reached after `step` executed actions (step >= 1; 0 is the first
+    observation).
 
-    Success wins over limits, limits over requests, requests over the time limit; only success terminates.
+    Success wins over limits, limits over requests, requests over the time limit; only success
+    terminates.
     """
     if measurement.success_signal and step > 0:
         return StepOutcome(task.reward.success, True, False, EndReason.SUCCESS)
@@ -87,10 +94,17 @@ def judge_step(task: TaskSpec, step: int, measurement: Measurement, requested: b
     return StepOutcome(reward, False, False, EndReason.NONE)
 
 
-SEED_STREAMS = {'demonstration': 0, 'estimating': 1, 'online': 2, 'evaluating': 3, 'learner': 4, 'bc': 5}
+SEED_STREAMS = {
+    'demonstration': 0,
+    'estimating': 1,
+    'online': 2,
+    'evaluating': 3,
+    'learner': 4,
+    'bc': 5,
+}
 
 
 def episode_seed(run_seed: int, stream: str, number: int) -> int:
-    """Seed of the `number`-th episode of a stream; streams (training, evaluation, ...) never share one."""
+    """Seed of the `number`-th episode of a stream; no two streams share one."""
     sequence = np.random.SeedSequence([int(run_seed), SEED_STREAMS[stream], int(number)])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))

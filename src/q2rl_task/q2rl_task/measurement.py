@@ -15,9 +15,12 @@ class Measurement:
     """One synchronous reading of the robot's state streams.
 
     stamp: seconds on the node's clock. joint_positions, joint_velocities: (n,) [rad, rad/s].
-    tip_pose: tool tip in the base frame. tip_twist: (6,) linear [m/s] then angular [rad/s], base axes.
-    wrench: (6,) force [N] then torque [Nm] that the environment exerts on the tool, at the tip, tip axes.
-    success_signal: the fixture's own signal (a seat switch, for instance). gripper: opening in [0, 1], NaN without one.
+    tip_pose: tool tip in the base frame. tip_twist: (6,) linear [m/s] then angular [rad/s], base
+    axes.
+    wrench: (6,) force [N] then torque [Nm] that the environment exerts on the tool, at the tip, tip
+    axes.
+    success_signal: the fixture's own signal (a seat switch, for instance). gripper: opening in [0,
+    1], NaN without one.
     """
 
     stamp: float

@@ -15,15 +15,19 @@ from q2rl_task.spec import TaskSpec
 class ObservationBuilder:
     """Build observations of one robot; `reset` at every episode start clears filter and history.
 
-    All quantities are in the axes of the *estimated* fixture frame (origin at the rim's centre, z into the hole):
-    tip position [m] and rotation vector [rad], tip velocity, the command's lead over the tip, and the low-passed
+    All quantities are in the axes of the *estimated* fixture frame (origin at the rim's centre, z
+    into the hole):
+    tip position [m] and rotation vector [rad], tip velocity, the command's lead over the tip, and
+    the low-passed
     contact wrench at the tip; each divided by the scale of the task.
     """
 
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
         self._scale = task.observation_scale()
-        self._blend = 1.0 - float(np.exp(-2.0 * np.pi * task.observation.wrench_lowpass_hz * task.period_s))
+        self._blend = 1.0 - float(
+            np.exp(-2.0 * np.pi * task.observation.wrench_lowpass_hz * task.period_s)
+        )
         self.reset()
 
     def reset(self) -> None:
@@ -40,7 +44,9 @@ class ObservationBuilder:
         to_fixture = fixture.rotation.inv()
         tip = measurement.tip_pose
         raw = measurement.wrench
-        self._wrench = raw if self._wrench is None else self._wrench + self._blend * (raw - self._wrench)
+        self._wrench = (
+            raw if self._wrench is None else self._wrench + self._blend * (raw - self._wrench)
+        )
         tip_to_fixture = to_fixture * tip.rotation
         values = {
             'tip_position': to_fixture.apply(tip.position - fixture.position),
@@ -53,7 +59,9 @@ class ObservationBuilder:
             'torque': tip_to_fixture.apply(self._wrench[3:]),
             'gripper': np.array([measurement.gripper]),
         }
-        frame = np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale
+        frame = (
+            np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale
+        )
         frame = frame.astype(np.float32)
         while len(self._frames) < self._task.observation.history:
             self._frames.append(frame)

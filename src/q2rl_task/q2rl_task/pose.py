@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rigid poses: position in metres, orientation as a unit quaternion (x, y, z, w) as in geometry_msgs."""
+"""Rigid poses: position [m] and unit quaternion (x, y, z, w), as in geometry_msgs."""
 
 from __future__ import annotations
 

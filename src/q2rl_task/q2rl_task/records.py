@@ -37,7 +37,10 @@ class Reason(IntEnum):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A policy's action. `action`: (D,) in [-1, 1]; `log_prob` [nat] of the unclipped sample; `entropy` [nat]."""
+    """A policy's action. `action`: (D,) in [-1, 1]; `entropy` [nat].
+
+    `log_prob` [nat] is that of the unclipped sample.
+    """
 
     action: np.ndarray
     log_prob: float = NAN
@@ -60,7 +63,10 @@ class ObservationRecord:
 
 @dataclass(frozen=True)
 class Decision:
-    """The gate's choice. `action`: (D,), zeros for HOLD. Values in reward units, versions 0 where unknown."""
+    """The gate's choice. `action`: (D,), zeros for HOLD.
+
+    Values in reward units, versions 0 where unknown.
+    """
 
     source: Source
     reason: Reason
@@ -85,7 +91,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class ExecutedStep:
-    """What became of one observation. `reward`, `terminated`, `truncated` judge the *arrival* in it.
+    """What became of one observation. `reward`, `terminated`, `truncated` judge the *arrival* in
+    it.
 
     `force`: largest contact force since the last step [N]. `executed_action`: (D,) after the guard.
     """
@@ -110,7 +117,10 @@ class ExecutedStep:
 
 @dataclass(frozen=True)
 class Transition:
-    """One complete transition: the pair of steps k and k+1 of an episode. `sequence` is per robot, from 1."""
+    """One complete transition: the pair of steps k and k+1 of an episode.
+
+    `sequence` is per robot, from 1.
+    """
 
     stamp: float
     robot: str
@@ -147,24 +157,51 @@ class Transition:
     value_version: int
 
 
-def pair_steps(first: ExecutedStep, second: ExecutedStep, sequence: int, phase: Phase) -> Transition:
+def pair_steps(
+    first: ExecutedStep, second: ExecutedStep, sequence: int, phase: Phase
+) -> Transition:
     """Join steps k and k+1 of one episode into transition k.
 
     :raises ValueError: they are not consecutive steps of one episode
     """
     if first.episode != second.episode or second.step != first.step + 1 or first.final:
         raise ValueError(
-            f'steps {first.episode}/{first.step} and {second.episode}/{second.step} do not follow one another'
+            f'steps {first.episode}/{first.step} and {second.episode}/{second.step} '
+            f'do not follow one another'
         )
     a, b = first.decision, second.decision
     return Transition(
-        stamp=first.stamp, robot=first.robot, sequence=sequence, contract=first.contract, episode=first.episode,
-        step=first.step, phase=phase, mode=first.mode, source=a.source, reason=a.reason,
-        observation=first.observation, action=a.action, executed_action=first.executed_action,
-        interventions=first.interventions, reward=second.reward, next_observation=second.observation,
-        terminated=second.terminated, truncated=second.truncated, end_reason=second.end_reason, force=second.force,
-        bc_action=a.bc_action, bc_log_prob=a.bc_log_prob, bc_entropy=a.bc_entropy,
-        next_bc_action=b.bc_action, next_bc_log_prob=b.bc_log_prob, next_bc_entropy=b.bc_entropy,
-        q_bc=a.q_bc, q_rl=a.q_rl, v_bc=a.v_bc, q_spread=a.q_spread,
-        actor_version=a.actor_version, critic_version=a.critic_version, value_version=a.value_version,
+        stamp=first.stamp,
+        robot=first.robot,
+        sequence=sequence,
+        contract=first.contract,
+        episode=first.episode,
+        step=first.step,
+        phase=phase,
+        mode=first.mode,
+        source=a.source,
+        reason=a.reason,
+        observation=first.observation,
+        action=a.action,
+        executed_action=first.executed_action,
+        interventions=first.interventions,
+        reward=second.reward,
+        next_observation=second.observation,
+        terminated=second.terminated,
+        truncated=second.truncated,
+        end_reason=second.end_reason,
+        force=second.force,
+        bc_action=a.bc_action,
+        bc_log_prob=a.bc_log_prob,
+        bc_entropy=a.bc_entropy,
+        next_bc_action=b.bc_action,
+        next_bc_log_prob=b.bc_log_prob,
+        next_bc_entropy=b.bc_entropy,
+        q_bc=a.q_bc,
+        q_rl=a.q_rl,
+        v_bc=a.v_bc,
+        q_spread=a.q_spread,
+        actor_version=a.actor_version,
+        critic_version=a.critic_version,
+        value_version=a.value_version,
     )

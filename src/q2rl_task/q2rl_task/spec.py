@@ -18,8 +18,15 @@ from q2rl_task.errors import InputError
 from q2rl_task.pose import Pose
 
 OBSERVATION_SIZES = {
-    'tip_position': 3, 'tip_rotation': 3, 'linear_velocity': 3, 'angular_velocity': 3,
-    'lead_position': 3, 'lead_rotation': 3, 'force': 3, 'torque': 3, 'gripper': 1,
+    'tip_position': 3,
+    'tip_rotation': 3,
+    'linear_velocity': 3,
+    'angular_velocity': 3,
+    'lead_position': 3,
+    'lead_rotation': 3,
+    'force': 3,
+    'torque': 3,
+    'gripper': 1,
 }
 
 
@@ -51,14 +58,21 @@ class ObservationField(_Section):
     """One block of the observation vector; the raw value is divided by `scale`."""
 
     name: Literal[
-        'tip_position', 'tip_rotation', 'linear_velocity', 'angular_velocity',
-        'lead_position', 'lead_rotation', 'force', 'torque', 'gripper',
+        'tip_position',
+        'tip_rotation',
+        'linear_velocity',
+        'angular_velocity',
+        'lead_position',
+        'lead_rotation',
+        'force',
+        'torque',
+        'gripper',
     ]
     scale: float = Field(gt=0)
 
 
 class ObservationSpec(_Section):
-    """The observation vector: its blocks in order, how many ticks are stacked, the wrench filter."""
+    """The observation vector: its blocks in order, the ticks stacked, the wrench filter."""
 
     history: int = Field(default=1, ge=1, le=16)
     wrench_lowpass_hz: float = Field(gt=0)
@@ -66,7 +80,7 @@ class ObservationSpec(_Section):
 
 
 class ActionSpec(_Section):
-    """A Cartesian delta per tick, axes of the estimated fixture frame, each component in [-1, 1]."""
+    """A Cartesian delta per tick in axes of the estimated fixture frame, each in [-1, 1]."""
 
     translation_m: float = Field(gt=0)
     rotation_rad: float = Field(gt=0)
@@ -74,7 +88,7 @@ class ActionSpec(_Section):
 
 
 class RewardSpec(_Section):
-    """Reward per step and on success. Changing it, or the discount, invalidates every fitted value."""
+    """Reward per step and on success. A change of it invalidates every fitted value."""
 
     per_step: float
     success: float
@@ -102,7 +116,7 @@ class FixtureSpec(_Section):
 
 
 class ResetSpec(_Section):
-    """How an episode starts: retreat along the tool axis, then go to a start pose above the estimate."""
+    """How an episode starts: retreat along the tool axis, then a start pose above the estimate."""
 
     retreat_m: float = Field(gt=0)
     height_m: float = Field(gt=0)
@@ -114,7 +128,7 @@ class ResetSpec(_Section):
 
 
 class Workspace(_Section):
-    """Box of allowed tip positions in the base frame [m], and the cone around the nominal orientation."""
+    """Box of tip positions in the base frame [m], and the cone around the nominal orientation."""
 
     low: tuple[float, float, float]
     high: tuple[float, float, float]
@@ -154,7 +168,8 @@ class Limits(_Section):
         implied = self.stiffness_n_m * self.lead_m
         if implied > self.force_stop_n:
             raise ValueError(
-                f'stiffness_n_m x lead_m allows {implied:.0f} N, more than force_stop_n {self.force_stop_n:.0f} N'
+                f'stiffness_n_m x lead_m allows {implied:.0f} N, '
+                f'more than force_stop_n {self.force_stop_n:.0f} N'
             )
         return self
 
@@ -199,12 +214,16 @@ class TaskSpec(_Section):
     @cached_property
     def contract_hash(self) -> str:
         """16 hex digits over all that gives observation, action, reward and rate their meaning."""
-        parts = self.model_dump(include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'})
+        parts = self.model_dump(
+            include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'}
+        )
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def observation_scale(self) -> np.ndarray:
         """Divisors of one tick's observation, (frame_size,)."""
-        return np.concatenate([np.full(OBSERVATION_SIZES[f.name], f.scale) for f in self.observation.fields])
+        return np.concatenate(
+            [np.full(OBSERVATION_SIZES[f.name], f.scale) for f in self.observation.fields]
+        )
 
 
 def load_task(name_or_path: str | Path) -> TaskSpec:
@@ -219,12 +238,17 @@ def load_task(name_or_path: str | Path) -> TaskSpec:
     except OSError as error:
         tasks = resources.files('q2rl_task') / 'tasks'
         known = sorted(p.name[:-5] for p in tasks.iterdir() if p.name.endswith('.yaml'))
-        raise InputError(name_or_path, f'no such task ({error.strerror})',
-                         f'name one of {", ".join(known)} or the path of a task YAML') from None
+        raise InputError(
+            name_or_path,
+            f'no such task ({error.strerror})',
+            f'name one of {", ".join(known)} or the path of a task YAML',
+        ) from None
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(path, f'not valid YAML ({" ".join(str(error).split())})', 'mend the file') from None
+        raise InputError(
+            path, f'not valid YAML ({" ".join(str(error).split())})', 'mend the file'
+        ) from None
     if not isinstance(content, dict):
         raise InputError(path, 'is not a mapping of fields', 'start from a shipped task YAML')
     try:
@@ -232,6 +256,12 @@ def load_task(name_or_path: str | Path) -> TaskSpec:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = '.'.join(str(part) for part in first['loc']) or 'task'
-        remedy = 'remove it or correct its spelling' if first['type'] == 'extra_forbidden' else 'set it as the shipped tasks do'
+        remedy = (
+            'remove it or correct its spelling'
+            if first['type'] == 'extra_forbidden'
+            else 'set it as the shipped tasks do'
+        )
         more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
-        raise InputError(f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more, remedy) from None
+        raise InputError(
+            f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more, remedy
+        ) from None

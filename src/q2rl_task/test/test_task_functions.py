@@ -32,7 +32,9 @@ FIXTURE = TASK.fixture.nominal.pose
 
 
 def measurement(tip: Pose, wrench=(0.0,) * 6, success=False, twist=(0.0,) * 6) -> Measurement:
-    return Measurement(0.0, np.zeros(7), np.zeros(7), tip, np.array(twist), np.array(wrench), success)
+    return Measurement(
+        0.0, np.zeros(7), np.zeros(7), tip, np.array(twist), np.array(wrench), success
+    )
 
 
 def poses():
@@ -59,7 +61,9 @@ def test_at_rest_on_the_rim_the_observation_is_zero():
 def test_the_observation_is_expressed_in_the_estimated_fixture_frame():
     deeper = FIXTURE @ Pose.of((0.001, 0.002, 0.01))
     lead = deeper @ Pose.of((0.0, 0.0, 0.006))
-    observation = ObservationBuilder(TASK).build(measurement(deeper, (1, 2, 3, 0, 0, 0)), lead, FIXTURE)
+    observation = ObservationBuilder(TASK).build(
+        measurement(deeper, (1, 2, 3, 0, 0, 0)), lead, FIXTURE
+    )
     np.testing.assert_allclose(observation[:3], [0.1, 0.2, 1.0], atol=1e-5)
     np.testing.assert_allclose(observation[9:12], [0.0, 0.0, 1.0], atol=1e-5)
     np.testing.assert_allclose(observation[15:18], [0.1, 0.2, 0.3], atol=1e-5)
@@ -85,7 +89,9 @@ def test_the_wrench_is_low_passed_and_reset_forgets_it():
 
 
 def test_history_stacks_ticks_oldest_first():
-    task = TASK.model_copy(update={'observation': TASK.observation.model_copy(update={'history': 2})})
+    task = TASK.model_copy(
+        update={'observation': TASK.observation.model_copy(update={'history': 2})}
+    )
     builder = ObservationBuilder(task)
     first = builder.build(measurement(FIXTURE), FIXTURE, FIXTURE)
     moved = FIXTURE @ Pose.of((0.01, 0, 0))
@@ -126,15 +132,23 @@ def test_the_command_never_leads_a_blocked_arm_by_more_than_the_clamp(actions):
     ],
 )
 def test_only_success_terminates(step, success, force, requested, terminated, truncated, reason):
-    outcome = judge_step(TASK, step, measurement(FIXTURE, (force, 0, 0, 0, 0, 0), success), requested)
-    assert (outcome.terminated, outcome.truncated, outcome.reason) == (terminated, truncated, reason)
+    outcome = judge_step(
+        TASK, step, measurement(FIXTURE, (force, 0, 0, 0, 0, 0), success), requested
+    )
+    assert (outcome.terminated, outcome.truncated, outcome.reason) == (
+        terminated,
+        truncated,
+        reason,
+    )
     assert outcome.reward == (0.0 if terminated or step == 0 else -1.0)
 
 
 def test_training_and_evaluation_never_share_a_seed():
     seeds = {
         episode_seed(run, stream, number)
-        for run in range(5) for stream in ('estimating', 'online', 'evaluating') for number in range(200)
+        for run in range(5)
+        for stream in ('estimating', 'online', 'evaluating')
+        for number in range(200)
     }
     assert len(seeds) == 5 * 3 * 200
     assert episode_seed(0, 'online', 7) == episode_seed(0, 'online', 7)
@@ -142,10 +156,22 @@ def test_training_and_evaluation_never_share_a_seed():
 
 def executed(step: int, final: bool = False) -> ExecutedStep:
     return ExecutedStep(
-        stamp=0.05 * step, robot='arm', contract=TASK.contract_hash, episode='e', step=step, mode=Mode.GATED,
-        final=final, observation=np.full(21, step, np.float32), reward=-float(step), terminated=final, truncated=False,
-        end_reason=EndReason.SUCCESS if final else EndReason.NONE, force=0.0, executed_action=np.zeros(6),
-        interventions=(), decision=dataclasses.replace(Decision.hold(6), bc_log_prob=float(step)),
+        stamp=0.05 * step,
+        robot='arm',
+        contract=TASK.contract_hash,
+        episode='e',
+        step=step,
+        mode=Mode.GATED,
+        final=final,
+        observation=np.full(21, step, np.float32),
+        reward=-float(step),
+        terminated=final,
+        truncated=False,
+        end_reason=EndReason.SUCCESS if final else EndReason.NONE,
+        force=0.0,
+        executed_action=np.zeros(6),
+        interventions=(),
+        decision=dataclasses.replace(Decision.hold(6), bc_log_prob=float(step)),
     )
 
 

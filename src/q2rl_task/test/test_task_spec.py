@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task YAML is read whole or refused with one line that names the file, the field and the remedy."""
+"""A task YAML is read whole, or refused in one line: file, field and remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from q2rl_task import InputError, load_task
 
 @pytest.fixture
 def content() -> dict:
-    return yaml.safe_load((resources.files('q2rl_task') / 'tasks' / 'pipe_assembly.yaml').read_text())
+    return yaml.safe_load(
+        (resources.files('q2rl_task') / 'tasks' / 'pipe_assembly.yaml').read_text()
+    )
 
 
 def written(tmp_path, content):
