@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The q2rl command: wires the verbs of q2rl_lab.commands and does nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from q2rl_lab.commands.test import CONTEXT
+from q2rl_lab.commands.test import test as test_verb
+from q2rl_lab.console import CommandGroup
+
+app = typer.Typer(
+    name='q2rl',
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode='rich',
+    help=(
+        'Let a robot arm improve its own behaviour-cloned policy, safely, while it works.\n\n'
+        'Start here: q2rl up pipe_assembly records demonstrations, clones them, starts the ROS 2 nodes on a '
+        'simulated arm, learns, evaluates, and writes a report. q2rl doctor tells what this machine lacks.\n\n'
+        'Results go to stdout (--json for machines), progress to stderr. Exit codes: 0 done, 1 failed, '
+        '2 bad input, 130 stopped by Ctrl-C.'
+    ),
+)
+app.command('test', context_settings=CONTEXT)(test_verb)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; the exit code is the process's."""
+    sys.exit(app(prog_name='q2rl'))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl test`: run the tests of all packages and of the whole system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CONTEXT = {'allow_extra_args': True, 'ignore_unknown_options': True}
+
+
+def test(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option('--all', help='Also run the tests marked `long` (minutes each).')] = False,
+    as_json: Annotated[bool, typer.Option('--json', help='Write the summary as JSON to stdout.')] = False,
+) -> None:
+    """Run the tests: every package's own, then those of the whole system.
+
+    Arguments that q2rl does not know go to pytest as they are; paths among them replace the default `src tests`.
+
+    \b
+    q2rl test                             all but the long ones
+    q2rl test --all                       the long ones too
+    q2rl test src/q2rl_task -k pose -x    tests of one package whose names have "pose"; stop at a failure
+    """
+    import subprocess
+    import sys
+    import tempfile
+
+    from q2rl_lab.console import emit, say
+    from q2rl_lab.outcomes import read_summary
+    from q2rl_lab.workspace import find_root
+    from q2rl_task.errors import InputError
+
+    root = find_root()
+    if root is None:
+        raise InputError('q2rl test', 'the source tree is not here', 'run it inside a clone of the repository')
+    arguments = list(context.args)
+    if not any((root / argument.split('::')[0]).exists() for argument in arguments):
+        arguments += [folder for folder in ('src', 'tests') if (root / folder).is_dir()]
+    marker = [] if everything or '-m' in arguments else ['-m', 'not long']
+    with tempfile.TemporaryDirectory(prefix='q2rl-test-') as scratch:
+        outcome = Path(scratch) / 'outcome.xml'
+        command = [sys.executable, '-m', 'pytest', '-rs', f'--rootdir={root}',
+                   f'--junitxml={outcome}', '-o', 'junit_family=xunit1', *marker, *arguments]
+        # pytest's own output is progress, not the result: with --json it goes to stderr.
+        code = subprocess.run(command, cwd=root, check=False, stdout=sys.stderr if as_json else None).returncode
+        summary = read_summary(outcome) if outcome.is_file() else None
+    if summary is None:
+        say(f'q2rl: pytest ended before it ran a test (exit code {code})')
+        raise typer.Exit(code or 1)
+    if as_json:
+        emit({'exit_code': code, **summary.as_dict()}, True)
+    else:
+        summary.show()
+    raise typer.Exit(code)
