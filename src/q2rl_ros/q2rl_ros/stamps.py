@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stamps as float seconds inside, as builtin_interfaces/Time on the wire.
+
+A float of today's wall clock resolves 238 ns, one of a simulation's clock far less than 1 ns, so neither form holds the
+other exactly. What holds: equal wire stamps give equal floats, and a float that came from the wire (or through
+`wire_seconds`) survives any number of round trips unchanged. Joins therefore compare floats that came from the wire.
+"""
+
+from __future__ import annotations
+
+import math
+
+from builtin_interfaces.msg import Time
+
+from q2rl_ros.errors import MessageError
+
+
+def stamp_to_msg(seconds: float) -> Time:
+    """Return the wire stamp nearest to `seconds` (>= 0).
+
+    :raises ValueError: negative, not finite, or beyond 2^31 s
+    """
+    whole = math.floor(seconds) if math.isfinite(seconds) else -1
+    # The subtraction is exact, the product is not, yet its error stays far below half a nanosecond.
+    nanoseconds = round((seconds - whole) * 1e9)
+    if nanoseconds >= 1_000_000_000:
+        whole, nanoseconds = whole + 1, nanoseconds - 1_000_000_000
+    if not 0 <= whole < 2**31:
+        raise ValueError(f'{seconds} s is not a stamp')
+    return Time(sec=whole, nanosec=nanoseconds)
+
+
+def stamp_from_msg(stamp: Time) -> float:
+    """Return a wire stamp in seconds.
+
+    :raises MessageError: negative, or nanoseconds beyond a second
+    """
+    if stamp.nanosec >= 1_000_000_000 or stamp.sec < 0:
+        raise MessageError('malformed', f'stamp {stamp.sec} s {stamp.nanosec} ns')
+    return stamp.sec + stamp.nanosec / 1e9
+
+
+def wire_seconds(seconds: float) -> float:
+    """Return `seconds` as the receiver of the stamp will see them."""
+    return stamp_from_msg(stamp_to_msg(seconds))
