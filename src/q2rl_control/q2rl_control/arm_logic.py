@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robot side of an episode as a pure state machine: the arm node and the in-process trainer run it.
+
+    IDLE -> RETREATING -> READY -> RESETTING -> RUNNING -> RETREATING -> READY -> ...
+
+One `tick` per measurement. It gives either a target to command, or an observation to answer by
+`execute`, which gives the target. All commands pass one `Guard`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+
+from q2rl_control.guard import Guard, is_limited
+from q2rl_control.reset_motion import Approach, Retreat, draw_start
+from q2rl_task import (
+    Decision,
+    EndReason,
+    ExecutedStep,
+    Measurement,
+    Mode,
+    ObservationBuilder,
+    ObservationRecord,
+    Pose,
+    Source,
+    StepOutcome,
+    TaskSpec,
+    judge_step,
+)
+
+
+class ArmState(IntEnum):
+    """What the arm is doing (values of q2rl_msgs/ArmStatus)."""
+
+    IDLE = 0
+    RETREATING = 1
+    READY = 2
+    RESETTING = 3
+    RUNNING = 4
+    STOPPED = 5
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What to do about one measurement.
+
+    target: tip pose to command, base frame; None only with an observation, or before the first
+    measurement was usable. observation: to be answered by `ArmLogic.execute`. waiting: the arm holds
+    until someone asks for a motion, so a simulation in lockstep need not go on.
+    """
+
+    target: Pose | None
+    observation: ObservationRecord | None = None
+    waiting: bool = False
+
+
+@dataclass
+class ArmCounters:
+    """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law."""
+
+    rejected: int = 0
+    limited: int = 0
+    holds: int = 0
+    unusable: int = 0
+
+
+class ArmLogic:
+    """Episodes of one robot, between measurements and guarded targets.
+
+    :param robot: its name in the records
+    """
+
+    def __init__(self, task: TaskSpec, robot: str = 'arm') -> None:
+        self.task = task
+        self.robot = robot
+        self.state = ArmState.IDLE
+        self.detail = ''
+        self.episode = ''
+        self.counters = ArmCounters()
+        self.fixture = task.fixture.nominal.pose
+        self.guard = Guard(task)
+        self._builder = ObservationBuilder(task)
+        self._motion: Retreat | Approach | None = None
+        self._motion_started: float | None = None
+        self._pending: tuple[ObservationRecord, StepOutcome, float] | None = None
+        self._measurement: Measurement | None = None
+        self._mode = Mode.BC
+        self._step = 0
+        self._seed = 0
+        self._peak_force = 0.0
+        self._end_requested = False
+        self._lost = ''
+
+    @property
+    def pending(self) -> ObservationRecord | None:
+        """The observation that waits for `execute`."""
+        return self._pending[0] if self._pending else None
+
+    def activate(self) -> None:
+        """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
+        self.guard = Guard(self.task)
+        self._pending = None
+        self._enter(ArmState.IDLE)
+
+    def stop(self, detail: str) -> None:
+        """Hold where the arm is, whatever it was doing, until `retreat` is asked for."""
+        self._pending = None
+        self._enter(ArmState.STOPPED, detail)
+
+    def retreat(self) -> bool:
+        """Leave the fixture; READY follows. Refused (False) while an episode is under way."""
+        if self.state in (ArmState.RESETTING, ArmState.RUNNING):
+            return False
+        if self.state is not ArmState.RETREATING:
+            self._enter(ArmState.RETREATING)
+        return True
+
+    def start_episode(self, episode: str, mode: Mode, seed: int, fixture: Pose) -> bool:
+        """Go to a start pose drawn by `seed` above the estimated `fixture`, then run. Refused unless READY."""
+        if self.state is not ArmState.READY or not episode or not fixture.is_finite():
+            return False
+        self.episode, self._mode, self._seed, self.fixture = episode, Mode(mode), seed, fixture
+        self._end_requested, self._lost, self._step = False, '', 0
+        self._enter(ArmState.RESETTING)
+        return True
+
+    def request_end(self) -> bool:
+        """Make the next observation final (truncated, REQUESTED). Refused unless an episode is under way."""
+        if self.state not in (ArmState.RESETTING, ArmState.RUNNING):
+            return False
+        self._end_requested = True
+        return True
+
+    def lose(self, detail: str) -> None:
+        """Note that sensing was lost for too long: the next observation of a running episode is final, LOST."""
+        self._lost = detail
+
+    def note_force(self, force: float) -> None:
+        """Take a contact force [N] measured between ticks into the step's peak."""
+        if np.isfinite(force):
+            self._peak_force = max(self._peak_force, force)
+
+    def tick(self, measurement: Measurement) -> Tick:
+        """Take the next measurement.
+
+        :raises RuntimeError: the last observation was not answered by `execute`
+        """
+        if self._pending is not None:
+            raise RuntimeError('the last observation has not been executed')
+        if not measurement.is_finite():
+            self.counters.unusable += 1
+            return Tick(self.guard.commanded if self.guard.seeded else None)
+        self._measurement = measurement
+        if not self.guard.seeded:
+            self.guard.reset(measurement.tip_pose)
+        self.note_force(measurement.force)
+        if self.state is ArmState.RETREATING:
+            return self._retreat(measurement)
+        if self.state is ArmState.RESETTING:
+            return self._approach(measurement)
+        if self.state is ArmState.RUNNING:
+            return self._observe(measurement)
+        return self._hold(measurement)
+
+    def execute(self, decision: Decision | None) -> tuple[Pose, ExecutedStep]:
+        """Answer the pending observation; None holds. On a final one nothing but a hold is executed.
+
+        :raises RuntimeError: no observation is pending
+        """
+        if self._pending is None:
+            raise RuntimeError('no observation is pending')
+        record, outcome, force = self._pending
+        self._pending = None
+        size = self.task.action_size
+        if decision is None:
+            decision = Decision.hold(size)
+        acts = decision.source is not Source.HOLD and not record.final
+        guarded = self.guard.command(
+            decision.action if acts else None, self._measurement, self.fixture
+        )
+        codes = guarded.interventions if acts else ()
+        if any(code.startswith('rejected') for code in codes):
+            self.counters.rejected += 1
+            # A rejected vector enters no record: the step holds, with BC's side of the story kept.
+            decision = _held(decision, size)
+        elif is_limited(codes):
+            self.counters.limited += 1
+        if decision.source is Source.HOLD and not record.final:
+            self.counters.holds += 1
+        executed = guarded.executed if acts else np.zeros(size, dtype=np.float32)
+        step = ExecutedStep(
+            stamp=record.stamp,
+            robot=self.robot,
+            contract=record.contract,
+            episode=record.episode,
+            step=record.step,
+            mode=record.mode,
+            final=record.final,
+            observation=record.observation,
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            end_reason=outcome.reason,
+            force=force,
+            executed_action=executed,
+            interventions=codes,
+            decision=decision,
+        )
+        if record.final:
+            self._enter(ArmState.RETREATING)
+        else:
+            self._step += 1
+        return guarded.target, step
+
+    def _enter(self, state: ArmState, detail: str = '') -> None:
+        self.state, self.detail = state, detail
+        self._motion = self._motion_started = None
+
+    def _hold(self, measurement: Measurement) -> Tick:
+        guarded = self.guard.command(None, measurement, self.fixture)
+        return Tick(guarded.target, waiting=self.guard.at_rest)
+
+    def _move(self, measurement: Measurement) -> Tick:
+        reset = self.task.reset
+        goal = self._motion.goal(measurement)
+        guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
+        return Tick(guarded.target)
+
+    def _overdue(self, measurement: Measurement, motion: str) -> bool:
+        """Start the motion's clock, and stop the arm if the motion takes longer than the task allows."""
+        if self._motion_started is None:
+            self._motion_started = measurement.stamp
+        if measurement.stamp - self._motion_started <= self.task.reset.timeout_s:
+            return False
+        self.stop(f'{motion} did not finish within {self.task.reset.timeout_s:g} s')
+        return True
+
+    def _retreat(self, measurement: Measurement) -> Tick:
+        if self._motion is None:
+            self._motion = Retreat(self.task, measurement.tip_pose, self.fixture)
+        if self._motion.done(measurement):
+            self._enter(ArmState.READY, self.detail)
+            return self._hold(measurement)
+        if self._overdue(measurement, 'the retreat'):
+            return self._hold(measurement)
+        return self._move(measurement)
+
+    def _approach(self, measurement: Measurement) -> Tick:
+        limits = self.task.limits
+        if self._end_requested:
+            self._enter(ArmState.RETREATING, 'the episode was ended before it started')
+            return self._retreat(measurement)
+        if measurement.force > limits.force_stop_n or measurement.torque > limits.torque_stop_nm:
+            self._enter(ArmState.RETREATING, 'contact on the way to the start pose')
+            return self._retreat(measurement)
+        if self._motion is None:
+            self._motion = Approach(draw_start(self.task, self.fixture, self._seed))
+        if self._motion.done(self.guard.commanded, measurement):
+            self._enter(ArmState.RUNNING)
+            self._builder.reset()
+            self._peak_force = measurement.force
+            return self._observe(measurement)
+        if self._overdue(measurement, 'the way to the start pose'):
+            return self._hold(measurement)
+        return self._move(measurement)
+
+    def _observe(self, measurement: Measurement) -> Tick:
+        """Judge the state and make the observation of it; judging comes first, so the record knows if it is final."""
+        outcome = judge_step(self.task, self._step, measurement, self._end_requested)
+        if self._lost and not outcome.terminated:
+            outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
+        observation = self._builder.build(measurement, self.guard.commanded, self.fixture)
+        record = ObservationRecord(
+            stamp=measurement.stamp,
+            contract=self.task.contract_hash,
+            episode=self.episode,
+            step=self._step,
+            mode=self._mode,
+            final=outcome.final,
+            observation=observation,
+        )
+        self._pending = (record, outcome, self._peak_force)
+        self._peak_force = 0.0
+        return Tick(None, observation=record)
+
+
+def _held(decision: Decision, size: int) -> Decision:
+    """Return `decision` as a hold: zero action, everything BC and the critic said left as it was."""
+    return replace(decision, source=Source.HOLD, action=np.zeros(size, dtype=np.float32))

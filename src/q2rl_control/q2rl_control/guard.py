@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last filter before the robot: every command passes it, the policies' and the resets' alike.
+
+In this order: reject; let the contact force soften the command; apply the action to the last
+*commanded* pose with a clamp on its lead; keep to the workspace; keep to velocity and acceleration
+limits; check the command itself. Jerk is not limited yet. Limits hold per nominal tick of the task.
+This is a protection of a research tool, not a certified safety function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from q2rl_control.motion_limits import Box, Cone, LimitedMotion
+from q2rl_task import Measurement, ObservationRecord, Pose, TaskSpec, advance_command, clamp_lead
+
+LEAD = 'lead'
+"""Intervention code of the lead clamp: part of the action's law, expected in contact, no alarm."""
+ACTION_TOLERANCE = 1e-4
+AT_REST_M_S = 1e-6
+
+
+@dataclass(frozen=True)
+class GuardedCommand:
+    """A command that keeps every limit.
+
+    target: tip pose to command, base frame. executed: (D,) float32, what the command amounts to in
+    units of the action (may leave [-1, 1] where the guard pulls back). interventions: short codes,
+    empty where the action passed unchanged.
+    """
+
+    target: Pose
+    executed: np.ndarray
+    interventions: tuple[str, ...]
+
+
+def is_limited(interventions: Iterable[str]) -> bool:
+    """Whether the guard changed the command beyond the lead clamp that is part of the action's law."""
+    return any(code != LEAD for code in interventions)
+
+
+def action_fault(action: np.ndarray, action_size: int) -> str | None:
+    """Return why an action must be rejected as a whole: 'size', 'not_finite', 'out_of_range'; else None."""
+    try:
+        vector = np.asarray(action, dtype=np.float64)
+    except (TypeError, ValueError):
+        return 'not_finite'
+    if vector.shape != (action_size,):
+        return 'size'
+    if not np.isfinite(vector).all():
+        return 'not_finite'
+    if np.abs(vector).max() > 1.0 + ACTION_TOLERANCE:
+        return 'out_of_range'
+    return None
+
+
+def answer_fault(
+    task: TaskSpec,
+    pending: ObservationRecord | None,
+    contract: str,
+    episode: str,
+    step: int,
+    age_s: float = 0.0,
+    max_age_s: float = float('inf'),
+) -> str | None:
+    """Return why a decision is no answer to the pending observation, or None if it is one.
+
+    :param age_s: time since the observation was measured [s]
+    :returns: 'contract', 'episode', 'step', 'late' (answered already, or older than `max_age_s`)
+    """
+    if contract != task.contract_hash:
+        return 'contract'
+    if pending is None:
+        return 'late'
+    if episode != pending.episode:
+        return 'episode'
+    if step != pending.step:
+        return 'step'
+    if not age_s <= max_age_s:
+        return 'late'
+    return None
+
+
+class Guard:
+    """Turn actions and reset goals into commands within the task's limits.
+
+    One call of `command` or `move` per control tick. `reset` seeds it from the measured pose, at
+    activation and at handover.
+    """
+
+    def __init__(self, task: TaskSpec) -> None:
+        self._task = task
+        limits = task.limits
+        self._position = LimitedMotion(
+            Box(limits.workspace.low, limits.workspace.high),
+            limits.velocity_m_s,
+            limits.acceleration_m_s2,
+            task.period_s,
+        )
+        self._orientation = LimitedMotion(
+            Cone(task.fixture.nominal.pose.quaternion, limits.workspace.max_rotation_rad),
+            limits.velocity_rad_s,
+            limits.acceleration_rad_s2,
+            task.period_s,
+        )
+
+    def reset(self, measured: Pose) -> None:
+        """Start at rest at the measured tip pose (base frame).
+
+        :raises ValueError: the pose is not finite
+        """
+        if not measured.is_finite():
+            raise ValueError('the measured pose is not finite')
+        self._position.reset(measured.position)
+        self._orientation.reset(measured.quaternion)
+
+    @property
+    def seeded(self) -> bool:
+        """Whether `reset` has been called."""
+        return self._position.point.size > 0
+
+    @property
+    def commanded(self) -> Pose:
+        """The last commanded tip pose, base frame."""
+        return Pose(self._position.point.copy(), self._orientation.point.copy())
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the command has stopped moving."""
+        return all(
+            float(np.linalg.norm(m.velocity)) < AT_REST_M_S
+            for m in (self._position, self._orientation)
+        )
+
+    def command(
+        self, action: np.ndarray | None, measured: Measurement, fixture: Pose
+    ) -> GuardedCommand:
+        """Execute one action for one tick; None, or an action that is rejected, decelerates to hold.
+
+        :param action: (D,) in [-1, 1], axes of the estimated fixture frame
+        :param fixture: estimated fixture pose, base frame
+        """
+        task = self._task
+        codes: list[str] = []
+        if action is not None:
+            fault = action_fault(action, task.action_size)
+            if fault is not None:
+                codes.append(f'rejected:{fault}')
+                action = None
+        wanted_action = (
+            np.zeros(task.action_size) if action is None else np.asarray(action, np.float64)
+        )
+        if not (measured.is_finite() and fixture.is_finite()):
+            return self._stop(fixture, wanted_action, (*codes, 'rejected:measurement'))
+        target = advance_command(
+            task, self.commanded, wanted_action, measured.tip_pose, fixture
+        )
+        asked = self._as_action(target, fixture, wanted_action)
+        if np.abs(asked - wanted_action).max() > 1e-6:
+            codes.append(LEAD)
+        return self._limited(target, measured, fixture, wanted_action, codes)
+
+    def move(
+        self, goal: Pose, measured: Measurement, speed_m_s: float, speed_rad_s: float
+    ) -> GuardedCommand:
+        """Move the command one tick towards `goal` (base frame), at most at the given speeds.
+
+        The same limits hold as for actions. `executed` is zeros: a reset is no action.
+        """
+        nothing = np.zeros(self._task.action_size)
+        if not (measured.is_finite() and goal.is_finite()):
+            return self._stop(None, nothing, ('rejected:measurement',))
+        limits = self._task.limits
+        target, lead = clamp_lead(
+            self._towards(goal, speed_m_s, speed_rad_s),
+            measured.tip_pose,
+            limits.lead_m,
+            limits.lead_rad,
+        )
+        return self._limited(target, measured, None, nothing, [LEAD] if lead else [])
+
+    def _towards(self, goal: Pose, speed_m_s: float, speed_rad_s: float) -> Pose:
+        """Return the pose one tick nearer to `goal`, slow enough to stop there."""
+        period, here = self._task.period_s, self.commanded
+        limits = self._task.limits
+        shift, turn = goal.position - here.position, here.rotation_vector_to(goal)
+        shift = _slowed(shift, speed_m_s, limits.acceleration_m_s2, period)
+        turn = _slowed(turn, speed_rad_s, limits.acceleration_rad_s2, period)
+        return Pose.from_rotation(
+            here.position + shift, Rotation.from_rotvec(turn) * here.rotation
+        )
+
+    def _soften(self, target: Pose, measured: Measurement) -> tuple[Pose, bool]:
+        """Take back the part of the command that presses into the contact, the more the higher the force.
+
+        From all of it at `force_soften_n` down to none of it at `force_stop_n`.
+        """
+        limits, force = self._task.limits, measured.force
+        if force <= limits.force_soften_n:
+            return target, False
+        tip = measured.tip_pose
+        outward = tip.rotation.apply(measured.wrench[:3] / force)
+        pressing = float((tip.position - target.position) @ outward)
+        if pressing <= 0.0:
+            return target, False
+        kept = (limits.force_stop_n - force) / (limits.force_stop_n - limits.force_soften_n)
+        back = pressing * (1.0 - max(0.0, kept))
+        return Pose(target.position + back * outward, target.quaternion), True
+
+    def _limited(
+        self,
+        target: Pose,
+        measured: Measurement,
+        fixture: Pose | None,
+        action: np.ndarray,
+        codes: list[str],
+    ) -> GuardedCommand:
+        """Soften, keep to workspace and rates, check, and make the result the new commanded state."""
+        target, softened = self._soften(target, measured)
+        if softened:
+            codes.append('force')
+        limits = self._task.limits
+        linear, linear_codes = self._position.plan(target.position, limits.velocity_m_s)
+        angular, angular_codes = self._orientation.plan(target.quaternion, limits.velocity_rad_s)
+        codes += dict.fromkeys(linear_codes + angular_codes)
+        if not (self._position.allows(linear) and self._orientation.allows(angular)):
+            return self._stop(fixture, action, (*codes, 'final_check'))
+        return self._accept(linear, angular, fixture, action, tuple(codes))
+
+    def _stop(
+        self, fixture: Pose | None, action: np.ndarray, codes: tuple[str, ...]
+    ) -> GuardedCommand:
+        """Brake along the present motion, which needs neither a measurement nor an action."""
+        usable = fixture if fixture is not None and fixture.is_finite() else None
+        return self._accept(
+            self._position.braking(), self._orientation.braking(), usable, action, codes
+        )
+
+    def _accept(
+        self,
+        linear: np.ndarray,
+        angular: np.ndarray,
+        fixture: Pose | None,
+        action: np.ndarray,
+        codes: tuple[str, ...],
+    ) -> GuardedCommand:
+        before = self.commanded
+        self._position.accept(linear)
+        self._orientation.accept(angular)
+        target = self.commanded
+        if fixture is None:
+            executed = np.zeros(self._task.action_size)
+        elif codes:
+            executed = self._as_action(target, fixture, action, before)
+        else:
+            executed = action
+        return GuardedCommand(target, executed.astype(np.float32), codes)
+
+    def _as_action(
+        self, target: Pose, fixture: Pose, action: np.ndarray, before: Pose | None = None
+    ) -> np.ndarray:
+        """Express the step from `before` (default: the commanded pose) to `target` in units of the action.
+
+        Components beyond the six of the pose (a gripper) are those of `action`.
+        """
+        before = before or self.commanded
+        axes = fixture.rotation.inv()
+        executed = np.array(action, dtype=np.float64)
+        executed[:3] = axes.apply(target.position - before.position)
+        executed[:3] /= self._task.action.translation_m
+        executed[3:6] = axes.apply(before.rotation_vector_to(target))
+        executed[3:6] /= self._task.action.rotation_rad
+        return executed
+
+
+def _slowed(step: np.ndarray, speed: float, acceleration: float, period: float) -> np.ndarray:
+    """Shorten a remaining (3,) step to what one tick may cover, so that a stop at its end is possible."""
+    distance = float(np.linalg.norm(step))
+    allowed = min(speed, float(np.sqrt(2.0 * acceleration * distance))) * period
+    return step if distance <= allowed else step * (allowed / distance)

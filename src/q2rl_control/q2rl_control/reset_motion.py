@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Motions between episodes: out of the fixture along the tool, then to a drawn start pose above it.
+
+Both give, tick by tick, a goal pose for `Guard.move`; what is really commanded is up to the guard.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from q2rl_task import Measurement, Pose, TaskSpec
+
+CLEARANCE_M = 0.003
+"""The retreat aims this much higher than asked, so that the lag of a compliant arm costs no time."""
+PROGRESS_M = 0.0005
+STUCK_TICKS = 6
+WIGGLE_M = 0.002
+WIGGLE_RAD = 0.02
+WIGGLE_GROWTH = 1.03
+WIGGLE_MOST = 2.5
+WIGGLE_TURN = 2.4
+"""Angle between successive wiggles [rad]: near the golden angle, so that no direction is left out."""
+SETTLED_M = 0.002
+SETTLED_RAD = 0.02
+SETTLED_M_S = 0.02
+PATIENCE_TICKS = 10
+
+
+def height_above_rim(tip: Pose, fixture: Pose) -> float:
+    """Return how far the tip is above the fixture's rim [m], along the fixture's axis (z into the hole)."""
+    return -float(fixture.rotation.inv().apply(tip.position - fixture.position)[2])
+
+
+def draw_start(task: TaskSpec, fixture: Pose, seed: int) -> Pose:
+    """Draw the tip's start pose (base frame): above the *estimated* rim, spread as the task says."""
+    reset, rng = task.reset, np.random.default_rng(seed)
+    shift = rng.uniform(-1.0, 1.0, 3) * reset.spread_m - np.array([0.0, 0.0, reset.height_m])
+    turn = np.radians(rng.uniform(-1.0, 1.0, 3) * reset.spread_deg)
+    return fixture @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))
+
+
+class Retreat:
+    """Straight out along the tool's axis until the tip is `reset.retreat_m` above the rim.
+
+    A tool that stays behind (a jammed pipe) is wiggled sideways and tilted, growing slowly, while the
+    pull goes on; progress ends the wiggle. Time limits are the caller's.
+
+    :param measured: tip pose at the start, base frame
+    :param fixture: pose of the fixture that is left, as estimated, base frame
+    """
+
+    def __init__(self, task: TaskSpec, measured: Pose, fixture: Pose) -> None:
+        self._fixture = fixture
+        self._enough = task.reset.retreat_m
+        self._start = measured
+        outward = fixture.rotation.apply([0.0, 0.0, -1.0])
+        axis = measured.rotation.apply([0.0, 0.0, -1.0])
+        # A tool that leans further than any seated one has another way out: the fixture's own axis.
+        if axis @ outward < 0.8:
+            axis = outward
+        rise = max(0.0, self._enough + CLEARANCE_M - height_above_rim(measured, fixture))
+        self._goal = Pose(
+            measured.position + axis * (rise / float(axis @ outward)), measured.quaternion
+        )
+        self._highest = height_above_rim(measured, fixture)
+        self._idle = 0
+
+    def goal(self, measured: Measurement) -> Pose:
+        """Return the goal for this tick (base frame)."""
+        height = height_above_rim(measured.tip_pose, self._fixture)
+        if height > self._highest + PROGRESS_M:
+            self._highest, self._idle = height, 0
+        else:
+            self._idle += 1
+        if self._idle < STUCK_TICKS:
+            return self._goal
+        count = self._idle - STUCK_TICKS
+        scale = min(WIGGLE_MOST, WIGGLE_GROWTH**count)
+        direction = np.array([np.cos(WIGGLE_TURN * count), np.sin(WIGGLE_TURN * count), 0.0])
+        sideways = Pose.from_rotation(
+            WIGGLE_M * scale * direction, Rotation.from_rotvec(WIGGLE_RAD * scale * direction)
+        )
+        return self._goal @ sideways
+
+    def done(self, measured: Measurement) -> bool:
+        """Whether the tip is clear of the fixture."""
+        return height_above_rim(measured.tip_pose, self._fixture) >= self._enough
+
+
+class Approach:
+    """To a goal pose in a straight line; done once the command is there and the arm has settled."""
+
+    def __init__(self, goal: Pose) -> None:
+        self._goal = goal
+        self._waited = 0
+
+    def goal(self, measured: Measurement) -> Pose:
+        """Return the goal (base frame)."""
+        return self._goal
+
+    def done(self, commanded: Pose, measured: Measurement) -> bool:
+        """Whether the arm has arrived; call once per tick.
+
+        An arm held back by friction counts as arrived after ten ticks of patience, if it rests.
+        """
+        distance, angle = commanded.distance_to(self._goal)
+        if distance > 1e-5 or angle > 1e-4:
+            return False
+        self._waited += 1
+        if float(np.linalg.norm(measured.tip_twist[:3])) > SETTLED_M_S:
+            return False
+        distance, angle = measured.tip_pose.distance_to(self._goal)
+        near = distance <= SETTLED_M and angle <= SETTLED_RAD
+        return near or (
+            self._waited > PATIENCE_TICKS and distance <= 3 * SETTLED_M and angle <= 3 * SETTLED_RAD
+        )
