@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Behaviour-cloned policies: the interface every one of them meets, the density networks, and the policy that samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from q2rl_policies.distributions import DiagonalGaussian, Distribution, EntropyKind, GaussianMixture
+from q2rl_policies.mlp import mlp
+from q2rl_task.records import Proposal
+
+
+@runtime_checkable
+class BCPolicy(Protocol):
+    """What Q2RL asks of a behaviour-cloned policy: action, log-probability and entropy of one distribution, in one call."""
+
+    contract: str
+    version: int
+
+    def reset(self) -> None:
+        """Forget everything of the episode before."""
+
+    def act(self, observation: np.ndarray) -> Proposal:
+        """Propose for one observation (O,) float32; a policy without a density leaves log_prob and entropy NaN."""
+
+
+class DensityNet(nn.Module):
+    """A network from observations (..., O) to a distribution over actions. `architecture`: what rebuilds it."""
+
+    architecture: dict
+    action_size: int
+
+    def forward(self, observation: Tensor) -> Distribution:
+        """Return the distribution at `observation`."""
+        raise NotImplementedError
+
+
+class GaussianNet(DensityNet):
+    """Observation -> `DiagonalGaussian`; mean bounded by tanh (as in robomimic), std = softplus + `min_std`."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        layer_norm: bool = False,
+        min_std: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.architecture = {
+            'type': 'gaussian', 'observation_size': observation_size, 'action_size': action_size,
+            'hidden': list(hidden), 'layer_norm': layer_norm, 'min_std': min_std,
+        }
+        self.action_size = action_size
+        self.min_std = min_std
+        self.net = mlp(observation_size, hidden, 2 * action_size, layer_norm)
+
+    def forward(self, observation: Tensor) -> DiagonalGaussian:
+        """Return the distribution at `observation` (..., O)."""
+        mean, spread = self.net(observation).chunk(2, -1)
+        return DiagonalGaussian(torch.tanh(mean), F.softplus(spread) + self.min_std)
+
+
+class GmmNet(DensityNet):
+    """Observation -> `GaussianMixture` of `modes` components.
+
+    As in robomimic's GMM head the component means are bounded by tanh and the action itself is not, so the density is a
+    plain mixture of Gaussians; std = softplus + `min_std`, in units of the action.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        layer_norm: bool = False,
+        min_std: float = 0.02,
+        modes: int = 5,
+    ) -> None:
+        super().__init__()
+        self.architecture = {
+            'type': 'gmm', 'observation_size': observation_size, 'action_size': action_size,
+            'hidden': list(hidden), 'layer_norm': layer_norm, 'min_std': min_std, 'modes': modes,
+        }
+        self.action_size = action_size
+        self.modes = modes
+        self.min_std = min_std
+        self.net = mlp(observation_size, hidden, modes * (1 + 2 * action_size), layer_norm)
+        # The head starts small: without this every component would start at the same place and stay there.
+        head = self.net[-1]
+        nn.init.orthogonal_(head.weight[modes : modes * (1 + action_size)])
+        nn.init.normal_(head.bias[modes : modes * (1 + action_size)], std=0.3)
+
+    def forward(self, observation: Tensor) -> GaussianMixture:
+        """Return the distribution at `observation` (..., O)."""
+        out = self.net(observation)
+        split = self.modes * self.action_size
+        logits, means, spreads = out.split((self.modes, split, split), -1)
+        shape = (*out.shape[:-1], self.modes, self.action_size)
+        return GaussianMixture(
+            F.log_softmax(logits, -1), torch.tanh(means.view(shape)), F.softplus(spreads.view(shape)) + self.min_std
+        )
+
+
+class MixtureBCPolicy:
+    """Sample a density network: the action clipped to the box, its log-probability that of the unclipped sample.
+
+    :param net: a `GmmNet` or `GaussianNet`
+    :param seed: of the policy's own generator; it also serves the Monte Carlo entropy
+    :param entropy_kind: 'monte_carlo' (unbiased: E[log pi + H] = 0) or 'bound' (closed form, biased up)
+    :param deterministic: propose the mode; log_prob + entropy then no longer has mean zero (D/2 for a Gaussian)
+    """
+
+    def __init__(
+        self,
+        net: DensityNet,
+        seed: int,
+        contract: str = '',
+        version: int = 0,
+        entropy_kind: EntropyKind = 'monte_carlo',
+        deterministic: bool = False,
+    ) -> None:
+        self.contract = contract
+        self.version = version
+        self.deterministic = deterministic
+        self._net = net.eval()
+        self._entropy_kind: EntropyKind = entropy_kind
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def reset(self) -> None:
+        """Do nothing: the policy has no memory, and one random stream runs through all episodes."""
+
+    @torch.inference_mode()
+    def act(self, observation: np.ndarray) -> Proposal:
+        """Propose an action (D,) for one observation (O,) float32."""
+        state = torch.from_numpy(np.ascontiguousarray(observation, dtype=np.float32))
+        distribution = self._net(state)
+        action = distribution.mode() if self.deterministic else distribution.sample(self._generator)
+        log_prob = float(distribution.log_prob(action))
+        entropy = float(distribution.entropy(self._entropy_kind, self._generator))
+        return Proposal(action.clamp(-1.0, 1.0).numpy(), log_prob, entropy, self.version)

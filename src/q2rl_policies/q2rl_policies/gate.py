@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Q-Gating: at every tick execute the action of the policy that is worth more (Q2RL, arXiv 2605.05172).
+
+    Q_BC(s, a) = V_BC(s) + alpha (log pi_BC(a|s) + H[pi_BC(.|s)])      Q_RL(s, a) = min_i Q_i(s, a)
+
+RL acts only where Q_RL > Q_BC (+ margin). Whatever is missing, not finite or not healthy goes to BC, and without BC to
+a hold: the gate never trusts RL alone, except in an episode whose mode says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from q2rl_task.episode import Mode, Source
+from q2rl_task.records import NAN, Decision, Proposal, Reason, no_vector
+
+BOX_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class GateValues:
+    """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an RL action."""
+
+    v: float
+    q_rl_members: np.ndarray
+    critic_version: int = 0
+    value_version: int = 0
+
+
+class QGate:
+    """Choose between BC and RL, tick by tick; `counts` holds how often for which reason.
+
+    :param alpha: temperature of Q_BC in reward units per nat (the paper: 1). 0 is the V-only gate, Q_BC = V_BC, for
+        BC policies without a density: log_prob and entropy are then not read
+    :param action_size: D
+    :param margin: what RL must be better by, in reward units
+    :param min_dwell: ticks that a source keeps acting after a switch before the values may switch again; missing or
+        unhealthy RL ends the dwell at once
+    :param soft_temperature: 0 takes the better one; above, RL acts with probability sigmoid((Q_RL - Q_BC - margin) / it)
+    :param max_spread: standard deviation of Q_RL over the ensemble above which the critic counts as unhealthy
+    :param seed: of the soft choice
+
+    With a dwell or a soft choice the reason still states the comparison of the values, and the source who acted.
+    """
+
+    def __init__(
+        self,
+        alpha: float,
+        action_size: int,
+        *,
+        margin: float = 0.0,
+        min_dwell: int = 0,
+        soft_temperature: float = 0.0,
+        max_spread: float = math.inf,
+        seed: int = 0,
+    ) -> None:
+        if not (math.isfinite(alpha) and alpha >= 0.0):
+            raise ValueError(f'alpha must be finite and not negative, not {alpha}')
+        if not math.isfinite(margin):
+            raise ValueError(f'margin must be finite, not {margin}')
+        if not (math.isfinite(soft_temperature) and soft_temperature >= 0.0):
+            raise ValueError(f'soft_temperature must be finite and not negative, not {soft_temperature}')
+        if not max_spread > 0.0:
+            raise ValueError(f'max_spread must be positive, not {max_spread}')
+        self.alpha = alpha
+        self.action_size = action_size
+        self.margin = margin
+        self.min_dwell = min_dwell
+        self.soft_temperature = soft_temperature
+        self.max_spread = max_spread
+        self.counts: Counter[Reason] = Counter()
+        self._rng = np.random.default_rng(seed)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget who acted last; call it at the start of every episode (the dwell does not outlive one)."""
+        self._acting: Source | None = None
+        self._dwelt = 0
+
+    def decide(self, mode: Mode, bc: Proposal | None, rl: Proposal | None, values: GateValues | None) -> Decision:
+        """Decide one tick. Absent proposals or values are None.
+
+        In Mode.BC and Mode.RL the one policy acts or nobody does: the other never stands in, or neither could be measured.
+        """
+        members = values.q_rl_members if values is not None else no_vector()
+        v_bc = float(values.v) if values is not None else NAN
+        q_bc = self._q_bc(v_bc, bc)
+        q_rl = float(np.min(members)) if len(members) else NAN
+        spread = float(np.std(members)) if np.isfinite(members).all() and len(members) else NAN
+        source, reason = self._choose(mode, bc, rl, len(members), q_bc, q_rl, spread)
+        self.counts[reason] += 1
+        self._dwelt = self._dwelt + 1 if source is self._acting else 1
+        self._acting = source
+        if source is Source.HOLD:
+            action = np.zeros(self.action_size, dtype=np.float32)
+        else:
+            chosen = bc if source is Source.BC else rl
+            action = np.clip(chosen.action, -1.0, 1.0).astype(np.float32)
+        return Decision(
+            source=source, reason=reason, action=action, q_bc=q_bc, q_rl=q_rl, v_bc=v_bc, q_spread=spread,
+            bc_action=bc.action if bc is not None else no_vector(),
+            bc_log_prob=bc.log_prob if bc is not None else NAN,
+            bc_entropy=bc.entropy if bc is not None else NAN,
+            rl_action=rl.action if rl is not None else no_vector(),
+            actor_version=rl.version if rl is not None else 0,
+            critic_version=values.critic_version if values is not None else 0,
+            value_version=values.value_version if values is not None else 0,
+        )
+
+    def _q_bc(self, v_bc: float, bc: Proposal | None) -> float:
+        if bc is None or self.alpha == 0.0:
+            return v_bc if bc is not None else NAN
+        return v_bc + self.alpha * (bc.log_prob + bc.entropy)
+
+    def _choose(
+        self, mode: Mode, bc: Proposal | None, rl: Proposal | None, members: int, q_bc: float, q_rl: float, spread: float
+    ) -> tuple[Source, Reason]:
+        if bc is None and rl is None:
+            return Source.HOLD, Reason.NOTHING
+        if mode is Mode.RL:
+            return self._alone(Source.RL, rl, Reason.NO_RL)
+        if mode is Mode.BC:
+            return self._alone(Source.BC, bc, Reason.NO_BC)
+        if bc is None:
+            return Source.HOLD, Reason.NO_BC
+        if not self._executable(bc):
+            return Source.HOLD, Reason.NOT_FINITE
+        if rl is None:
+            return Source.BC, Reason.NO_RL
+        if not self._executable(rl):
+            return Source.BC, Reason.NOT_FINITE
+        if members == 0:
+            return Source.BC, Reason.NO_CRITIC
+        if not (math.isfinite(q_bc) and math.isfinite(q_rl) and math.isfinite(spread)):
+            return Source.BC, Reason.NOT_FINITE
+        if spread > self.max_spread:
+            return Source.BC, Reason.NO_CRITIC
+        return self._compare(q_rl - q_bc - self.margin)
+
+    def _alone(self, source: Source, proposal: Proposal | None, missing: Reason) -> tuple[Source, Reason]:
+        if proposal is None:
+            return Source.HOLD, missing
+        return (source, Reason.MODE) if self._executable(proposal) else (Source.HOLD, Reason.NOT_FINITE)
+
+    def _executable(self, proposal: Proposal) -> bool:
+        """Whether the action has D finite components in the box; a proposal that breaks its contract is not repaired."""
+        action = proposal.action
+        return action.shape == (self.action_size,) and bool((np.abs(action) <= 1.0 + BOX_TOLERANCE).all())
+
+    def _compare(self, advantage: float) -> tuple[Source, Reason]:
+        reason = Reason.RL_HIGHER if advantage > 0.0 else Reason.BC_HIGHER if advantage < 0.0 else Reason.TIE
+        if self._acting in (Source.BC, Source.RL) and self._dwelt < self.min_dwell:
+            return self._acting, reason
+        if self.soft_temperature > 0.0:
+            rl_acts = self._rng.random() < 0.5 * (1.0 + math.tanh(0.5 * advantage / self.soft_temperature))
+        else:
+            rl_acts = advantage > 0.0
+        return (Source.RL if rl_acts else Source.BC), reason
