@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course of a run: which phase it is in, what the next episode is, when a phase is over."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+
+from q2rl_task import EndReason, InputError, Mode, Phase, Source, episode_seed
+
+STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
+LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
+RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
+
+
+class Command(IntEnum):
+    """What an operator may ask of a run (values of q2rl_msgs/RunCommand)."""
+
+    PAUSE = 0
+    RESUME = 1
+    STOP = 2
+    EVALUATE = 3
+
+
+class LearnerState(IntEnum):
+    """What the learner is doing (values of q2rl_msgs/LearnerStatus)."""
+
+    WAITING = 0
+    FITTING = 1
+    READY = 2
+    TRAINING = 3
+    FAILED = 4
+
+
+@dataclass(frozen=True)
+class LearnerReport:
+    """What the plan needs of the learner's status; value_error and return_variance in squared reward units."""
+
+    state: LearnerState
+    detail: str = ''
+    rollouts: int = 0
+    rollout_successes: int = 0
+    value_error: float = float('nan')
+    return_variance: float = float('nan')
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How long a run is. Zero online steps or evaluation episodes leave that phase out.
+
+    rollouts: BC-only episodes of the estimating phase. online_steps: transitions of the online phase.
+    bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none.
+    evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
+    """
+
+    run_id: str
+    seed: int
+    rollouts: int = 20
+    online_steps: int = 10000
+    bc_only_every: int = 10
+    rl_only_every: int = 10
+    evaluation_episodes: int = 20
+    evaluation_modes: tuple[Mode, ...] = (Mode.BC, Mode.GATED, Mode.RL)
+
+    def __post_init__(self) -> None:
+        if not self.run_id:
+            raise InputError('parameter `run_id`', 'is empty', 'name the run')
+        for name in ('seed', 'online_steps', 'bc_only_every', 'rl_only_every', 'evaluation_episodes'):
+            if getattr(self, name) < 0:
+                raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
+        if self.rollouts < 1:
+            raise InputError(
+                'parameter `rollouts`', 'is below 1', 'Q-Estimation needs rollouts of the BC policy'
+            )
+        if self.evaluation_episodes and not self.evaluation_modes:
+            raise InputError('parameter `evaluation_modes`', 'is empty', 'name at least one mode')
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """The next episode. `seed` gives scene and start pose; `number` counts from 1 within the phase."""
+
+    episode: str
+    phase: Phase
+    mode: Mode
+    seed: int
+    number: int
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What the plan counts of a finished episode. `by_source`: transitions per `Source` name."""
+
+    success: bool
+    end_reason: EndReason
+    transitions: int
+    by_source: dict[str, int]
+    interventions: int = 0
+    robot_time_s: float = 0.0
+
+
+@dataclass
+class PhaseCounts:
+    """Sums over the finished episodes of one phase."""
+
+    episodes: int = 0
+    successes: int = 0
+    transitions: int = 0
+    by_source: dict[str, int] = field(default_factory=lambda: {s.name: 0 for s in Source})
+    by_mode: dict[str, dict[str, int]] = field(default_factory=dict)
+    interventions: int = 0
+    robot_time_s: float = 0.0
+
+
+@dataclass
+class RunProgress:
+    """All that a run must remember over a restart; plain data, see `run_store`."""
+
+    run_id: str
+    seed: int
+    phase: Phase = Phase.STARTING
+    back_to: Phase = Phase.ESTIMATING
+    detail: str = ''
+    attempts: int = 0
+    counts: dict[str, PhaseCounts] = field(default_factory=dict)
+
+    def of(self, phase: Phase) -> PhaseCounts:
+        """Return the sums of a phase."""
+        return self.counts.setdefault(phase.name, PhaseCounts())
+
+    def to_dict(self) -> dict:
+        """Return the same as JSON-ready data."""
+        return asdict(self) | {'phase': self.phase.name, 'back_to': self.back_to.name}
+
+    @staticmethod
+    def from_dict(data: dict) -> RunProgress:
+        """Undo `to_dict`.
+
+        :raises KeyError, TypeError, ValueError: not from `to_dict`
+        """
+        values = dict(data)
+        values['phase'], values['back_to'] = Phase[data['phase']], Phase[data['back_to']]
+        values['counts'] = {
+            Phase[name].name: PhaseCounts(**counts) for name, counts in data['counts'].items()
+        }
+        return RunProgress(**values)
+
+
+class RunPlan:
+    """Decide phases and episodes from finished episodes, the learner's reports and operators' commands.
+
+        STARTING -> ESTIMATING -> FITTING -> ONLINE -> EVALUATING -> FINISHED; PAUSED and STOPPED from anywhere.
+
+    :param progress: of an earlier process of the same run, to go on from; else a fresh run
+    """
+
+    def __init__(self, settings: RunSettings, progress: RunProgress | None = None) -> None:
+        self.settings = settings
+        self.progress = progress or RunProgress(settings.run_id, settings.seed)
+        if (self.progress.run_id, self.progress.seed) != (settings.run_id, settings.seed):
+            raise InputError(
+                'parameters `run_id` and `seed`',
+                f'are those of another run than the saved {self.progress.run_id}'
+                f' with seed {self.progress.seed}',
+                'use the same, or another run_dir',
+            )
+
+    @property
+    def phase(self) -> Phase:
+        """Where the run stands."""
+        return self.progress.phase
+
+    @property
+    def detail(self) -> str:
+        """Why it stands there, where that needs saying."""
+        return self.progress.detail
+
+    @property
+    def episodes_planned(self) -> int:
+        """Episodes of the present phase in all; 0 where it does not count episodes."""
+        settings = self.settings
+        if self.phase is Phase.ESTIMATING:
+            return settings.rollouts
+        if self.phase is Phase.EVALUATING:
+            return settings.evaluation_episodes * len(settings.evaluation_modes)
+        return 0
+
+    @property
+    def online_steps(self) -> int:
+        """Transitions of the online phase so far, of finished episodes."""
+        return self.progress.of(Phase.ONLINE).transitions
+
+    def start(self) -> None:
+        """Leave STARTING, once every node is there."""
+        if self.phase is Phase.STARTING:
+            self._enter(Phase.ESTIMATING)
+
+    def next_episode(self) -> EpisodePlan | None:
+        """Return what to run next, or None where the phase runs no episodes. Repeatable: it changes nothing."""
+        phase = self.phase
+        if phase not in STREAMS:
+            return None
+        settings, number = self.settings, self.progress.of(phase).episodes + 1
+        mode, seed_number = Mode.BC, number
+        if phase is Phase.ONLINE:
+            mode = self._online_mode(number)
+        elif phase is Phase.EVALUATING:
+            modes = settings.evaluation_modes
+            mode = modes[(number - 1) % len(modes)]
+            seed_number = (number - 1) // len(modes) + 1
+        seed = episode_seed(settings.seed, STREAMS[phase], seed_number)
+        name = f'{settings.run_id}-{LETTERS[phase]}{number:04d}'
+        if self.progress.attempts:
+            name += f'-{self.progress.attempts}'
+        return EpisodePlan(name, phase, mode, seed, number)
+
+    def episode_dropped(self) -> None:
+        """Note that the episode under way came to nothing; the same one is next, under a fresh id."""
+        self.progress.attempts += 1
+
+    def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> None:
+        """Count a finished episode and go on to the next phase where this one is over."""
+        counts = self.progress.of(plan.phase)
+        counts.episodes += 1
+        counts.successes += result.success
+        counts.transitions += result.transitions
+        counts.interventions += result.interventions
+        counts.robot_time_s += result.robot_time_s
+        for source, steps in result.by_source.items():
+            counts.by_source[source] = counts.by_source.get(source, 0) + steps
+        mode = counts.by_mode.setdefault(plan.mode.name, {'episodes': 0, 'successes': 0})
+        mode['episodes'] += 1
+        mode['successes'] += int(result.success)
+        self.progress.attempts = 0
+        if plan.phase is self.phase:
+            self._advance()
+        elif self.phase is Phase.PAUSED and plan.phase is self.progress.back_to:
+            self.progress.back_to = self._following(plan.phase)
+
+    def learner_reported(self, report: LearnerReport) -> None:
+        """Take the learner's status: it ends FITTING, and a failed learner stops the run."""
+        if report.state is LearnerState.FAILED and self.phase not in RESTING:
+            self._stop(f'the learner failed: {report.detail or "see its log"}')
+        if self.phase is not Phase.FITTING:
+            return
+        if report.state in (LearnerState.READY, LearnerState.TRAINING):
+            fault = fit_fault(report)
+            if fault is None:
+                self._enter(self._following(Phase.FITTING))
+            else:
+                self._stop(fault)
+
+    def command(self, command: Command) -> str | None:
+        """Carry out an operator's command; return why not, or None where it is done."""
+        phase = self.phase
+        if command is Command.PAUSE:
+            if phase in RESTING:
+                return f'the run is {phase.name.lower()}'
+            self._rest(Phase.PAUSED, 'paused by an operator')
+        elif command is Command.RESUME:
+            if phase not in (Phase.PAUSED, Phase.STOPPED):
+                return 'the run is not paused or stopped'
+            self._enter(self.progress.back_to)
+        elif command is Command.STOP:
+            if phase in (Phase.STOPPED, Phase.FINISHED):
+                return f'the run is {phase.name.lower()}'
+            self._stop('stopped by an operator')
+        elif command is Command.EVALUATE:
+            if phase is not Phase.ONLINE:
+                return 'only the online phase can be left for evaluation'
+            self._enter(self._following(Phase.ONLINE))
+        return None
+
+    def fail(self, detail: str) -> None:
+        """Stop the run for a fault; RESUME goes on from here."""
+        if self.phase not in (Phase.STOPPED, Phase.FINISHED):
+            self._stop(detail)
+
+    def _online_mode(self, number: int) -> Mode:
+        """Return the mode of an online episode; the BC-only and RL-only ones are spread half a cycle apart."""
+        settings = self.settings
+        if settings.bc_only_every and number % settings.bc_only_every == 0:
+            return Mode.BC
+        every = settings.rl_only_every
+        if every and number % every == every // 2:
+            return Mode.RL
+        return Mode.GATED
+
+    def _over(self, phase: Phase) -> bool:
+        settings, counts = self.settings, self.progress.of(phase)
+        if phase is Phase.ESTIMATING:
+            return counts.episodes >= settings.rollouts
+        if phase is Phase.ONLINE:
+            return counts.transitions >= settings.online_steps
+        if phase is Phase.EVALUATING:
+            planned = settings.evaluation_episodes * len(settings.evaluation_modes)
+            return counts.episodes >= planned
+        return False
+
+    def _following(self, phase: Phase) -> Phase:
+        """Return `phase` while it is not over, else the next one that is not."""
+        order = [Phase.ESTIMATING, Phase.FITTING, Phase.ONLINE, Phase.EVALUATING]
+        later = order[order.index(phase) + 1 :]
+        if phase in STREAMS and not self._over(phase) and self.phase is not phase:
+            return phase
+        return next((p for p in later if p is Phase.FITTING or not self._over(p)), Phase.FINISHED)
+
+    def _advance(self) -> None:
+        if self._over(self.phase):
+            self._enter(self._following(self.phase))
+
+    def _enter(self, phase: Phase, detail: str = '') -> None:
+        self.progress.phase, self.progress.detail = phase, detail
+
+    def _rest(self, phase: Phase, detail: str) -> None:
+        if self.phase is not Phase.PAUSED:
+            self.progress.back_to = Phase.ESTIMATING if self.phase is Phase.STARTING else self.phase
+        self._enter(phase, detail)
+
+    def _stop(self, detail: str) -> None:
+        self._rest(Phase.STOPPED, detail)
+
+
+def fit_fault(report: LearnerReport) -> str | None:
+    """Return why the online phase must not start on this fit, and what to do about it; None if it may."""
+    if report.rollout_successes < 1:
+        return (
+            f'none of {report.rollouts} BC rollouts succeeded, so there is no value to learn from: '
+            'train BC on more demonstrations, or raise `rollouts`'
+        )
+    if not report.value_error < report.return_variance:
+        return (
+            f'the fitted value is no better than the mean return (error {report.value_error:.3g}, '
+            f'variance {report.return_variance:.3g}): raise `rollouts`, or check the value fit in the report'
+        )
+    return None

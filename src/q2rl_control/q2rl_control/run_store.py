@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run leaves in its directory: `run_state.json`, `episodes.jsonl`, and `outbox.bin`.
+
+`run_state.json` is replaced atomically at every episode end. `episodes.jsonl` gets one line per finished
+episode. `outbox.bin` holds the transitions that may not have been acknowledged, so that a killed
+process neither loses one nor gives its number to another.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import zlib
+from pathlib import Path
+
+from q2rl_control.run_plan import RunProgress
+from q2rl_task import InputError
+
+FORMAT = 1
+FRAME = struct.Struct('<QII')
+
+
+class RunStore:
+    """State and episode records of one run directory, which is made if it is not there.
+
+    :raises InputError: the directory cannot be made or written
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(directory, f'cannot be made ({error.strerror})', 'name a directory you may write') from None
+        self._state = self.directory / 'run_state.json'
+        self._episodes = self.directory / 'episodes.jsonl'
+
+    def load(self) -> tuple[RunProgress, dict] | None:
+        """Return the saved progress and the extra data saved with it; None for a fresh directory.
+
+        :raises InputError: the file is not one of ours
+        """
+        if not self._state.exists():
+            return None
+        try:
+            data = json.loads(self._state.read_text())
+            if data['format'] != FORMAT:
+                raise ValueError(f'format {data["format"]}')
+            return RunProgress.from_dict(data['progress']), data['extra']
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                self._state, f'cannot be resumed from ({error})', 'use another run directory'
+            ) from None
+
+    def save(self, progress: RunProgress, extra: dict) -> None:
+        """Replace the saved state; a crash leaves the old or the new one, never half of one."""
+        data = {'format': FORMAT, 'progress': progress.to_dict(), 'extra': extra}
+        replace_atomically(self._state, json.dumps(data, indent=1).encode())
+
+    def append_episode(self, record: dict) -> None:
+        """Add one finished episode; numbers that are not finite become null."""
+        clean = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in record.items()
+        }
+        with self._episodes.open('ab') as file:
+            file.write(json.dumps(clean).encode() + b'\n')
+
+    def episodes(self) -> list[dict]:
+        """Return the recorded episodes; a torn last line is cut off the file."""
+        if not self._episodes.exists():
+            return []
+        data = self._episodes.read_bytes()
+        whole = data[: data.rfind(b'\n') + 1]
+        if len(whole) < len(data):
+            with self._episodes.open('r+b') as file:
+                file.truncate(len(whole))
+        records = []
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                raise InputError(
+                    f'{self._episodes}:{number}', 'is not JSON', 'remove the line'
+                ) from None
+        return records
+
+
+class Outbox:
+    """Append-only file of (sequence, payload), each with a checksum; a torn or damaged tail is cut off."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._file = None
+
+    def load(self) -> list[tuple[int, bytes]]:
+        """Return what is stored, in order, and cut off what follows the last whole entry."""
+        self.close()
+        if not self._path.exists():
+            return []
+        data = self._path.read_bytes()
+        entries, end = [], 0
+        while end + FRAME.size <= len(data):
+            sequence, size, checksum = FRAME.unpack_from(data, end)
+            payload = data[end + FRAME.size : end + FRAME.size + size]
+            if len(payload) < size or _checksum(sequence, payload) != checksum:
+                break
+            entries.append((sequence, payload))
+            end += FRAME.size + size
+        if end < len(data):
+            with self._path.open('r+b') as file:
+                file.truncate(end)
+        return entries
+
+    def append(self, sequence: int, payload: bytes) -> None:
+        """Store one entry; it survives the death of this process."""
+        if self._file is None:
+            self._file = self._path.open('ab')
+        self._file.write(FRAME.pack(sequence, len(payload), _checksum(sequence, payload)) + payload)
+        self._file.flush()
+
+    def keep(self, entries: list[tuple[int, bytes]]) -> None:
+        """Replace everything by `entries`, atomically."""
+        self.close()
+        frames = (FRAME.pack(n, len(p), _checksum(n, p)) + p for n, p in entries)
+        replace_atomically(self._path, b''.join(frames))
+
+    def close(self) -> None:
+        """Close the file; `append` opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def replace_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` by way of a synced neighbour file."""
+    temporary = path.with_name(path.name + '.new')
+    with temporary.open('wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _checksum(sequence: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(sequence.to_bytes(8, 'little')))
