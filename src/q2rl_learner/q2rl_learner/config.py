@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the learner as one validated YAML, and the presets shipped with the package."""
+
+from __future__ import annotations
+
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from q2rl_task import InputError
+
+Hidden = tuple[int, ...]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+
+class BCConfig(_Section):
+    """Behaviour cloning: the network, and the fit by maximum likelihood with early stopping.
+
+    `min_std`: least standard deviation of a component, in units of the action.
+    `held_out`: share of the demonstrations (whole episodes) that only the stopping rule sees.
+    `patience`: evaluations (every `evaluate_every` steps) without improvement before the fit stops.
+    `input_noise`: standard deviation of noise added to observations (O(1) units) while fitting.
+    """
+
+    kind: Literal['gmm', 'gaussian'] = 'gmm'
+    modes: int = Field(default=5, ge=1, le=64)
+    hidden: Hidden = (128, 128)
+    layer_norm: bool = True
+    min_std: float = Field(default=0.05, gt=0)
+    steps: int = Field(default=3000, ge=1)
+    batch: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    input_noise: float = Field(default=0.0, ge=0)
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    evaluate_every: int = Field(default=50, ge=1)
+    patience: int = Field(default=10, ge=1)
+
+
+class FitConfig(_Section):
+    """Q-Estimation: how V, the critics and the actor are fitted on the BC rollouts.
+
+    `folds`: V is cross-fitted over this many groups of whole episodes; the groups left out complete the cut
+    returns, stop the fit and give the value error. `complete_every`: gradient steps between completions.
+    `log_prob_floor` [nat]: lower clip of log pi_BC(a|s) in the critics' target.
+    `critic_target`: `value`: V(s) + alpha (log pi + H); `return`: the sample's own Monte Carlo return instead of V.
+    `uniform_fraction`: share of the critics' fit batch with uniform random actions, scored by BC.
+    `actor_data`: rollout actions to imitate: of all rollouts or of the successful ones.
+    """
+
+    warm_start: bool = True
+    value_hidden: Hidden = (128, 128)
+    value_steps: int = Field(default=1500, ge=1)
+    value_patience: int = Field(default=5, ge=1)
+    folds: int = Field(default=5, ge=2)
+    evaluate_every: int = Field(default=50, ge=1)
+    completions: int = Field(default=6, ge=0)
+    completion_tolerance: float = Field(default=0.02, gt=0)
+    critic_steps: int = Field(default=1500, ge=0)
+    actor_steps: int = Field(default=1500, ge=0)
+    batch: int = Field(default=256, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    input_noise: float = Field(default=0.0, ge=0)
+    log_prob_floor: float = Field(default=-100.0, lt=0)
+    critic_target: Literal['value', 'return'] = 'value'
+    uniform_fraction: float = Field(default=0.0, ge=0, lt=1)
+    actor_data: Literal['all', 'successes'] = 'all'
+    use_demonstrations: bool = True
+
+
+class BCWeight(_Section):
+    """Weight of the imitation term of the actor's loss over online environment steps t.
+
+    initial, or `floor + (initial - floor) exp(-t / decay_steps)` where `decay_steps` is given.
+    """
+
+    initial: float = Field(default=1.0, ge=0)
+    decay_steps: float | None = Field(default=None, gt=0)
+    floor: float = Field(default=0.0, ge=0)
+
+    def at(self, online_steps: int) -> float:
+        """Return the weight after `online_steps` environment steps."""
+        if self.decay_steps is None:
+            return self.initial
+        return self.floor + (self.initial - self.floor) * math.exp(-online_steps / self.decay_steps)
+
+
+class LearnerConfig(_Section):
+    """All settings of one learner. Steps are environment steps unless named gradient steps.
+
+    `alpha`: temperature of Q_BC = V + alpha (log pi + H), in reward units per nat. Rewards become
+    `reward_scale * r + reward_bias` before anything is fitted. `imitation`: whose actions the actor's NLL term
+    takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples) or `both`.
+    `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
+    the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
+    attainable range of returns. `actor_batch`: the actor's step takes the `last` of the critics' batches, or `all` of
+    them together. `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL).
+    `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
+    `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
+    lockstep simulation may run ahead of the gradient steps.
+    """
+
+    critics: int = Field(default=5, ge=1, le=64)
+    critic_hidden: Hidden = (128, 128)
+    actor_hidden: Hidden = (128, 128)
+    layer_norm: bool = True
+    min_subset: int = Field(default=2, ge=1)
+    batch: int = Field(default=128, ge=2)
+    critic_updates_per_step: int = Field(default=2, ge=1)
+    actor_updates_per_step: int = Field(default=1, ge=0)
+    actor_batch: Literal['last', 'all'] = 'last'
+    n_step: int = Field(default=3, ge=1, le=64)
+    tau: float = Field(default=0.005, gt=0, le=1)
+    actor_learning_rate: float = Field(default=3e-4, gt=0)
+    critic_learning_rate: float = Field(default=3e-4, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    alpha: float = Field(default=0.05, gt=0)
+    reward_scale: float = Field(default=1.0, gt=0)
+    reward_bias: float = 0.0
+    bc_weight: BCWeight = BCWeight()
+    bc_mixing: Literal['added', 'convex'] = 'added'
+    imitation: Literal['bc_action', 'demonstration', 'both'] = 'both'
+    q_filter: bool = False
+    actor_q: Literal['min', 'mean'] = 'min'
+    entropy_bonus: float = Field(default=0.0, ge=0)
+    demo_fraction: float = Field(default=0.5, ge=0, le=1)
+    rollouts_in_replay: bool = True
+    replay_capacity: int = Field(default=200_000, ge=1000)
+    warm_up_samples: int = Field(default=200, ge=1)
+    clip_targets: bool = True
+    max_in_bootstrap: bool = False
+    target_action: Literal['sample', 'mode'] = 'sample'
+    target_policy_noise: float = Field(default=0.0, ge=0)
+    rollouts: int = Field(default=20, ge=2)
+    publish_every: int = Field(default=100, ge=1)
+    publish_period_s: float = Field(default=2.0, gt=0)
+    allowance: int = Field(default=25, ge=1)
+    save_every: int = Field(default=2000, ge=1)
+    fit: FitConfig = FitConfig()
+    bc: BCConfig = BCConfig()
+
+    @model_validator(mode='after')
+    def _consistent(self):
+        if self.min_subset > self.critics:
+            raise ValueError(f'`min_subset` {self.min_subset} is more than the {self.critics} critics')
+        if self.bc_mixing == 'convex' and max(self.bc_weight.initial, self.bc_weight.floor) > 1:
+            raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
+        return self
+
+    def scaled(self, reward: float) -> float:
+        """Return the reward the learner uses for a reward of the task."""
+        return self.reward_scale * reward + self.reward_bias
+
+
+def load_preset(name_or_path: str | Path) -> LearnerConfig:
+    """Read a preset by its name (one shipped with the package) or by the path of a YAML file.
+
+    :raises InputError: no such preset, not YAML, or a field that is unknown, ill-typed or out of range
+    """
+    folder = resources.files('q2rl_learner') / 'presets'
+    shipped = folder / f'{name_or_path}.yaml'
+    path = Path(str(shipped)) if shipped.is_file() else Path(name_or_path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError) as error:
+        known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith('.yaml'))
+        raise InputError(
+            name_or_path, f'no readable preset ({getattr(error, "strerror", None) or "not UTF-8 text"})',
+            f'name one of {", ".join(known)} or the path of a preset YAML',
+        ) from None
+    except yaml.YAMLError as error:
+        problem = f'not valid YAML ({" ".join(str(error).split())})'
+        raise InputError(path, problem, 'mend the file') from None
+    if not isinstance(content, dict):
+        raise InputError(path, 'is not a mapping of fields', 'start from a shipped preset')
+    try:
+        return LearnerConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = '.'.join(str(part) for part in first['loc']) or 'preset'
+        unknown = first['type'] == 'extra_forbidden'
+        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
+        raise InputError(
+            f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more,
+            'remove it or correct its spelling' if unknown else 'set it as the shipped presets do',
+        ) from None

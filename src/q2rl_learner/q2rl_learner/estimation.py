@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Q-Estimation: the value V of the BC policy from a few rollouts, and warm starts of critics and actor.
+
+BC is read as a Boltzmann policy pi = exp(Q/alpha)/Z of its own value, which gives
+    Q_BC(s, a) = V_BC(s) + alpha (log pi(a|s) + H[pi(.|s)])          (arXiv 2605.05172, corrected entropy, nats)
+with the plain on-policy value V, fitted on Monte Carlo returns.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from q2rl_learner.config import FitConfig, LearnerConfig
+from q2rl_learner.episodes import Episode
+from q2rl_learner.returns import monte_carlo, segments, tail_weights
+from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.critics import CriticEnsemble, ValueNet
+
+Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""BC's (log_prob (B,), entropy (B,)) in nats of actions (B, D) at observations (B, O)."""
+
+
+@dataclass(frozen=True)
+class ValueFit:
+    """A fitted V with what the folds left out said about it.
+
+    error: mean squared error of V on returns of episodes it was not fitted on; variance: of those returns.
+    steps: gradient steps. rounds: completions of cut returns; change: of the values at the cuts in the last
+    round, largest, as a share of the attainable range (above the tolerance: not converged). returns: the completed
+    returns of each episode, (T,), NaN at held ticks.
+    """
+
+    value: ValueNet
+    error: float
+    variance: float
+    samples: int
+    steps: int
+    rounds: int
+    change: float
+    returns: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class EstimateReport:
+    """What Q-Estimation found; learning may start where `ready`.
+
+    value_error and return_variance: see ValueFit, in squared units of the learner's reward. critic_error: mean
+    squared error of the warm-started critics against their target. actor_nll [nat].
+    """
+
+    rollouts: int
+    successes: int
+    samples: int
+    value_error: float
+    return_variance: float
+    value_steps: int
+    completion_rounds: int
+    completion_change: float
+    critic_error: float
+    actor_nll: float
+    seconds: float
+
+    @property
+    def ready(self) -> bool:
+        """Whether a rollout succeeded and V explains some of the returns' variance."""
+        return self.successes > 0 and self.value_error < self.return_variance
+
+    def problem(self) -> str:
+        """Say in one line why learning cannot start and what to do; empty if it can."""
+        if self.successes == 0:
+            return (f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC '
+                    '(more demonstrations) or run more rollouts')
+        if not self.value_error < self.return_variance:
+            return (f'V explains nothing on held-out rollouts (error {self.value_error:.3g}, variance of returns '
+                    f'{self.return_variance:.3g}); run more rollouts (now {self.rollouts})')
+        return ''
+
+
+class _Samples:
+    """States of all acting steps with the parts of their returns, as tensors."""
+
+    def __init__(self, episodes: Sequence[Episode], scale: float, bias: float, discount: float, folds: int) -> None:
+        states, partial, weights, segment_of, fold_of, ends, cuts = [], [], [], [], [], [], []
+        for index, segment in enumerate(segments(episodes)):
+            count = segment.last - segment.first
+            states.append(episodes[segment.episode].observations[segment.first:segment.last])
+            partial.append(monte_carlo(scale * segment.rewards + bias, discount))
+            weights.append(np.zeros(count) if segment.terminated else tail_weights(count, discount))
+            segment_of.append(np.full(count, index))
+            fold_of.append(np.full(count, segment.episode % folds))
+            ends.append(segment.end)
+            cuts.append((segment.episode % folds, not segment.terminated))
+        self.states = torch.from_numpy(np.concatenate(states))
+        self._partial = torch.from_numpy(np.concatenate(partial))
+        self._weights = torch.from_numpy(np.concatenate(weights))
+        self._segment_of = torch.from_numpy(np.concatenate(segment_of))
+        self.fold_of = torch.from_numpy(np.concatenate(fold_of))
+        self.ends = torch.from_numpy(np.stack(ends))
+        self.end_fold = torch.tensor([fold for fold, _ in cuts])
+        self.is_cut = torch.tensor([cut for _, cut in cuts])
+
+    def constant_tail(self) -> float:
+        """Value at the cuts that a value constant over all states would have: c = mean(partial) + mean(weight) c."""
+        return float(self._partial.mean() / (1.0 - self._weights.mean()))
+
+    def returns(self, tails: Tensor) -> Tensor:
+        """Return the completed returns (N,) float32 for the values (S,) at the segments' ends."""
+        return (self._partial + self._weights * tails.double()[self._segment_of]).float()
+
+
+def fit_value(
+    episodes: Sequence[Episode], config: LearnerConfig, discount: float, attainable: tuple[float, float],
+    make_value: Callable[[], ValueNet], generator: torch.Generator,
+) -> ValueFit:
+    """Fit V(s) on returns of BC-only rollouts, completing cut returns with V at the cut until that converges.
+
+    The value at a cut comes from a network that has not seen that episode: a network may memorise what it was
+    told about its own cuts, and would then confirm any first guess.
+
+    :param episodes: rollouts in which BC alone acted; held ticks are left out
+    :param attainable: range of possible returns, to which values at cuts are clipped
+    :param make_value: builds an untrained network (B, O) -> (B,)
+    :raises ValueError: no acting step, or fewer episodes than two
+    """
+    fit = config.fit
+    folds = min(fit.folds, len(episodes))
+    if folds < 2:
+        raise ValueError('V needs at least two rollouts')
+    samples = _Samples(episodes, config.reward_scale, config.reward_bias, discount, folds)
+    tails = torch.zeros(len(samples.ends))
+    if fit.completions:
+        tails = tails.fill_(samples.constant_tail()).clamp_(*attainable)
+    rounds, change = 0, 0.0
+    while True:
+        returns = samples.returns(tails)
+        networks, error, steps = _cross_fit(samples, returns, folds, fit, make_value, generator)
+        if rounds == fit.completions or not bool(samples.is_cut.any()):
+            break
+        before = tails.clone()
+        with torch.no_grad():
+            for fold, network in enumerate(networks):
+                mine = samples.end_fold == fold
+                tails[mine] = network(samples.ends[mine]).clamp(*attainable)
+        rounds += 1
+        moved = (tails - before)[samples.is_cut].abs().max()
+        change = float(moved) / (attainable[1] - attainable[0])
+        if change < fit.completion_tolerance:
+            break
+    value = make_value()
+    _regress([(value, samples.states, samples.returns(tails))], fit, generator, steps)
+    variance = float(returns.var(correction=0))
+    by_episode = [np.full(len(episode), np.nan) for episode in episodes]
+    final, start = samples.returns(tails).numpy(), 0
+    for segment in segments(episodes):
+        count = segment.last - segment.first
+        by_episode[segment.episode][segment.first : segment.last] = final[start : start + count]
+        start += count
+    return ValueFit(value, error, variance, len(final), steps, rounds, change, by_episode)
+
+
+def _cross_fit(
+    samples: _Samples,
+    returns: Tensor,
+    folds: int,
+    fit: FitConfig,
+    make_value: Callable[[], ValueNet],
+    generator: torch.Generator,
+) -> tuple[list[ValueNet], float, int]:
+    """Fit one network per fold on the other folds.
+
+    All stop at the one step with the least mean squared error on what each left out; return networks, error, step.
+    """
+    inside = [samples.fold_of != fold for fold in range(folds)]
+    networks = [make_value() for _ in inside]
+    best_error, best_step, best = float('inf'), 0, networks
+
+    def judge(step: int) -> bool:
+        nonlocal best_error, best_step, best
+        with torch.no_grad():
+            squares = torch.cat([
+                (network(samples.states[~mask]) - returns[~mask]).square()
+                for network, mask in zip(networks, inside, strict=True)
+            ])
+        error = float(squares.mean())
+        if error < best_error:
+            best_error, best_step, best = error, step, copy.deepcopy(networks)
+        return step - best_step >= fit.value_patience * fit.evaluate_every
+
+    data = [
+        (network, samples.states[mask], returns[mask])
+        for network, mask in zip(networks, inside, strict=True)
+    ]
+    _regress(data, fit, generator, fit.value_steps, judge)
+    return best, best_error, best_step
+
+
+def _regress(
+    problems: Sequence[tuple[ValueNet, Tensor, Tensor]],
+    fit: FitConfig,
+    generator: torch.Generator,
+    steps: int,
+    judge: Callable[[int], bool] | None = None,
+) -> None:
+    """Fit each network to its own (states, targets) side by side; `judge(step)` ends it.
+
+    The output layers start at mean and spread of the targets, so that steps of Adam fit the scale of the task.
+    """
+    parameters = []
+    for network, _, targets in problems:
+        parameters += output_scaled(network, targets, fit.learning_rate)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=fit.learning_rate, weight_decay=fit.weight_decay, fused=True
+    )
+    spreads = [_spread(targets) for _, _, targets in problems]
+    for step in range(1, steps + 1):
+        optimiser.zero_grad(set_to_none=True)
+        for (network, states, targets), spread in zip(problems, spreads, strict=True):
+            index = torch.randint(len(states), (fit.batch,), generator=generator)
+            inputs = states[index]
+            if fit.input_noise:
+                inputs = inputs + fit.input_noise * torch.randn(inputs.shape, generator=generator)
+            (((network(inputs) - targets[index]) / spread).square().mean()).backward()
+        optimiser.step()
+        if judge is not None and step % fit.evaluate_every == 0 and judge(step):
+            return
+
+
+def _spread(targets: Tensor) -> float:
+    return max(float(targets.std(correction=0)), 1e-3)
+
+
+def output_scaled(network: ValueNet | CriticEnsemble, targets: Tensor, learning_rate: float) -> list[dict]:
+    """Make the output layer of an untrained network predict the mean of `targets`, at their scale.
+
+    Returns parameter groups for AdamW in which that layer's learning rate has the scale of the targets too, and in
+    which that layer does not decay.
+    """
+    if isinstance(network, CriticEnsemble):
+        weight, bias = network.head_weight, network.head_bias
+    else:
+        weight, bias = network.net[-1].weight, network.net[-1].bias
+    inner = [p for p in network.parameters() if p is not weight and p is not bias]
+    spread = _spread(targets)
+    with torch.no_grad():
+        weight.mul_(spread)
+        bias.fill_(float(targets.mean()))
+    return [
+        {'params': inner},
+        {'params': [weight, bias], 'lr': learning_rate * spread, 'weight_decay': 0.0},
+    ]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Observation-action pairs with what BC says of them: (N, O), (N, D), log_prob and entropy (N,) in nats.
+
+    returns: (N,) completed Monte Carlo returns, NaN where there are none (demonstrations).
+    """
+
+    observations: Tensor
+    actions: Tensor
+    log_prob: Tensor
+    entropy: Tensor
+    returns: Tensor
+
+
+def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) -> Pairs:
+    """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,)."""
+    parts = []
+    for episode, completed in zip(episodes, returns, strict=True):
+        scored = ~episode.held & np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
+        fields = (episode.observations, episode.actions, episode.bc_log_probs, episode.bc_entropies, completed)
+        parts.append([field[scored] for field in fields])
+    return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
+
+
+def demonstration_pairs(episodes: Sequence[Episode], score: Score) -> Pairs:
+    """Return the steps of demonstrations, scored by BC."""
+    observations = _tensor([e.observations for e in episodes])
+    actions = _tensor([e.actions for e in episodes])
+    with torch.no_grad():
+        log_prob, entropy = score(observations, actions)
+    return Pairs(observations, actions, log_prob, entropy, torch.full_like(log_prob, float('nan')))
+
+
+def join_pairs(first: Pairs, second: Pairs) -> Pairs:
+    """Return the pairs of both."""
+    names = [f.name for f in dataclasses.fields(Pairs)]
+    return Pairs(*(torch.cat([getattr(first, n), getattr(second, n)]) for n in names))
+
+
+def _tensor(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(arrays).astype(np.float32))
+
+
+def fit_critics(
+    critics: CriticEnsemble,
+    value: ValueNet,
+    pairs: Pairs,
+    score: Score | None,
+    config: LearnerConfig,
+    generator: torch.Generator,
+) -> float:
+    """Warm-start critics to Q_BC on `pairs`; return the mean squared error over the last tenth of the steps.
+
+    Target: V(s) + alpha (max(log pi, floor) + H), or the pair's own return in place of V(s). With `score`, a share
+    of each batch has uniform random actions instead: what BC would never do is then worth little from the start.
+    """
+    fit = config.fit
+    with torch.no_grad():
+        base = value(pairs.observations)
+    if fit.critic_target == 'return':
+        base = torch.where(pairs.returns.isfinite(), pairs.returns, base)
+    targets = base + _advantage(config, pairs.log_prob, pairs.entropy)
+    optimiser = torch.optim.AdamW(
+        output_scaled(critics, targets, fit.learning_rate),
+        lr=fit.learning_rate,
+        weight_decay=fit.weight_decay,
+        fused=True,
+    )
+    spread = _spread(targets)
+    uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
+    errors = []
+    for step in range(fit.critic_steps):
+        index = torch.randint(len(targets), (fit.batch,), generator=generator)
+        observations, actions, target = pairs.observations[index], pairs.actions[index], targets[index]
+        if uniform:
+            actions = actions.clone()
+            drawn = torch.rand((uniform, actions.shape[1]), generator=generator)
+            actions[:uniform] = 2.0 * drawn - 1.0
+            with torch.no_grad():
+                advantage = _advantage(config, *score(observations[:uniform], actions[:uniform]))
+            target = torch.cat([base[index[:uniform]] + advantage, target[uniform:]])
+        loss = (critics(observations, actions) - target).square().mean(dim=1).sum()
+        optimiser.zero_grad(set_to_none=True)
+        (loss / spread**2).backward()
+        optimiser.step()
+        if step >= 0.9 * fit.critic_steps:
+            errors.append(float(loss.detach()) / config.critics)
+    return float(np.mean(errors)) if errors else float('nan')
+
+
+def _advantage(config: LearnerConfig, log_prob: Tensor, entropy: Tensor) -> Tensor:
+    return config.alpha * (log_prob.clamp(min=config.fit.log_prob_floor) + entropy)
+
+
+def fit_actor(
+    actor: TanhGaussianActor,
+    rollouts: tuple[Tensor, Tensor],
+    demonstrations: tuple[Tensor, Tensor] | None,
+    config: LearnerConfig,
+    generator: torch.Generator,
+) -> float:
+    """Warm-start the actor by NLL of (observations, actions); return the mean NLL [nat] of the last tenth.
+
+    Demonstrations, if any, make up `demo_fraction` of each batch.
+    """
+    fit = config.fit
+    optimiser = torch.optim.AdamW(
+        actor.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay, fused=True
+    )
+    sources = [(rollouts, fit.batch)]
+    if demonstrations is not None:
+        share = round(config.demo_fraction * fit.batch)
+        sources = [(demonstrations, share), (rollouts, fit.batch - share)]
+    losses = []
+    for step in range(fit.actor_steps):
+        drawn = []
+        for (observations, actions), count in sources:
+            index = torch.randint(len(observations), (count,), generator=generator)
+            drawn.append((observations[index], actions[index]))
+        observations, actions = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        if fit.input_noise:
+            noise = torch.randn(observations.shape, generator=generator)
+            observations = observations + fit.input_noise * noise
+        loss = -actor.log_prob(observations, actions).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        if step >= 0.9 * fit.actor_steps:
+            losses.append(float(loss.detach()))
+    return float(np.mean(losses)) if losses else float('nan')

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`OnlineLearner`: all of learning behind one object, the same in the in-process trainer and in the learner node."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from q2rl_learner.config import LearnerConfig
+from q2rl_learner.episodes import Episode, group_episodes
+from q2rl_learner.estimation import (
+    EstimateReport,
+    ValueFit,
+    demonstration_pairs,
+    fit_actor,
+    fit_critics,
+    fit_value,
+    join_pairs,
+    rollout_pairs,
+)
+from q2rl_learner.replay import Replay
+from q2rl_learner.returns import attainable_range
+from q2rl_learner.update import Updater
+from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.bc import DensityNet
+from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.networks_file import pack
+from q2rl_task import InputError, Mode, Phase, TaskSpec, Transition
+
+
+class OnlineLearner:
+    """Learn one task from transitions: `add` all of them in order, `fit_estimate` once, then `update` at leisure.
+
+    Transitions of the estimating phase are rollouts; those of the online phase owe gradient steps; all others are
+    ignored. An online transition can be drawn only from the `update` that pays for it on, so that what is learned
+    depends on the order of transitions alone, not on how fast they came. Use from one thread.
+
+    :param seed: of all randomness in here
+    :param demonstrations: whole episodes with the task's rewards
+    :param bc: the BC density, to score demonstrations and random actions; without it neither warms the critics
+    """
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        task: TaskSpec,
+        seed: int,
+        demonstrations: Sequence[Episode] = (),
+        bc: DensityNet | None = None,
+    ) -> None:
+        self.config, self.task = config, task
+        self.demonstrations = tuple(demonstrations)
+        self._bc = bc
+        self._seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        reward = task.reward
+        self.attainable = attainable_range(
+            config.scaled(reward.per_step), config.scaled(reward.success), reward.discount
+        )
+        o, d = task.observation_size, task.action_size
+        self._networks_made = 0
+        self.value = self._make_value()
+        with self._seeded():
+            critics = CriticEnsemble(
+                o, d, config.critic_hidden, members=config.critics, layer_norm=config.layer_norm
+            )
+            actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
+        self.updater = Updater(actor, critics, config, self.attainable, self.generator)
+        self.replay = Replay(
+            o, d, config.replay_capacity, config.n_step, reward.discount, config.imitation
+        )
+        if config.demo_fraction > 0:
+            self.replay.set_demonstrations(self.demonstrations, config.reward_scale, config.reward_bias)
+        self._rollouts: list[Transition] = []
+        self._bc_only: list[Transition] = []
+        self._pending: deque[Transition] = deque()
+        self._skip = 0  # online transitions still to come that gradient steps were made for before a restart
+        self.online_steps = 0
+        self.trained_steps = 0
+        self.gradient_steps = 0
+        self.actor_steps = 0
+        self.weights_version = 0
+        self.value_version = 0
+        self.report: EstimateReport | None = None
+
+    @property
+    def actor(self) -> TanhGaussianActor:
+        """The RL policy under training."""
+        return self.updater.actor
+
+    @property
+    def critics(self) -> CriticEnsemble:
+        """The critics under training."""
+        return self.updater.critics
+
+    def add(self, transition: Transition) -> None:
+        """Take the next transition of a robot.
+
+        :raises InputError: of another contract, of wrong sizes or not finite; it is then not taken
+        """
+        self._check(transition)
+        if transition.phase == Phase.ESTIMATING:
+            if transition.mode == Mode.BC:
+                self._rollouts.append(transition)
+            if self.config.rollouts_in_replay:
+                self._store(transition)
+        elif transition.phase == Phase.ONLINE:
+            self.online_steps += 1
+            if transition.mode == Mode.BC:
+                self._bc_only.append(transition)
+            if self._skip > 0:
+                self._skip -= 1
+                self._store(transition)
+            else:
+                self._pending.append(transition)
+
+    def _check(self, t: Transition) -> None:
+        where = f'transition {t.sequence} of {t.robot}'
+        if t.contract != self.task.contract_hash:
+            raise InputError(
+                where, f'is of contract {t.contract}, not {self.task.contract_hash}',
+                'run all nodes with one task',
+            )
+        o, d = self.task.observation_size, self.task.action_size
+        sizes = (len(t.observation), len(t.action), len(t.next_observation))
+        if sizes != (o, d, o) or len(t.bc_action) not in (0, d) or len(t.next_bc_action) not in (0, d):
+            raise InputError(where, 'has vectors of wrong length', 'run all nodes with one task')
+        if not (np.isfinite(t.observation).all() and np.isfinite(t.action).all()
+                and np.isfinite(t.next_observation).all() and np.isfinite(t.reward)):
+            raise InputError(where, 'is not finite', 'look for the fault in the arm interface')
+
+    def _store(self, transition: Transition) -> None:
+        self.replay.add(transition, self.config.scaled(transition.reward))
+
+    def rollouts(self) -> list[Episode]:
+        """Return the finished BC-only rollouts of the estimating phase."""
+        return _finished(self._rollouts)
+
+    def fit_estimate(self) -> EstimateReport:
+        """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
+
+        :raises InputError: fewer than two finished rollouts
+        """
+        began = time.monotonic()
+        episodes = self.rollouts()
+        fitted = self._fit_value(episodes)
+        self.value, self.value_version = fitted.value, self.value_version + 1
+        critic_error = actor_nll = float('nan')
+        if self.config.fit.warm_start:
+            critic_error, actor_nll = self._warm_start(episodes, fitted)
+        self.updater.copy_target()
+        self.report = EstimateReport(
+            rollouts=len(episodes),
+            successes=sum(e.terminated for e in episodes),
+            samples=fitted.samples,
+            value_error=fitted.error,
+            return_variance=fitted.variance,
+            value_steps=fitted.steps,
+            completion_rounds=fitted.rounds,
+            completion_change=fitted.change,
+            critic_error=critic_error,
+            actor_nll=actor_nll,
+            seconds=time.monotonic() - began,
+        )
+        return self.report
+
+    def refresh_value(self) -> ValueFit:
+        """Fit a new, newly numbered V on all BC-only episodes, those of the online phase included."""
+        fitted = self._fit_value(self.rollouts() + _finished(self._bc_only))
+        self.value, self.value_version = fitted.value, self.value_version + 1
+        return fitted
+
+    def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
+        try:
+            return fit_value(
+                episodes, self.config, self.task.reward.discount, self.attainable, self._make_value,
+                self.generator,
+            )
+        except ValueError as error:
+            raise InputError('rollouts', str(error), 'run more BC rollouts') from None
+
+    def _warm_start(self, episodes: Sequence[Episode], fitted: ValueFit) -> tuple[float, float]:
+        config = self.config
+        pairs = rollout_pairs(episodes, fitted.returns)
+        demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
+        score = self._score if self._bc is not None else None
+        if demonstrations and score is not None:
+            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
+        error = fit_critics(self.critics, self.value, pairs, score, config, self.generator)
+        imitated = episodes
+        if config.fit.actor_data == 'successes':
+            imitated = [e for e in episodes if e.terminated] or episodes
+        nll = fit_actor(
+            self.actor, _stack(imitated), _stack(demonstrations) if demonstrations else None, config,
+            self.generator,
+        )
+        return error, nll
+
+    def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        distribution = self._bc(observations)
+        return distribution.log_prob(actions), distribution.entropy(generator=self.generator)
+
+    @property
+    def owed(self) -> int:
+        """Critic updates that online steps have paid for and that can be made now."""
+        if len(self.replay) < self.config.warm_up_samples:
+            return 0
+        return self.trained_steps * self.config.critic_updates_per_step - self.gradient_steps
+
+    @property
+    def busy(self) -> bool:
+        """Whether `update` has something to do."""
+        return bool(self._pending) or self.owed > 0
+
+    def update(self, drain: bool = False) -> dict[str, float]:
+        """Take in one online transition and make the gradient steps of one environment step; return their scalars.
+
+        Gradient steps owed from before (from when the replay held fewer than `warm_up_samples`) are paid at one extra
+        environment step's worth per call. Does nothing and returns {} if nothing is owed.
+
+        :param drain: take in all waiting transitions, not one (real time: learn from the newest while paying)
+        """
+        for _ in range(len(self._pending) if drain else min(1, len(self._pending))):
+            self._store(self._pending.popleft())
+            self.trained_steps += 1
+        metrics: dict[str, float] = {}
+        for _ in range(min(2, self.owed // self.config.critic_updates_per_step)):
+            metrics = self._gradient_steps()
+        return metrics
+
+    def _gradient_steps(self) -> dict[str, float]:
+        config = self.config
+        repeats = config.critic_updates_per_step
+        batches = self.replay.sample(config.batch, config.demo_fraction, self.generator, repeats)
+        weight = config.bc_weight.at(self.gradient_steps // repeats)
+        metrics = self.updater.step(batches, weight)
+        self.gradient_steps += repeats
+        self.actor_steps += config.actor_updates_per_step
+        return {name: float(value) for name, value in metrics.items()} | {'bc_weight': weight}
+
+    def weights(self, kind: str) -> bytes:
+        """Return the networks file of the `actor`, or of `critic`: critics and V.
+
+        The version is `weights_version`; `publish` raises it.
+        """
+        common = {
+            'contract': self.task.contract_hash, 'task': self.task.name, 'version': self.weights_version,
+            'parent': max(0, self.weights_version - 1), 'gradient_steps': self.gradient_steps,
+        }
+        if kind == 'actor':
+            return pack('actor', self.actor.state_dict(), common | {'architecture': self.actor.architecture})
+        if kind != 'critic':
+            raise ValueError(f'no weights of kind {kind!r}')
+        tensors = {f'critics.{k}': v for k, v in self.critics.state_dict().items()}
+        tensors |= {f'value.{k}': v for k, v in self.value.state_dict().items()}
+        return pack('critic', tensors, common | {
+            'architecture': {'critics': self.critics.architecture, 'value': self.value.architecture},
+            'value_version': self.value_version, 'alpha': self.config.alpha,
+        })
+
+    def publish(self) -> dict[str, bytes]:
+        """Number a new version of the weights; return the files of both kinds."""
+        self.weights_version += 1
+        return {kind: self.weights(kind) for kind in ('actor', 'critic')}
+
+    def _make_value(self) -> ValueNet:
+        with self._seeded():
+            return ValueNet(
+                self.task.observation_size, self.config.fit.value_hidden,
+                layer_norm=self.config.layer_norm,
+            )
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Seed the global generator, which initialises networks, and leave it as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed * 1000 + self._networks_made)
+            self._networks_made += 1
+            yield
+
+
+def _finished(transitions: Sequence[Transition]) -> list[Episode]:
+    """Return the episodes among `transitions` that came to an end."""
+    ended = {t.episode for t in transitions if t.terminated or t.truncated}
+    return group_episodes(t for t in transitions if t.episode in ended)
+
+
+def _stack(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+    """Return observations and actions of all steps at which somebody acted."""
+    return (
+        torch.from_numpy(np.concatenate([e.observations[~e.held] for e in episodes])),
+        torch.from_numpy(np.concatenate([e.actions[~e.held] for e in episodes])),
+    )

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The replay buffer: finished n-step samples in one preallocated matrix, demonstrations first.
+
+A sample is one row, so that a batch is one gather. Rows [0, demonstrations) are the demonstrations, for ever; the
+rows after them are a ring of what the robot did. An n-step window never crosses the end of an episode: it stops
+there, with bootstrap factor 0 if the task ended and gamma^m if the episode was cut after m steps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from q2rl_learner.episodes import Episode, vector_or_nan
+from q2rl_learner.returns import n_step
+from q2rl_task import Transition
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples: observation (B, O), action (B, D), n-step reward (B,), state after it (B, O), bootstrap factor
+    (B,), action to imitate (B, D) with its weight (B,) in {0, 1}, and BC's action in the state after (B, D), which
+    counts where next_bc_known (B,) is 1.
+    """
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    next_observation: Tensor
+    bootstrap: Tensor
+    imitated: Tensor
+    imitation: Tensor
+    next_bc: Tensor
+    next_bc_known: Tensor
+
+
+@dataclass
+class _Step:
+    observation: np.ndarray
+    action: np.ndarray
+    reward: float
+    imitated: np.ndarray
+    next_observation: np.ndarray
+    next_bc: np.ndarray
+
+
+class Replay:
+    """Replay of one learner.
+
+    :param observation_size: O
+    :param action_size: D
+    :param capacity: rows of the ring
+    :param steps: n of the n-step returns
+    :param discount: gamma per step
+    :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
+    """
+
+    def __init__(
+        self, observation_size: int, action_size: int, capacity: int, steps: int, discount: float,
+        imitation: str = 'both',
+    ) -> None:
+        o, d = observation_size, action_size
+        self._action_size = d
+        self._widths = (o, d, 1, o, 1, d, 1, d, 1)
+        self._steps, self._discount, self._imitation = steps, discount, imitation
+        self._capacity = capacity
+        self._rows = torch.empty(capacity, sum(self._widths))
+        self._windows: dict[str, tuple[str, deque[_Step]]] = {}  # robot -> (episode, window)
+        self.demonstrations = 0
+        self.added = 0
+        self.drawn = 0
+        self.drawn_demonstrations = 0
+
+    @property
+    def online(self) -> int:
+        """Samples of the robot's own that can be drawn."""
+        return min(self.added, self._capacity)
+
+    def __len__(self) -> int:
+        return self.demonstrations + self.online
+
+    def set_demonstrations(self, episodes: Sequence[Episode], scale: float, bias: float) -> None:
+        """Put demonstrations in front; only before anything else is added.
+
+        Their action to imitate is the demonstrated one; `scale` and `bias` make the learner's rewards.
+        """
+        if self.added or self.demonstrations:
+            raise ValueError('demonstrations come first, and once')
+        rows: list[np.ndarray] = []
+        for episode in episodes:
+            window: deque[_Step] = deque()
+            for t in range(len(episode)):
+                last = t + 1 == len(episode)
+                following = episode.actions[t + 1] if not last else np.empty(0, dtype=np.float32)
+                window.append(_Step(
+                    episode.observations[t], episode.actions[t], scale * episode.rewards[t] + bias,
+                    episode.actions[t], episode.next_observations[t], following,
+                ))
+                rows += self._close(window, last, last and episode.terminated, demonstration=True)
+        if rows:
+            head = torch.from_numpy(np.stack(rows))
+            self._rows = torch.cat([head, torch.empty(self._capacity, head.shape[1])])
+            self.demonstrations = len(rows)
+
+    def add(self, transition: Transition, reward: float) -> None:
+        """Add a robot's next transition with the learner's reward; it can be drawn once its window is full.
+
+        The window of an episode that never ended is closed, as one cut there, when the robot's next episode begins.
+        """
+        episode, window = self._windows.get(transition.robot, ('', deque()))
+        if episode != transition.episode:
+            self._store(self._close(window, ended=True, terminated=False))
+            window = deque()
+            self._windows[transition.robot] = (transition.episode, window)
+        window.append(_Step(
+            transition.observation, transition.action, reward, transition.bc_action,
+            transition.next_observation, transition.next_bc_action,
+        ))
+        ended = transition.terminated or transition.truncated
+        self._store(self._close(window, ended, transition.terminated))
+
+    def _close(
+        self, window: deque[_Step], ended: bool, terminated: bool, demonstration: bool = False
+    ) -> list[np.ndarray]:
+        """Take the samples out of `window` whose n steps are there, or all if the episode has ended."""
+        rows = []
+        while window and (ended or len(window) == self._steps):
+            steps = [window[i] for i in range(min(self._steps, len(window)))]
+            at_end = ended and len(steps) == len(window)
+            reward, bootstrap = n_step(
+                [s.reward for s in steps], self._discount, terminated and at_end
+            )
+            first, last = steps[0], steps[-1]
+            wanted = self._imitation in ('both', 'demonstration' if demonstration else 'bc_action')
+            imitated = vector_or_nan(first.imitated, self._action_size)
+            next_bc = vector_or_nan(last.next_bc, self._action_size)
+            rows.append(np.concatenate([
+                first.observation, first.action, [reward], last.next_observation, [bootstrap],
+                np.nan_to_num(imitated), [wanted and np.isfinite(imitated).all()],
+                np.nan_to_num(next_bc), [np.isfinite(next_bc).all()],
+            ], dtype=np.float32, casting='unsafe'))
+            window.popleft()
+        return rows
+
+    def _store(self, rows: list[np.ndarray]) -> None:
+        for row in rows:
+            at = self.demonstrations + self.added % self._capacity
+            self._rows[at] = torch.from_numpy(row)
+            self.added += 1
+
+    def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:
+        """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty."""
+        if self.demonstrations == 0:
+            return 0, batch
+        if self.online == 0:
+            return batch, 0
+        demonstrations = round(demo_fraction * batch)
+        return demonstrations, batch - demonstrations
+
+    def sample(
+        self, batch: int, demo_fraction: float, generator: torch.Generator, repeats: int = 1
+    ) -> list[Batch]:
+        """Draw `repeats` independent batches, uniformly with replacement, each with the exact share of demonstrations."""
+        if len(self) == 0:
+            raise ValueError('the replay is empty')
+        demo, online = self.counts(batch, demo_fraction)
+        parts = []
+        if demo:
+            parts.append(torch.randint(self.demonstrations, (repeats, demo), generator=generator))
+        if online:
+            parts.append(
+                torch.randint(self.online, (repeats, online), generator=generator) + self.demonstrations
+            )
+        index = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        self.drawn += repeats * batch
+        self.drawn_demonstrations += repeats * demo
+        rows = self._rows.index_select(0, index.flatten())
+        return [self._batch(part) for part in rows.split(batch)]
+
+    def _batch(self, rows: Tensor) -> Batch:
+        (observation, action, reward, following, bootstrap, imitated, imitation, next_bc, known) = (
+            rows.split(self._widths, dim=1)
+        )
+        return Batch(
+            observation, action, reward.squeeze(1), following, bootstrap.squeeze(1), imitated,
+            imitation.squeeze(1), next_bc, known.squeeze(1),
+        )

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The update of Q2RL: what the critics are pulled towards and what the actor maximises. V is no part of it.
+
+Critics (each of E, batch of B n-step samples):
+    y   = R_n + b * min over a random subset of the target critics of Q'(s_n, a'),   a' ~ pi(.|s_n)
+    L_Q = sum over members of mean (Q_i(s, a) - y)^2
+with b = gamma^n, or 0 where the task ended within the n steps; a cut keeps its bootstrap.
+Actor:
+    L_pi = -mean over s of min_i Q_i(s, a~pi)  +  w(t) * mean NLL_pi(imitated action)  -  entropy_bonus * H
+After every critic step the target critics move: Q' <- Q' + tau (Q - Q').
+Source: arXiv 2605.05172 (Q-Gating, online phase); the switches of LearnerConfig give its published and rival forms.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from q2rl_learner.config import LearnerConfig
+from q2rl_learner.replay import Batch
+from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.critics import CriticEnsemble
+
+
+class Updater:
+    """Actor, critics and target critics with their optimisers.
+
+    :param attainable: range of possible returns, for `clip_targets`
+    :param generator: the only source of randomness
+    """
+
+    def __init__(
+        self, actor: TanhGaussianActor, critics: CriticEnsemble, config: LearnerConfig,
+        attainable: tuple[float, float], generator: torch.Generator,
+    ) -> None:
+        self.actor, self.critics = actor, critics
+        self.target = copy.deepcopy(critics).requires_grad_(False)
+        self._config, self._attainable, self._generator = config, attainable, generator
+        sizes = {k: v for k, v in critics.architecture.items() if k not in ('type', 'members')}
+        self._subset = CriticEnsemble(members=config.min_subset, **sizes).requires_grad_(False)
+        self._subset_parameters = list(self._subset.parameters())
+        self._actor_parameters = list(actor.parameters())
+        self._critic_parameters = list(critics.parameters())
+        self._target_parameters = list(self.target.parameters())
+        self.actor_optimiser = torch.optim.Adam(
+            self._actor_parameters, lr=config.actor_learning_rate, fused=True
+        )
+        self.critic_optimiser = torch.optim.Adam(
+            self._critic_parameters, lr=config.critic_learning_rate, fused=True,
+            weight_decay=config.weight_decay, decoupled_weight_decay=True,
+        )
+
+    def copy_target(self) -> None:
+        """Make the target critics equal to the critics (after a warm start)."""
+        torch._foreach_copy_(self._target_parameters, [p.detach() for p in self._critic_parameters])
+
+    def step(self, batches: Sequence[Batch], bc_weight: float) -> dict[str, Tensor]:
+        """Make one critic step per batch, then the actor's steps; return scalars of the last of each."""
+        config = self._config
+        with torch.no_grad():
+            # The actor stands still during the critic steps: one pass serves them all.
+            following = torch.cat([b.next_observation for b in batches])
+            next_actions = self._next_action(following).split([len(b.reward) for b in batches])
+        for batch, next_action in zip(batches, next_actions, strict=True):
+            metrics = self.critic_step(batch, next_action)
+        observation, imitated, imitation = (
+            (batches[-1].observation, batches[-1].imitated, batches[-1].imitation)
+            if config.actor_batch == 'last' else
+            tuple(torch.cat([getattr(b, name) for b in batches])
+                  for name in ('observation', 'imitated', 'imitation'))
+        )
+        for _ in range(config.actor_updates_per_step):
+            metrics |= self.actor_step(observation, imitated, imitation, bc_weight)
+        return metrics
+
+    def critic_step(self, batch: Batch, next_action: Tensor) -> dict[str, Tensor]:
+        """Make one gradient step of all critics and one Polyak step of their targets."""
+        target = self.critic_target(batch, next_action)
+        q = self.critics(batch.observation, batch.action)
+        loss = (q - target).square().mean(dim=1).sum()
+        _assign(self._critic_parameters, torch.autograd.grad(loss, self._critic_parameters))
+        self.critic_optimiser.step()
+        torch._foreach_lerp_(
+            self._target_parameters, [p.detach() for p in self._critic_parameters], self._config.tau
+        )
+        return {
+            'critic_loss': loss.detach() / len(q), 'q_mean': q.detach().mean(),
+            'q_spread': q.detach().std(dim=0, correction=0).mean(), 'target_mean': target.mean(),
+        }
+
+    @torch.no_grad()
+    def critic_target(self, batch: Batch, next_action: Tensor) -> Tensor:
+        """Return y, (B,), for the actor's actions (B, D) in the states after."""
+        subset = self._draw_subset()
+        following = subset(batch.next_observation, next_action).amin(dim=0)
+        if self._config.max_in_bootstrap:
+            imitated = subset(batch.next_observation, batch.next_bc).amin(dim=0)
+            better = (batch.next_bc_known > 0) & (imitated > following)
+            following = torch.where(better, imitated, following)
+        target = batch.reward + batch.bootstrap * following
+        return target.clamp_(*self._attainable) if self._config.clip_targets else target
+
+    def _draw_subset(self) -> CriticEnsemble:
+        """Return `min_subset` distinct target critics as an ensemble of their own: the others are not computed."""
+        order = torch.randperm(self._config.critics, generator=self._generator)
+        members = order[: self._config.min_subset]
+        for drawn, target in zip(self._subset_parameters, self._target_parameters, strict=True):
+            torch.index_select(target, 0, members, out=drawn)
+        return self._subset
+
+    def _next_action(self, observation: Tensor) -> Tensor:
+        config = self._config
+        if config.target_action == 'sample':
+            action, _ = self.actor.sample(observation, self._generator)
+        else:
+            action = self.actor.mode(observation)
+        if config.target_policy_noise > 0:
+            noise = torch.randn(action.shape, generator=self._generator) * config.target_policy_noise
+            action = (action + noise).clamp(-1.0, 1.0)
+        return action
+
+    def actor_step(
+        self, observation: Tensor, imitated: Tensor, imitation: Tensor, bc_weight: float
+    ) -> dict[str, Tensor]:
+        """Make one gradient step of the actor; `imitation` (B,) marks the actions (B, D) to imitate."""
+        config = self._config
+        action, log_prob = self.actor.sample(observation, self._generator)
+        q = self._reduce(self.critics(observation, action))
+        q_weight = 1.0 - bc_weight if config.bc_mixing == 'convex' else 1.0
+        loss = -q_weight * q.mean() + config.entropy_bonus * log_prob.mean()
+        metrics = {'actor_q': q.detach().mean(), 'actor_entropy': -log_prob.detach().mean()}
+        if bc_weight > 0:
+            if config.q_filter:
+                with torch.no_grad():
+                    imitation = imitation * (self._reduce(self.critics(observation, imitated)) > q)
+            nll = -self.actor.log_prob(observation, imitated)
+            imitation_loss = (nll * imitation).sum() / imitation.sum().clamp(min=1.0)
+            loss = loss + bc_weight * imitation_loss
+            metrics['imitation_nll'] = imitation_loss.detach()
+        # Gradients of the actor alone: none is computed for the critics' weights.
+        _assign(self._actor_parameters, torch.autograd.grad(loss, self._actor_parameters))
+        self.actor_optimiser.step()
+        return metrics
+
+    def _reduce(self, q: Tensor) -> Tensor:
+        return q.amin(dim=0) if self._config.actor_q == 'min' else q.mean(dim=0)
+
+
+def _assign(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
