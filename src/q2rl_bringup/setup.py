@@ -34,6 +34,6 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='Starting it all: the node graph, launch files, parameters, robot description and RViz configuration.',
+    description='Node graph, launch files, parameters, robot description',
     license='Apache-2.0',
 )

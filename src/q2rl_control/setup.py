@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='The robot side: observing, guarding, commanding, episodes and resets. The only package that commands an arm.',
+    description='Observing, guarding and commanding the arm; episodes and resets',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description="The experimenter's desk: the in-process trainer, evaluation, benchmarks, the report and the q2rl command line.",
+    description='In-process trainer, evaluation, benchmarks and the q2rl command line',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='Learning: replay, behaviour cloning, Q-Estimation, off-policy updates, and the asynchronous learner node.',
+    description='Replay, behaviour cloning, Q-Estimation, updates and the learner node',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='Proposing and deciding: networks, behaviour-cloned and learned policies, critics, the Q-gate, checkpoints and their nodes.',
+    description='Policies, critics, the Q-gate and their nodes',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

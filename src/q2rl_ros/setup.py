@@ -16,6 +16,6 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='The glue every q2rl node shares: QoS profiles, message and array conversion, lifecycle base, spin loop, diagnostics.',
+    description='The glue every q2rl node shares',
     license='Apache-2.0',
 )

@@ -16,7 +16,7 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='A stand-in robot: MuJoCo scenes, a scripted demonstrator, and a node behind the topics of the controllers of ros2_control.',
+    description='A simulated arm behind the topics of the controllers of ros2_control',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [

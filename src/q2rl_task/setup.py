@@ -16,6 +16,6 @@ setup(
     zip_safe=False,
     maintainer='q2rl developers',
     maintainer_email='developers@q2rl.dev',
-    description='The contract of a task: observations, actions, rates, limits, reward and episode end as one validated YAML with pure functions on it.',
+    description='The contract of a task: observations, actions, limits, reward, episode end',
     license='Apache-2.0',
 )
