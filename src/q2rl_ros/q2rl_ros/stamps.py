@@ -20,13 +20,13 @@ def stamp_to_msg(seconds: float) -> Time:
 
     :raises ValueError: negative, not finite, or beyond 2^31 s
     """
-    whole = math.floor(seconds) if math.isfinite(seconds) else -1
+    if not 0.0 <= seconds < 2**31 - 1:
+        raise ValueError(f'{seconds} s is not a stamp')
+    whole = math.floor(seconds)
     # The subtraction is exact, the product is not, yet its error stays far below half a nanosecond.
     nanoseconds = round((seconds - whole) * 1e9)
     if nanoseconds >= 1_000_000_000:
         whole, nanoseconds = whole + 1, nanoseconds - 1_000_000_000
-    if not 0 <= whole < 2**31:
-        raise ValueError(f'{seconds} s is not a stamp')
     return Time(sec=whole, nanosec=nanoseconds)
 
 

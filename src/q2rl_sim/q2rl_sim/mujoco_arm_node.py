@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `mujoco_arm`: a simulated arm behind the topics of a real arm's controllers, in lockstep or in real time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseStamped
+from q2rl_msgs.msg import LearnerStatus, Transition
+from q2rl_msgs.srv import PrepareScene
+from rosgraph_msgs.msg import Clock
+
+from q2rl_ros.conversions import pose_from_msg, pose_to_msg
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
+from q2rl_ros.spin import spin
+from q2rl_ros.stamps import stamp_from_msg
+from q2rl_sim.arm import SimArm
+from q2rl_task import InputError, Pose
+
+CLEARANCE_M = 0.01
+"""How far above the nominal rim the tip must be before the fixture is moved."""
+
+
+class MujocoArmNode(Q2rlNode):
+    """Publish one measurement per control period, track `target_pose`.
+
+    Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp, and
+    the learner has granted the step. A target with an older stamp means that the current measurement got lost, so it is
+    sent again; so is one that nobody answers. One with a later stamp tells of a simulation that died: the clock goes on
+    after it, for time must not run backwards.
+    Real time: a wall timer simulates a period, the last target is tracked, stamps are the node's clock.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('mujoco_arm', **kwargs)
+        self.declare('seed', 0, 'Seed of the sensor noise.', low=0, high=2**62)
+        self.declare('repeat_period', 0.25, 'Lockstep: wall time after which a measurement is sent again [s].',
+                     low=0.01, high=60.0)
+        self.declare('trace_file', '', 'File that a record of every step is appended to (see TraceFile); empty: none.')
+        self._trace: TraceFile | None = None
+
+    def configure(self) -> None:
+        """Load the model and let the arm settle; open the trace."""
+        self._arm = SimArm(self.task, self.value('seed'))
+        model = self._arm.model
+        self._joint_names = [model.joint(index).name for index in range(model.njnt)]
+        path = self.value('trace_file')
+        self._trace = TraceFile(Path(path), model.nq) if path else None
+        self._target: Pose = self._arm.measure().tip_pose
+        self._answer: tuple[tuple[int, int], Pose] | None = None
+        self._clock_offset = self.task.period_s
+        self._sequence = self._credit = 0
+        self._stepped = False
+        qos = self.qos
+        self._sensors = [self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()]
+        self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
+        self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
+        if self.lockstep:
+            self._clock = self.publisher(Clock, 'clock', qos.tick)
+            self.subscribe(Transition, 'transition', self._on_transition, qos.replay)
+            self.subscribe(LearnerStatus, 'learner_status', self._on_learner_status, qos.latched, while_inactive=True)
+            self.wall_timer(self.value('repeat_period'), self._repeat_unanswered)
+        else:
+            self.wall_timer(self.task.period_s, self._step_in_real_time)
+        self._compose()
+
+    def activate(self) -> None:
+        """Offer the first measurement."""
+        self._send()
+
+    def deactivate(self) -> None:
+        """Stop simulating; what the trace holds back goes to disk."""
+        if self._trace:
+            self._trace.flush()
+
+    def release(self) -> None:
+        """Close the trace and drop the model."""
+        if self._trace:
+            self._trace.flush()
+        self._trace = self._answer = None
+
+    def diagnose(self) -> dict[str, object]:
+        """Simulated time and the learner's credit."""
+        return {'simulated_s': round(self._arm.time, 3), 'sequence': self._sequence, 'credit': self._credit}
+
+    def _on_target(self, msg: PoseStamped) -> None:
+        pose = pose_from_msg(msg, self.task.frames.base)
+        if not pose.is_finite():
+            raise MessageError('not_finite', 'no finite pose with a unit quaternion')
+        if not self.lockstep:
+            self._target = pose
+            return
+        key, current = _key(msg.header.stamp), _key(self._messages.pose.header.stamp)
+        if key < current:
+            self.count('repeats')
+            self._send()
+        elif key > current:
+            self.count('clock_resumed')
+            self._clock_offset += stamp_from_msg(msg.header.stamp) - self._stamp + self.task.period_s
+            self._compose()
+            self._send()
+        else:
+            self._answer = (key, pose)
+            self._step_if_granted()
+
+    def _step_if_granted(self) -> None:
+        """Simulate a period if the current measurement is answered and the learner's credit allows."""
+        if self._answer is None or (self._credit and self._sequence >= self._credit):
+            return
+        self._target = self._answer[1]
+        self._answer = None
+        self._step()
+
+    def _step_in_real_time(self) -> None:
+        self._step()
+
+    def _step(self) -> None:
+        self._arm.step(self._target)
+        self._stepped = True
+        self.count('steps')
+        self._compose()
+        self._send()
+        if self._trace:
+            self._trace.add(self._stamp, self._arm.data.qpos, self._arm.fixture_pose)
+
+    def _compose(self) -> None:
+        """Make the messages of the current state; they are kept for repeats."""
+        measurement = self._arm.measure()
+        if self.lockstep:
+            stamp = self._clock_offset + measurement.stamp
+        else:
+            stamp = self.get_clock().now().nanoseconds / 1e9
+        self._stamp = stamp
+        self._messages: SensorMessages = measurement_to_msgs(replace(measurement, stamp=stamp), self._joint_names, self.task)
+
+    def _send(self) -> None:
+        if self.lockstep:
+            self._clock.publish(Clock(clock=self._messages.pose.header.stamp))
+        for publisher, msg in zip(self._sensors, self._messages, strict=True):
+            publisher.publish(msg)
+
+    def _repeat_unanswered(self) -> None:
+        if not self._stepped and self._answer is None:
+            self._send()
+        self._stepped = False
+
+    def _on_transition(self, msg: Transition) -> None:
+        if msg.robot != self.robot:
+            self.count('foreign')
+            return
+        self._sequence = max(self._sequence, msg.sequence)
+
+    def _on_learner_status(self, msg: LearnerStatus) -> None:
+        self._credit = msg.credit
+        if self.active:
+            self._step_if_granted()
+
+    def _on_prepare_scene(self, request: PrepareScene.Request, response: PrepareScene.Response):
+        tip = self._arm.measure().tip_pose.relative_to(self.task.fixture.nominal.pose)
+        if not self.active or tip.position[2] > -CLEARANCE_M:
+            response.success = False
+            response.message = 'not active' if not self.active else 'the tip is not clear of the fixture'
+            return response
+        estimate = self._arm.place_fixture(request.seed)
+        self._compose()
+        if self._trace:
+            self._trace.flush()
+        response.success = True
+        response.estimate = pose_to_msg(estimate, self.task.frames.base, self._stamp)
+        return response
+
+
+class TraceFile:
+    """A film of the simulation: per step `1 + nq + 7` float64, little endian, without a header.
+
+    stamp [s]; joint positions qpos (nq,); true fixture pose in the base frame, position [m] and quaternion xyzw. Records are
+    held back until `flush`; a record that a crash cut in two is dropped when the file is opened again.
+    """
+
+    def __init__(self, path: Path, joints: int) -> None:
+        self._path = path
+        self._size = 8 * (1 + joints + 7)
+        self._records: list[np.ndarray] = []
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open('ab') as file:
+                file.truncate(file.tell() - file.tell() % self._size)
+        except OSError as error:
+            raise InputError(path, f'cannot be written ({error.strerror})', 'set `trace_file` to a writable path') from None
+
+    def add(self, stamp: float, positions: np.ndarray, fixture: Pose) -> None:
+        """Take a record."""
+        self._records.append(np.concatenate(([stamp], positions, fixture.position, fixture.quaternion)))
+
+    def flush(self) -> None:
+        """Append the records taken since the last call."""
+        if self._records:
+            with self._path.open('ab') as file:
+                file.write(np.asarray(self._records, dtype='<f8').tobytes())
+            self._records.clear()
+
+    @staticmethod
+    def read(path: Path, joints: int) -> np.ndarray:
+        """Return the whole records of a trace, (n, 1 + joints + 7)."""
+        values = np.fromfile(path, dtype='<f8')
+        width = 1 + joints + 7
+        return values[: len(values) // width * width].reshape(-1, width)
+
+
+def _key(stamp: Time) -> tuple[int, int]:
+    return stamp.sec, stamp.nanosec
+
+
+def main(args=None) -> int:
+    """Run the node."""
+    return spin(MujocoArmNode, args)
