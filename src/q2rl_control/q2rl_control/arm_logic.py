@@ -143,6 +143,10 @@ class ArmLogic:
         if np.isfinite(force):
             self._peak_force = max(self._peak_force, force)
 
+    def coast(self) -> Pose | None:
+        """Decelerate to hold for one tick in which nothing usable was measured; None before the first measurement."""
+        return self.guard.coast() if self.guard.seeded else None
+
     def tick(self, measurement: Measurement) -> Tick:
         """Take the next measurement.
 
@@ -152,7 +156,7 @@ class ArmLogic:
             raise RuntimeError('the last observation has not been executed')
         if not measurement.is_finite():
             self.counters.unusable += 1
-            return Tick(self.guard.commanded if self.guard.seeded else None)
+            return Tick(self.coast())
         self._measurement = measurement
         if not self.guard.seeded:
             self.guard.reset(measurement.tip_pose)

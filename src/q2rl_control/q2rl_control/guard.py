@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from q2rl_control.motion_limits import Box, Cone, LimitedMotion
+from q2rl_control.rotations import from_vector, inverse, product, rotate, to_vector
 from q2rl_task import Measurement, ObservationRecord, Pose, TaskSpec, advance_command, clamp_lead
 
 LEAD = 'lead'
@@ -183,16 +183,19 @@ class Guard:
         )
         return self._limited(target, measured, None, nothing, [LEAD] if lead else [])
 
+    def coast(self) -> Pose:
+        """Decelerate to hold for one tick without any measurement; return the commanded pose."""
+        return self._stop(None, np.zeros(self._task.action_size), ()).target
+
     def _towards(self, goal: Pose, speed_m_s: float, speed_rad_s: float) -> Pose:
         """Return the pose one tick nearer to `goal`, slow enough to stop there."""
         period, here = self._task.period_s, self.commanded
         limits = self._task.limits
-        shift, turn = goal.position - here.position, here.rotation_vector_to(goal)
+        shift = goal.position - here.position
+        turn = to_vector(product(goal.quaternion, inverse(here.quaternion)))
         shift = _slowed(shift, speed_m_s, limits.acceleration_m_s2, period)
         turn = _slowed(turn, speed_rad_s, limits.acceleration_rad_s2, period)
-        return Pose.from_rotation(
-            here.position + shift, Rotation.from_rotvec(turn) * here.rotation
-        )
+        return Pose(here.position + shift, product(from_vector(turn), here.quaternion))
 
     def _soften(self, target: Pose, measured: Measurement) -> tuple[Pose, bool]:
         """Take back the part of the command that presses into the contact, the more the higher the force.
@@ -203,7 +206,7 @@ class Guard:
         if force <= limits.force_soften_n:
             return target, False
         tip = measured.tip_pose
-        outward = tip.rotation.apply(measured.wrench[:3] / force)
+        outward = rotate(tip.quaternion, measured.wrench[:3] / force)
         pressing = float((tip.position - target.position) @ outward)
         if pressing <= 0.0:
             return target, False
@@ -268,11 +271,12 @@ class Guard:
         Components beyond the six of the pose (a gripper) are those of `action`.
         """
         before = before or self.commanded
-        axes = fixture.rotation.inv()
+        axes = inverse(fixture.quaternion)
         executed = np.array(action, dtype=np.float64)
-        executed[:3] = axes.apply(target.position - before.position)
+        executed[:3] = rotate(axes, target.position - before.position)
         executed[:3] /= self._task.action.translation_m
-        executed[3:6] = axes.apply(before.rotation_vector_to(target))
+        turn = to_vector(product(target.quaternion, inverse(before.quaternion)))
+        executed[3:6] = rotate(axes, turn)
         executed[3:6] /= self._task.action.rotation_rad
         return executed
 

@@ -11,7 +11,8 @@ import math
 from typing import Protocol
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+
+from q2rl_control.rotations import angle_between, from_vector, inverse, product, to_vector
 
 TOLERANCE = 1e-9
 BISECTIONS = 24
@@ -64,23 +65,20 @@ class Box:
 
 
 class Cone:
-    """Allowed orientations (quaternions x, y, z, w): within `angle` [rad] of a nominal one."""
+    """Allowed orientations (quaternions x, y, z, w): within `angle` [rad], below pi / 2, of a nominal one."""
 
     def __init__(self, nominal, angle: float) -> None:
         self._centre = np.asarray(nominal, dtype=np.float64)
         self._nominal_angle = self._angle = float(angle)
 
     def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
-        return (Rotation.from_rotvec(step) * Rotation.from_quat(point)).as_quat()
+        return product(from_vector(step), point)
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        return (Rotation.from_quat(end) * Rotation.from_quat(start).inv()).as_rotvec()
+        return to_vector(product(end, inverse(start)))
 
     def _from_centre(self, point: np.ndarray) -> float:
-        return 2.0 * math.atan2(
-            math.sqrt(max(0.0, float(point @ point) - float(point @ self._centre) ** 2)),
-            abs(float(point @ self._centre)),
-        )
+        return angle_between(point, self._centre)
 
     def project(self, point: np.ndarray) -> np.ndarray:
         angle = self._from_centre(point)

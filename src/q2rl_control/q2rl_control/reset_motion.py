@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from q2rl_control.rotations import angle_between, inverse, rotate
 from q2rl_task import Measurement, Pose, TaskSpec
 
 CLEARANCE_M = 0.003
@@ -29,7 +30,7 @@ PATIENCE_TICKS = 10
 
 def height_above_rim(tip: Pose, fixture: Pose) -> float:
     """Return how far the tip is above the fixture's rim [m], along the fixture's axis (z into the hole)."""
-    return -float(fixture.rotation.inv().apply(tip.position - fixture.position)[2])
+    return -float(rotate(inverse(fixture.quaternion), tip.position - fixture.position)[2])
 
 
 def draw_start(task: TaskSpec, fixture: Pose, seed: int) -> Pose:
@@ -104,14 +105,21 @@ class Approach:
 
         An arm held back by friction counts as arrived after ten ticks of patience, if it rests.
         """
-        distance, angle = commanded.distance_to(self._goal)
+        distance, angle = _distance(commanded, self._goal)
         if distance > 1e-5 or angle > 1e-4:
             return False
         self._waited += 1
         if float(np.linalg.norm(measured.tip_twist[:3])) > SETTLED_M_S:
             return False
-        distance, angle = measured.tip_pose.distance_to(self._goal)
+        distance, angle = _distance(measured.tip_pose, self._goal)
         near = distance <= SETTLED_M and angle <= SETTLED_RAD
         return near or (
             self._waited > PATIENCE_TICKS and distance <= 3 * SETTLED_M and angle <= 3 * SETTLED_RAD
         )
+
+
+def _distance(first: Pose, second: Pose) -> tuple[float, float]:
+    return (
+        float(np.linalg.norm(second.position - first.position)),
+        angle_between(first.quaternion, second.quaternion),
+    )

@@ -232,10 +232,8 @@ class RunPlan:
         mode['episodes'] += 1
         mode['successes'] += int(result.success)
         self.progress.attempts = 0
-        if plan.phase is self.phase:
-            self._advance()
-        elif self.phase is Phase.PAUSED and plan.phase is self.progress.back_to:
-            self.progress.back_to = self._following(plan.phase)
+        if plan.phase is self.phase and self._over(self.phase):
+            self._enter(self._onward(self.phase))
 
     def learner_reported(self, report: LearnerReport) -> None:
         """Take the learner's status: it ends FITTING, and a failed learner stops the run."""
@@ -246,7 +244,7 @@ class RunPlan:
         if report.state in (LearnerState.READY, LearnerState.TRAINING):
             fault = fit_fault(report)
             if fault is None:
-                self._enter(self._following(Phase.FITTING))
+                self._enter(self._onward(Phase.ONLINE))
             else:
                 self._stop(fault)
 
@@ -260,7 +258,7 @@ class RunPlan:
         elif command is Command.RESUME:
             if phase not in (Phase.PAUSED, Phase.STOPPED):
                 return 'the run is not paused or stopped'
-            self._enter(self.progress.back_to)
+            self._enter(self._onward(self.progress.back_to))
         elif command is Command.STOP:
             if phase in (Phase.STOPPED, Phase.FINISHED):
                 return f'the run is {phase.name.lower()}'
@@ -268,7 +266,7 @@ class RunPlan:
         elif command is Command.EVALUATE:
             if phase is not Phase.ONLINE:
                 return 'only the online phase can be left for evaluation'
-            self._enter(self._following(Phase.ONLINE))
+            self._enter(self._onward(Phase.EVALUATING))
         return None
 
     def fail(self, detail: str) -> None:
@@ -297,17 +295,11 @@ class RunPlan:
             return counts.episodes >= planned
         return False
 
-    def _following(self, phase: Phase) -> Phase:
-        """Return `phase` while it is not over, else the next one that is not."""
+    def _onward(self, phase: Phase) -> Phase:
+        """Return `phase` or the first after it that is not over."""
         order = [Phase.ESTIMATING, Phase.FITTING, Phase.ONLINE, Phase.EVALUATING]
-        later = order[order.index(phase) + 1 :]
-        if phase in STREAMS and not self._over(phase) and self.phase is not phase:
-            return phase
-        return next((p for p in later if p is Phase.FITTING or not self._over(p)), Phase.FINISHED)
-
-    def _advance(self) -> None:
-        if self._over(self.phase):
-            self._enter(self._following(self.phase))
+        rest = order[order.index(phase) :]
+        return next((p for p in rest if not self._over(p)), Phase.FINISHED)
 
     def _enter(self, phase: Phase, detail: str = '') -> None:
         self.progress.phase, self.progress.detail = phase, detail
