@@ -109,7 +109,7 @@ def _contact(geom, contype: int, conaffinity: int) -> None:
     geom.contype, geom.conaffinity = contype, conaffinity
     geom.friction = [FRICTION, 0.0, 0.0]
     geom.condim = 3
-    geom.solref = [0.01, 1.0]
+    geom.solref = [0.005, 1.0]
     geom.solimp = [0.95, 0.99, 0.0005, 0.5, 2.0]
 
 
