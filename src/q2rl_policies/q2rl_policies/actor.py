@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from q2rl_policies.distributions import HALF_LOG_2PI
 from q2rl_policies.mlp import mlp
@@ -35,8 +35,13 @@ class TanhGaussianActor(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = {
-            'type': 'tanh_gaussian', 'observation_size': observation_size, 'action_size': action_size,
-            'hidden': list(hidden), 'layer_norm': layer_norm, 'log_std_min': log_std_min, 'log_std_max': log_std_max,
+            'type': 'tanh_gaussian',
+            'observation_size': observation_size,
+            'action_size': action_size,
+            'hidden': list(hidden),
+            'layer_norm': layer_norm,
+            'log_std_min': log_std_min,
+            'log_std_max': log_std_max,
         }
         self.action_size = action_size
         self.log_std_min = log_std_min
@@ -52,7 +57,9 @@ class TanhGaussianActor(nn.Module):
         """The action of the Gaussian's mean, tanh(mean), (..., D)."""
         return torch.tanh(self.net(observation)[..., : self.action_size])
 
-    def sample(self, observation: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, observation: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw actions (..., D) by reparametrisation, with their log-probabilities (...) [nat]."""
         mean, log_std = self(observation)
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)

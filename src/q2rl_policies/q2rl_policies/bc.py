@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Behaviour-cloned policies: the interface every one of them meets, the density networks, and the policy that samples."""
+"""Behaviour-cloned policies: the interface they all meet, the density networks, and the policy that samples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from q2rl_policies.distributions import DiagonalGaussian, Distribution, EntropyKind, GaussianMixture
 from q2rl_policies.mlp import mlp
+from q2rl_policies.single_state import mixture_state, mlp_forward
 from q2rl_task.records import Proposal
 
 
 @runtime_checkable
 class BCPolicy(Protocol):
-    """What Q2RL asks of a behaviour-cloned policy: action, log-probability and entropy of one distribution, in one call."""
+    """What Q2RL asks of a BC policy: action, log-probability and entropy of one distribution, in one call."""
 
     contract: str
     version: int
@@ -31,10 +32,16 @@ class BCPolicy(Protocol):
 
 
 class DensityNet(nn.Module):
-    """A network from observations (..., O) to a distribution over actions. `architecture`: what rebuilds it."""
+    """A network from observations (..., O) to a distribution over actions of `modes` Gaussians.
+
+    `architecture`: what rebuilds it. `min_std`: floor of the standard deviations, in units of the action.
+    """
 
     architecture: dict
+    net: nn.Sequential
     action_size: int
+    modes: int
+    min_std: float
 
     def forward(self, observation: Tensor) -> Distribution:
         """Return the distribution at `observation`."""
@@ -54,10 +61,15 @@ class GaussianNet(DensityNet):
     ) -> None:
         super().__init__()
         self.architecture = {
-            'type': 'gaussian', 'observation_size': observation_size, 'action_size': action_size,
-            'hidden': list(hidden), 'layer_norm': layer_norm, 'min_std': min_std,
+            'type': 'gaussian',
+            'observation_size': observation_size,
+            'action_size': action_size,
+            'hidden': list(hidden),
+            'layer_norm': layer_norm,
+            'min_std': min_std,
         }
         self.action_size = action_size
+        self.modes = 1
         self.min_std = min_std
         self.net = mlp(observation_size, hidden, 2 * action_size, layer_norm)
 
@@ -85,8 +97,13 @@ class GmmNet(DensityNet):
     ) -> None:
         super().__init__()
         self.architecture = {
-            'type': 'gmm', 'observation_size': observation_size, 'action_size': action_size,
-            'hidden': list(hidden), 'layer_norm': layer_norm, 'min_std': min_std, 'modes': modes,
+            'type': 'gmm',
+            'observation_size': observation_size,
+            'action_size': action_size,
+            'hidden': list(hidden),
+            'layer_norm': layer_norm,
+            'min_std': min_std,
+            'modes': modes,
         }
         self.action_size = action_size
         self.modes = modes
@@ -104,14 +121,16 @@ class GmmNet(DensityNet):
         logits, means, spreads = out.split((self.modes, split, split), -1)
         shape = (*out.shape[:-1], self.modes, self.action_size)
         return GaussianMixture(
-            F.log_softmax(logits, -1), torch.tanh(means.view(shape)), F.softplus(spreads.view(shape)) + self.min_std
+            F.log_softmax(logits, -1),
+            torch.tanh(means.view(shape)),
+            F.softplus(spreads.view(shape)) + self.min_std,
         )
 
 
 class MixtureBCPolicy:
     """Sample a density network: the action clipped to the box, its log-probability that of the unclipped sample.
 
-    :param net: a `GmmNet` or `GaussianNet`
+    :param net: a `GmmNet` or `GaussianNet`; its parameters may change in place but not be exchanged
     :param seed: of the policy's own generator; it also serves the Monte Carlo entropy
     :param entropy_kind: 'monte_carlo' (unbiased: E[log pi + H] = 0) or 'bound' (closed form, biased up)
     :param deterministic: propose the mode; log_prob + entropy then no longer has mean zero (D/2 for a Gaussian)
@@ -126,22 +145,27 @@ class MixtureBCPolicy:
         entropy_kind: EntropyKind = 'monte_carlo',
         deterministic: bool = False,
     ) -> None:
+        if entropy_kind not in get_args(EntropyKind):
+            raise ValueError(f'entropy_kind {entropy_kind!r} is none of {get_args(EntropyKind)}')
         self.contract = contract
         self.version = version
-        self.deterministic = deterministic
-        self._net = net.eval()
-        self._entropy_kind: EntropyKind = entropy_kind
-        self._generator = torch.Generator().manual_seed(seed)
+        self._net = net
+        self._forward = mlp_forward(net.net)
+        self._entropy_kind = entropy_kind
+        self._deterministic = deterministic
+        self._rng = np.random.default_rng(seed)
 
     def reset(self) -> None:
         """Do nothing: the policy has no memory, and one random stream runs through all episodes."""
 
-    @torch.inference_mode()
     def act(self, observation: np.ndarray) -> Proposal:
         """Propose an action (D,) for one observation (O,) float32."""
-        state = torch.from_numpy(np.ascontiguousarray(observation, dtype=np.float32))
-        distribution = self._net(state)
-        action = distribution.mode() if self.deterministic else distribution.sample(self._generator)
-        log_prob = float(distribution.log_prob(action))
-        entropy = float(distribution.entropy(self._entropy_kind, self._generator))
-        return Proposal(action.clamp(-1.0, 1.0).numpy(), log_prob, entropy, self.version)
+        net = self._net
+        density = mixture_state(self._forward(observation), net.modes, net.action_size, net.min_std)
+        sample = density.mode() if self._deterministic else density.sample(self._rng)
+        return Proposal(
+            action=np.clip(sample, -1.0, 1.0).astype(np.float32),
+            log_prob=density.log_prob(sample),
+            entropy=density.entropy(self._entropy_kind, self._rng),
+            version=self.version,
+        )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+import torch.nn.functional as F
 
 from q2rl_policies.mlp import HEAD_GAIN, HIDDEN_GAIN, mlp
 
@@ -30,8 +30,12 @@ class CriticEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.architecture = {
-            'type': 'critic_ensemble', 'observation_size': observation_size, 'action_size': action_size,
-            'hidden': list(hidden), 'members': members, 'layer_norm': layer_norm,
+            'type': 'critic_ensemble',
+            'observation_size': observation_size,
+            'action_size': action_size,
+            'hidden': list(hidden),
+            'members': members,
+            'layer_norm': layer_norm,
         }
         self.members = members
         self.layer_norm = layer_norm
@@ -41,7 +45,9 @@ class CriticEnsemble(nn.Module):
         self.biases = nn.ParameterList([nn.Parameter(torch.zeros(members, 1, o)) for _, o in pairs])
         norms = pairs if layer_norm else []
         self.gains = nn.ParameterList([nn.Parameter(torch.ones(members, 1, o)) for _, o in norms])
-        self.offsets = nn.ParameterList([nn.Parameter(torch.zeros(members, 1, o)) for _, o in norms])
+        self.offsets = nn.ParameterList(
+            [nn.Parameter(torch.zeros(members, 1, o)) for _, o in norms]
+        )
         self.head_weight = _weight(members, sizes[-1], 1, HEAD_GAIN)
         self.head_bias = nn.Parameter(torch.zeros(members, 1, 1))
 
@@ -60,10 +66,15 @@ class CriticEnsemble(nn.Module):
 class ValueNet(nn.Module):
     """V(s) of the BC policy. `architecture`: what rebuilds it."""
 
-    def __init__(self, observation_size: int, hidden: Sequence[int] = (256, 256), layer_norm: bool = True) -> None:
+    def __init__(
+        self, observation_size: int, hidden: Sequence[int] = (256, 256), layer_norm: bool = True
+    ) -> None:
         super().__init__()
         self.architecture = {
-            'type': 'value', 'observation_size': observation_size, 'hidden': list(hidden), 'layer_norm': layer_norm,
+            'type': 'value',
+            'observation_size': observation_size,
+            'hidden': list(hidden),
+            'layer_norm': layer_norm,
         }
         self.net = mlp(observation_size, hidden, 1, layer_norm)
 

@@ -33,7 +33,9 @@ class DiagonalGaussian:
         """Log-density [nat] of `value` (..., D); leading dimensions broadcast. Returns (...)."""
         return _gaussian_log_prob(value, self.mean, self.std)
 
-    def entropy(self, kind: EntropyKind = 'monte_carlo', generator: torch.Generator | None = None) -> Tensor:
+    def entropy(
+        self, kind: EntropyKind = 'monte_carlo', generator: torch.Generator | None = None
+    ) -> Tensor:
         """Exact differential entropy [nat], (...); the arguments are those of a mixture and change nothing."""
         return _gaussian_entropy(self.std)
 
@@ -53,9 +55,11 @@ class GaussianMixture:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw one sample per state, (..., D), from `generator` or torch's global one; not differentiable."""
         weights = self.log_weights.detach().exp()
-        uniform = torch.rand(weights.shape[:-1] + (1,), generator=generator, dtype=weights.dtype)
+        uniform = torch.rand((*weights.shape[:-1], 1), generator=generator, dtype=weights.dtype)
         # The last component takes what rounding leaves of the cumulative sum.
-        component = (uniform > weights.cumsum(-1)).sum(-1, keepdim=True).clamp_max(weights.shape[-1] - 1)
+        component = (
+            (uniform > weights.cumsum(-1)).sum(-1, keepdim=True).clamp_max(weights.shape[-1] - 1)
+        )
         index = component.unsqueeze(-1).expand(*component.shape, self.means.shape[-1])
         mean = self.means.gather(-2, index).squeeze(-2)
         std = self.stds.gather(-2, index).squeeze(-2)
@@ -74,9 +78,9 @@ class GaussianMixture:
     ) -> Tensor:
         """Differential entropy [nat], (...).
 
-        'bound' is the closed form H(w) + sum_k w_k H_k, never below the true entropy. 'monte_carlo' adds to it an unbiased
-        estimate of E[log r], the log-responsibility of the component that a sample was drawn from: the exact part is not
-        sampled, so the estimate has no noise where components are far apart, and it never exceeds the bound.
+        'bound' is the closed form H(w) + sum_k w_k H_k, never below the true entropy. 'monte_carlo' adds to it an
+        unbiased estimate of E[log r], the log-responsibility of the component that a sample was drawn from: the exact
+        part is not sampled, so the estimate has no noise where components are far apart, and never exceeds the bound.
         """
         weights = self.log_weights.exp()
         bound = (weights * (_gaussian_entropy(self.stds) - self.log_weights)).sum(-1)
@@ -96,7 +100,9 @@ class GaussianMixture:
     def mode(self) -> Tensor:
         """The component mean of the highest density, (..., D); the exact mode of a mixture has no closed form."""
         density = self.log_prob(self.means.movedim(-2, 0))
-        index = density.argmax(0)[..., None, None].expand(*density.shape[1:], 1, self.means.shape[-1])
+        index = density.argmax(0)[..., None, None].expand(
+            *density.shape[1:], 1, self.means.shape[-1]
+        )
         return self.means.gather(-2, index).squeeze(-2)
 
     def _joint(self, value: Tensor) -> Tensor:

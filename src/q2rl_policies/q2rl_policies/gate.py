@@ -9,21 +9,19 @@ a hold: the gate never trusts RL alone, except in an episode whose mode says so.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
 from q2rl_task.episode import Mode, Source
 from q2rl_task.records import NAN, Decision, Proposal, Reason, no_vector
 
-BOX_TOLERANCE = 1e-6
-
 
 @dataclass(frozen=True)
 class GateValues:
-    """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an RL action."""
+    """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an action."""
 
     v: float
     q_rl_members: np.ndarray
@@ -40,7 +38,8 @@ class QGate:
     :param margin: what RL must be better by, in reward units
     :param min_dwell: ticks that a source keeps acting after a switch before the values may switch again; missing or
         unhealthy RL ends the dwell at once
-    :param soft_temperature: 0 takes the better one; above, RL acts with probability sigmoid((Q_RL - Q_BC - margin) / it)
+    :param soft_temperature: 0 takes the better one; T > 0 lets RL act with probability
+        sigmoid((Q_RL - Q_BC - margin) / T)
     :param max_spread: standard deviation of Q_RL over the ensemble above which the critic counts as unhealthy
     :param seed: of the soft choice
 
@@ -63,7 +62,9 @@ class QGate:
         if not math.isfinite(margin):
             raise ValueError(f'margin must be finite, not {margin}')
         if not (math.isfinite(soft_temperature) and soft_temperature >= 0.0):
-            raise ValueError(f'soft_temperature must be finite and not negative, not {soft_temperature}')
+            raise ValueError(
+                f'soft_temperature must be finite and not negative, not {soft_temperature}'
+            )
         if not max_spread > 0.0:
             raise ValueError(f'max_spread must be positive, not {max_spread}')
         self.alpha = alpha
@@ -81,17 +82,18 @@ class QGate:
         self._acting: Source | None = None
         self._dwelt = 0
 
-    def decide(self, mode: Mode, bc: Proposal | None, rl: Proposal | None, values: GateValues | None) -> Decision:
+    def decide(
+        self, mode: Mode, bc: Proposal | None, rl: Proposal | None, values: GateValues | None
+    ) -> Decision:
         """Decide one tick. Absent proposals or values are None.
 
-        In Mode.BC and Mode.RL the one policy acts or nobody does: the other never stands in, or neither could be measured.
+        In Mode.BC and Mode.RL the one policy acts or nobody does: if the other stood in, neither could be measured.
         """
-        members = values.q_rl_members if values is not None else no_vector()
+        members = values.q_rl_members.tolist() if values is not None else []
         v_bc = float(values.v) if values is not None else NAN
         q_bc = self._q_bc(v_bc, bc)
-        q_rl = float(np.min(members)) if len(members) else NAN
-        spread = float(np.std(members)) if np.isfinite(members).all() and len(members) else NAN
-        source, reason = self._choose(mode, bc, rl, len(members), q_bc, q_rl, spread)
+        q_rl, spread = _pessimistic(members)
+        source, reason = self._choose(mode, bc, rl, bool(members), q_bc, q_rl, spread)
         self.counts[reason] += 1
         self._dwelt = self._dwelt + 1 if source is self._acting else 1
         self._acting = source
@@ -99,9 +101,15 @@ class QGate:
             action = np.zeros(self.action_size, dtype=np.float32)
         else:
             chosen = bc if source is Source.BC else rl
-            action = np.clip(chosen.action, -1.0, 1.0).astype(np.float32)
+            action = chosen.action.astype(np.float32)
         return Decision(
-            source=source, reason=reason, action=action, q_bc=q_bc, q_rl=q_rl, v_bc=v_bc, q_spread=spread,
+            source=source,
+            reason=reason,
+            action=action,
+            q_bc=q_bc,
+            q_rl=q_rl,
+            v_bc=v_bc,
+            q_spread=spread,
             bc_action=bc.action if bc is not None else no_vector(),
             bc_log_prob=bc.log_prob if bc is not None else NAN,
             bc_entropy=bc.entropy if bc is not None else NAN,
@@ -117,7 +125,14 @@ class QGate:
         return v_bc + self.alpha * (bc.log_prob + bc.entropy)
 
     def _choose(
-        self, mode: Mode, bc: Proposal | None, rl: Proposal | None, members: int, q_bc: float, q_rl: float, spread: float
+        self,
+        mode: Mode,
+        bc: Proposal | None,
+        rl: Proposal | None,
+        has_critic: bool,
+        q_bc: float,
+        q_rl: float,
+        spread: float,
     ) -> tuple[Source, Reason]:
         if bc is None and rl is None:
             return Source.HOLD, Reason.NOTHING
@@ -133,7 +148,7 @@ class QGate:
             return Source.BC, Reason.NO_RL
         if not self._executable(rl):
             return Source.BC, Reason.NOT_FINITE
-        if members == 0:
+        if not has_critic:
             return Source.BC, Reason.NO_CRITIC
         if not (math.isfinite(q_bc) and math.isfinite(q_rl) and math.isfinite(spread)):
             return Source.BC, Reason.NOT_FINITE
@@ -141,22 +156,46 @@ class QGate:
             return Source.BC, Reason.NO_CRITIC
         return self._compare(q_rl - q_bc - self.margin)
 
-    def _alone(self, source: Source, proposal: Proposal | None, missing: Reason) -> tuple[Source, Reason]:
+    def _alone(
+        self, source: Source, proposal: Proposal | None, missing: Reason
+    ) -> tuple[Source, Reason]:
         if proposal is None:
             return Source.HOLD, missing
-        return (source, Reason.MODE) if self._executable(proposal) else (Source.HOLD, Reason.NOT_FINITE)
+        return (
+            (source, Reason.MODE)
+            if self._executable(proposal)
+            else (Source.HOLD, Reason.NOT_FINITE)
+        )
 
     def _executable(self, proposal: Proposal) -> bool:
-        """Whether the action has D finite components in the box; a proposal that breaks its contract is not repaired."""
+        """Whether the action has D finite components in the box; nothing is repaired here."""
         action = proposal.action
-        return action.shape == (self.action_size,) and bool((np.abs(action) <= 1.0 + BOX_TOLERANCE).all())
+        return action.shape == (self.action_size,) and all(
+            -1.0 <= c <= 1.0 for c in action.tolist()
+        )
 
     def _compare(self, advantage: float) -> tuple[Source, Reason]:
-        reason = Reason.RL_HIGHER if advantage > 0.0 else Reason.BC_HIGHER if advantage < 0.0 else Reason.TIE
+        reason = (
+            Reason.RL_HIGHER
+            if advantage > 0.0
+            else Reason.BC_HIGHER
+            if advantage < 0.0
+            else Reason.TIE
+        )
         if self._acting in (Source.BC, Source.RL) and self._dwelt < self.min_dwell:
             return self._acting, reason
         if self.soft_temperature > 0.0:
-            rl_acts = self._rng.random() < 0.5 * (1.0 + math.tanh(0.5 * advantage / self.soft_temperature))
+            rl_acts = self._rng.random() < 0.5 * (
+                1.0 + math.tanh(0.5 * advantage / self.soft_temperature)
+            )
         else:
             rl_acts = advantage > 0.0
         return (Source.RL if rl_acts else Source.BC), reason
+
+
+def _pessimistic(members: list[float]) -> tuple[float, float]:
+    """Minimum and standard deviation of an ensemble's values; NaN for both if one is not finite or there is none."""
+    if not members or not all(map(math.isfinite, members)):
+        return NAN, NAN
+    mean = sum(members) / len(members)
+    return min(members), math.sqrt(sum((q - mean) * (q - mean) for q in members) / len(members))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network files in pieces, so that sending one never stalls a control process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+import hashlib
+
+CHUNK_BYTES = 64 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a network file (q2rl_msgs/WeightsChunk). `sha256`: hex digits of the whole file."""
+
+    kind: str
+    version: int
+    parent: int
+    contract: str
+    sha256: str
+    index: int
+    count: int
+    data: bytes
+
+
+def split(
+    data: bytes, kind: str, version: int, parent: int, contract: str, chunk_bytes: int = CHUNK_BYTES
+) -> list[Chunk]:
+    """Cut a network file into chunks of at most `chunk_bytes`."""
+    digest = hashlib.sha256(data).hexdigest()
+    pieces = [data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes)]
+    return [
+        Chunk(kind, version, parent, contract, digest, index, len(pieces), piece)
+        for index, piece in enumerate(pieces)
+    ]
+
+
+class ChunkAssembler:
+    """Put chunks together again, in whatever order and however often they come.
+
+    Memory is bounded: one file at a time, the newest, of at most `max_bytes`. `counts` tells what became of the chunks:
+    'kept'; dropped as 'foreign' (another kind or contract), 'absurd' (impossible numbers or too large), 'late' (of an
+    older version than what is whole or under way), 'repeated', or 'mixed' (not of the same file as the others of its
+    version); and of the files: 'superseded' (given up for a newer one), 'damaged' (another hash), 'whole'.
+
+    :param kind: 'actor' or 'critic'
+    :param contract: the task's contract hash
+    """
+
+    def __init__(self, kind: str, contract: str, max_bytes: int = MAX_FILE_BYTES) -> None:
+        self.kind = kind
+        self.contract = contract
+        self.max_bytes = max_bytes
+        self.counts: Counter[str] = Counter()
+        self.version = 0
+        self._first: Chunk | None = None
+        self._pieces: dict[int, bytes] = {}
+        self._bytes = 0
+
+    def add(self, chunk: Chunk) -> bytes | None:
+        """Take a chunk; return the verified file that it completes, else None."""
+        verdict = self._judge(chunk)
+        if verdict != 'kept':
+            self.counts[verdict] += 1
+            return None
+        if self._first is None or chunk.version > self._first.version:
+            if self._first is not None:
+                self.counts['superseded'] += 1
+            self._start(chunk)
+        if self._bytes + len(chunk.data) > self.max_bytes:
+            self.counts['absurd'] += 1
+            return None
+        self.counts['kept'] += 1
+        self._pieces[chunk.index] = bytes(chunk.data)
+        self._bytes += len(chunk.data)
+        if len(self._pieces) < chunk.count:
+            return None
+        data = b''.join(self._pieces[index] for index in range(chunk.count))
+        self._start(None)
+        if hashlib.sha256(data).hexdigest() != chunk.sha256:
+            self.counts['damaged'] += 1
+            return None
+        self.counts['whole'] += 1
+        self.version = chunk.version
+        return data
+
+    def _judge(self, chunk: Chunk) -> str:
+        if chunk.kind != self.kind or chunk.contract != self.contract:
+            return 'foreign'
+        # No piece is empty, so a file of `max_bytes` has at most as many pieces as bytes.
+        if not (
+            0 <= chunk.index < chunk.count <= self.max_bytes
+            and 0 < len(chunk.data) <= self.max_bytes
+        ):
+            return 'absurd'
+        if chunk.version <= self.version:
+            return 'repeated' if chunk.version == self.version else 'late'
+        first = self._first
+        if first is None or chunk.version > first.version:
+            return 'kept'
+        if chunk.version < first.version:
+            return 'late'
+        if (chunk.sha256, chunk.count, chunk.parent) != (first.sha256, first.count, first.parent):
+            return 'mixed'
+        return 'repeated' if chunk.index in self._pieces else 'kept'
+
+    def _start(self, first: Chunk | None) -> None:
+        self._first = first
+        self._pieces = {}
+        self._bytes = 0

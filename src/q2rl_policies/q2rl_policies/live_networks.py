@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks ready to act: the actor alone, and the critics with V, each made of a network file or of torch modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.networks_file import build_actor, build_critics, unpack
+from q2rl_policies.single_state import ensemble_forward, mlp_forward
+
+
+class LiveActor:
+    """An actor that acts by its mode. It reads the module's parameters where they are."""
+
+    kind = 'actor'
+
+    def __init__(self, actor: TanhGaussianActor, version: int = 0) -> None:
+        self.version = version
+        self._forward = mlp_forward(actor.net)
+        self._action_size = actor.action_size
+
+    @staticmethod
+    def from_file(data: bytes, where: object, contract: str) -> LiveActor:
+        """Read the bytes of an 'actor' file; see `networks_file.unpack` for the errors."""
+        tensors, meta = unpack(data, where, LiveActor.kind, contract)
+        return LiveActor(build_actor(meta, tensors, where), meta['version'])
+
+    def mode(self, observation: np.ndarray) -> np.ndarray:
+        """The action (D,) float32 at one observation (O,) float32."""
+        return np.tanh(self._forward(observation)[: self._action_size])
+
+    def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
+        """Act on observations (N, O); return what is wrong, None if nothing."""
+        return _first_problem(
+            observations, lambda o: _problem(self.mode(o), 'an action', (-1.0, 1.0))
+        )
+
+
+class LiveCritic:
+    """A critic ensemble and the V that was published with it. It reads the modules' parameters where they are."""
+
+    kind = 'critic'
+
+    def __init__(
+        self, critics: CriticEnsemble, value: ValueNet, version: int = 0, value_version: int = 0
+    ) -> None:
+        self.version = version
+        self.value_version = value_version
+        self._critics = ensemble_forward(critics)
+        self._value = mlp_forward(value.net)
+        self._action_size = critics.architecture['action_size']
+
+    @staticmethod
+    def from_file(data: bytes, where: object, contract: str) -> LiveCritic:
+        """Read the bytes of a 'critic' file; see `networks_file.unpack` for the errors."""
+        tensors, meta = unpack(data, where, LiveCritic.kind, contract)
+        critics, value = build_critics(meta, tensors, where)
+        return LiveCritic(critics, value, meta['version'], int(meta.get('value_version', 0)))
+
+    def v(self, observation: np.ndarray) -> float:
+        """V_BC of one observation (O,) float32."""
+        return float(self._value(observation)[0])
+
+    def q(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Q_i (E,) of one observation (O,) and one action (D,), both float32."""
+        return self._critics(np.concatenate((observation, action)))
+
+    def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
+        """Value observations (N, O), with actions all over the box; return what is wrong, None if nothing."""
+        rng = np.random.default_rng(0)
+
+        def problem(observation: np.ndarray) -> str | None:
+            action = rng.uniform(-1.0, 1.0, self._action_size).astype(np.float32)
+            return _problem(self.q(observation, action), 'a Q', value_range) or _problem(
+                np.array([self.v(observation)]), 'V', value_range
+            )
+
+        return _first_problem(observations, problem)
+
+
+def _first_problem(
+    observations: np.ndarray, problem: Callable[[np.ndarray], str | None]
+) -> str | None:
+    with np.errstate(all='ignore'):
+        return next(filter(None, map(problem, observations)), None)
+
+
+def _problem(values: np.ndarray, what: str, bounds: tuple[float, float]) -> str | None:
+    low, high = bounds
+    # Written so that NaN fails too.
+    wrong = values[~((values >= low) & (values <= high))]
+    return f'{what} is {wrong[0]:.4g}, outside [{low:g}, {high:g}]' if len(wrong) else None
