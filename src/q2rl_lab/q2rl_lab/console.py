@@ -85,4 +85,6 @@ def rate_text(rate: dict[str, Any]) -> str:
     if not rate['n']:
         return 'not measured'
     low, high = rate['wilson']
-    return f'{100 * rate["success"]:.1f} % of {rate["n"]} (95 %: {100 * low:.1f} to {100 * high:.1f})'
+    return (
+        f'{100 * rate["success"]:.1f} % of {rate["n"]} (95 %: {100 * low:.1f} to {100 * high:.1f})'
+    )

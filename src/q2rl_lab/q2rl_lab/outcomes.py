@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+import xml.etree.ElementTree as ElementTree
 
 
 @dataclass
@@ -50,7 +50,9 @@ class Summary:
             table.add_column(name, justify='right')
         for name, outcome in sorted(self.packages.items()):
             failed = f'[red]{outcome.failed}[/]' if outcome.failed else '0'
-            table.add_row(name, str(outcome.passed), failed, str(outcome.skipped), f'{outcome.seconds:.1f}')
+            table.add_row(
+                name, str(outcome.passed), failed, str(outcome.skipped), f'{outcome.seconds:.1f}'
+            )
         console = Console()
         console.print(table)
         for name in self.failures:
@@ -64,7 +66,11 @@ def read_summary(path: Path) -> Summary:
     summary = Summary()
     for case in ElementTree.parse(path).getroot().iter('testcase'):
         file = Path(case.get('file', ''))
-        name = file.parts[1] if file.parts[:1] == ('src',) and len(file.parts) > 1 else (file.parts or ('-',))[0]
+        name = (
+            file.parts[1]
+            if file.parts[:1] == ('src',) and len(file.parts) > 1
+            else (file.parts or ('-',))[0]
+        )
         outcome = summary.packages.setdefault(name, PackageOutcome())
         outcome.seconds += float(case.get('time', 0.0))
         skipped = case.find('skipped')

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import fcntl
 import os
+from pathlib import Path
 import re
 import tempfile
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import IO
 
 from q2rl_task.errors import InputError
@@ -30,14 +30,22 @@ class Domain:
 
     def __init__(self, wanted: int | None = None) -> None:
         # Start at a place that differs between processes: fewer collisions with tools that take the first free one.
-        order = [wanted] if wanted is not None else [DOMAINS[(os.getpid() + k) % len(DOMAINS)] for k in range(len(DOMAINS))]
+        order = (
+            [wanted]
+            if wanted is not None
+            else [DOMAINS[(os.getpid() + k) % len(DOMAINS)] for k in range(len(DOMAINS))]
+        )
         busy = busy_domains()
         self._lock: IO[bytes] | None = None
         for number in order:
             if number not in busy and self._take(number):
                 self.number = number
                 return
-        where, problem = ('--domain', f'domain {wanted} is in use') if wanted is not None else ('DDS', 'no free domain')
+        where, problem = (
+            ('--domain', f'domain {wanted} is in use')
+            if wanted is not None
+            else ('DDS', 'no free domain')
+        )
         raise InputError(where, problem, 'stop what uses it, or leave the choice to q2rl')
 
     def _take(self, number: int) -> bool:
@@ -80,15 +88,18 @@ def node_environment(domain: int, base: Mapping[str, str] | None = None) -> dict
     Two cores carry some eight processes; thread pools of the size of the machine would only fight each other.
     """
     environment = dict(os.environ if base is None else base)
-    environment.update({
-        'ROS_DOMAIN_ID': str(domain),
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        'OMP_NUM_THREADS': '1',
-        'OPENBLAS_NUM_THREADS': '1',
-        'MKL_NUM_THREADS': '1',
-        'PYTHONUNBUFFERED': '1',
-        'RCUTILS_COLORIZED_OUTPUT': '0',
-    })
+    environment.update(
+        {
+            'ROS_DOMAIN_ID': str(domain),
+            'Q2RL_PARENT_PID': str(os.getpid()),
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'OMP_NUM_THREADS': '1',
+            'OPENBLAS_NUM_THREADS': '1',
+            'MKL_NUM_THREADS': '1',
+            'PYTHONUNBUFFERED': '1',
+            'RCUTILS_COLORIZED_OUTPUT': '0',
+        }
+    )
     environment.pop('ROS_LOCALHOST_ONLY', None)  # its old name; set, it overrides the range
     return environment
 
@@ -105,7 +116,9 @@ def stale_segments(folder: Path = SHARED_MEMORY) -> list[Path]:
         return []
     used = _names_in_use(folder) if names else set()
     stems = {_stem(name) for name in names}
-    dead = {stem for stem in stems if all(_is_free(folder / n, used) for n in names if _stem(n) == stem)}
+    dead = {
+        stem for stem in stems if all(_is_free(folder / n, used) for n in names if _stem(n) == stem)
+    }
     return [folder / name for name in names if _stem(name) in dead]
 
 
@@ -129,7 +142,11 @@ def _stem(name: str) -> str:
 def _is_free(path: Path, used: set[str]) -> bool:
     try:
         status = path.stat()
-        if path.name in used or status.st_uid != os.getuid() or time.time() - status.st_ctime < YOUNG_S:
+        if (
+            path.name in used
+            or status.st_uid != os.getuid()
+            or time.time() - status.st_ctime < YOUNG_S
+        ):
             return False
         with path.open('rb') as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -148,11 +165,11 @@ def _names_in_use(folder: Path) -> set[str]:
             for line in (process / 'maps').read_text().splitlines():
                 at = line.find(prefix)
                 if at >= 0:
-                    used.add(line[at + len(prefix):].removesuffix(' (deleted)'))
+                    used.add(line[at + len(prefix) :].removesuffix(' (deleted)'))
             for link in (process / 'fd').iterdir():
                 target = os.readlink(link)
                 if target.startswith(prefix):
-                    used.add(target[len(prefix):])
+                    used.add(target[len(prefix) :])
         except OSError:
             continue  # gone meanwhile, or another user's (whose files we leave alone anyway)
     return used

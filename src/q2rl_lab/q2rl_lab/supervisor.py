@@ -8,23 +8,26 @@ made to be embedded, simpervisor restarts without limit or log files, and launch
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
+from dataclasses import dataclass, field
+from enum import Enum
 import os
+from pathlib import Path
 import shutil
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
 
 STABLE_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """One process to keep alive. At most `respawn_limit` respawns in `respawn_window_s`, with doubling pauses."""
+    """One process to keep alive. At most `respawn_limit` respawns in `respawn_window_s`, with doubling pauses.
+
+    An exit code in `final_codes` (2: bad input) would only come again: the process is given up at once.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -33,6 +36,7 @@ class ProcessSpec:
     respawn_window_s: float = 120.0
     backoff_s: float = 0.25
     backoff_max_s: float = 4.0
+    final_codes: tuple[int, ...] = (2,)
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -84,8 +88,10 @@ class Supervisor:
         on_event: Callable[[str], None] = lambda text: None,
         stop_times: StopTimes = StopTimes(),
     ) -> None:
-        self._children = [_Child(spec, folder, dict(os.environ if environment is None else environment), on_event)
-                          for spec in specs]
+        self._children = [
+            _Child(spec, folder, dict(os.environ if environment is None else environment), on_event)
+            for spec in specs
+        ]
         self._folder = folder
         self._stop_times = stop_times
         self._tasks: list[asyncio.Task] = []
@@ -138,7 +144,13 @@ class Supervisor:
 class _Child:
     """One process over all its lives."""
 
-    def __init__(self, spec: ProcessSpec, folder: Path, environment: dict[str, str], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        spec: ProcessSpec,
+        folder: Path,
+        environment: dict[str, str],
+        tell: Callable[[str], None],
+    ) -> None:
         self.spec = spec
         self.log = folder / f'{spec.name}.log'
         self.state = ProcessState.STARTING
@@ -162,12 +174,19 @@ class _Child:
             deaths.append(now)
             while now - deaths[0] > self.spec.respawn_window_s:
                 deaths.popleft()
-            if not self.spec.respawn or len(deaths) > self.spec.respawn_limit:
+            hopeless = returncode in self.spec.final_codes or len(deaths) > self.spec.respawn_limit
+            if hopeless or not self.spec.respawn:
                 self.state = ProcessState.FAILED
-                self._tell(f'{self.spec.name} ended ({describe_exit(returncode)}) and is not started again')
-                return Crash(self.spec.name, returncode, self.respawns, self.log, last_lines(self.log))
+                self._tell(
+                    f'{self.spec.name} ended ({describe_exit(returncode)}) and is not started again'
+                )
+                return Crash(
+                    self.spec.name, returncode, self.respawns, self.log, last_lines(self.log)
+                )
             pause = self.spec.backoff_s if now - born > STABLE_AFTER_S else pause
-            self._tell(f'{self.spec.name} ended ({describe_exit(returncode)}); starting it again in {pause:.2g} s')
+            self._tell(
+                f'{self.spec.name} ended ({describe_exit(returncode)}); starting it again in {pause:.2g} s'
+            )
             self.state = ProcessState.WAITING
             await asyncio.sleep(pause)
             pause = min(2.0 * pause, self.spec.backoff_max_s)
@@ -180,8 +199,12 @@ class _Child:
         with self.log.open('ab') as log:
             try:
                 self.process = await asyncio.create_subprocess_exec(
-                    *bound_to_parent(self.spec.argv), env=self._environment, start_new_session=True,
-                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=asyncio.subprocess.STDOUT,
+                    *bound_to_parent(self.spec.argv),
+                    env=self._environment,
+                    start_new_session=True,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=asyncio.subprocess.STDOUT,
                 )
             except OSError as error:
                 log.write(f'q2rl: cannot start {self.spec.argv[0]}: {error.strerror}\n'.encode())
@@ -195,15 +218,18 @@ class _Child:
 
     async def stop(self, times: StopTimes) -> None:
         """Signal ever harder until the process is gone."""
-        for number, patience in ((signal.SIGINT, times.interrupt_s), (signal.SIGTERM, times.terminate_s),
-                                 (signal.SIGKILL, None)):
+        for number, patience in (
+            (signal.SIGINT, times.interrupt_s),
+            (signal.SIGTERM, times.terminate_s),
+            (signal.SIGKILL, None),
+        ):
             process = self.process
             if process is None or process.returncode is not None:
                 break
             if number != signal.SIGINT:
                 self._tell(f'{self.spec.name} is still there: {number.name}')
             self._signal(number)
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(process.wait(), patience)
         self.state = ProcessState.STOPPED
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
 from importlib import metadata
 from pathlib import Path
+import platform
+import subprocess
 
 MARKER = Path('src') / 'q2rl_task' / 'package.xml'
 
@@ -37,8 +37,13 @@ def describe() -> str | None:
     if root is None:
         return None
     try:
-        done = subprocess.run(['git', '-C', str(root), 'describe', '--always', '--dirty', '--tags'],
-                              capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run(
+            ['git', '-C', str(root), 'describe', '--always', '--dirty', '--tags'],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -8,8 +8,15 @@ import os
 import socket
 
 import pytest
+
 from q2rl_lab import ros_environment
-from q2rl_lab.ros_environment import Domain, busy_domains, node_environment, remove_stale_segments, stale_segments
+from q2rl_lab.ros_environment import (
+    Domain,
+    busy_domains,
+    node_environment,
+    remove_stale_segments,
+    stale_segments,
+)
 from q2rl_task.errors import InputError
 
 
@@ -43,7 +50,9 @@ def test_a_domain_with_a_bound_port_is_busy():
 
 
 def test_the_nodes_environment_is_local_and_single_threaded():
-    environment = node_environment(7, {'PATH': '/bin', 'ROS_LOCALHOST_ONLY': '1', 'ROS_DOMAIN_ID': '3'})
+    environment = node_environment(
+        7, {'PATH': '/bin', 'ROS_LOCALHOST_ONLY': '1', 'ROS_DOMAIN_ID': '3'}
+    )
     assert environment['ROS_DOMAIN_ID'] == '7'
     assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
     assert environment['OMP_NUM_THREADS'] == '1'
@@ -54,7 +63,14 @@ def test_the_nodes_environment_is_local_and_single_threaded():
 @pytest.fixture
 def segments(tmp_path, monkeypatch):
     monkeypatch.setattr(ros_environment, 'YOUNG_S', 0.0)
-    for name in ('fastrtps_a', 'fastrtps_a_el', 'fastrtps_b', 'fastrtps_b_el', 'sem.fastrtps_port7413_mutex', 'foreign'):
+    for name in (
+        'fastrtps_a',
+        'fastrtps_a_el',
+        'fastrtps_b',
+        'fastrtps_b_el',
+        'sem.fastrtps_port7413_mutex',
+        'foreign',
+    ):
         (tmp_path / name).write_bytes(b'x')
     return tmp_path
 
@@ -65,12 +81,21 @@ def names(paths):
 
 def test_only_segments_of_fast_dds_are_stale(segments):
     assert names(stale_segments(segments)) == {
-        'fastrtps_a', 'fastrtps_a_el', 'fastrtps_b', 'fastrtps_b_el', 'sem.fastrtps_port7413_mutex'}
+        'fastrtps_a',
+        'fastrtps_a_el',
+        'fastrtps_b',
+        'fastrtps_b_el',
+        'sem.fastrtps_port7413_mutex',
+    }
 
 
 def test_a_segment_that_a_process_has_open_stays_with_its_lock_file(segments):
     with (segments / 'fastrtps_b').open('rb'):
-        assert names(stale_segments(segments)) == {'fastrtps_a', 'fastrtps_a_el', 'sem.fastrtps_port7413_mutex'}
+        assert names(stale_segments(segments)) == {
+            'fastrtps_a',
+            'fastrtps_a_el',
+            'sem.fastrtps_port7413_mutex',
+        }
 
 
 def test_a_segment_whose_lock_is_held_stays(segments, monkeypatch):

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import psutil
 import pytest
+
 from q2rl_lab.supervisor import (
     ProcessSpec,
     ProcessState,
@@ -28,7 +29,9 @@ LIMIT_S = 30.0
 
 
 def python(name: str, code: str, **more) -> ProcessSpec:
-    return ProcessSpec(name, (sys.executable, '-S', '-c', textwrap.dedent(code)), backoff_s=0.01, **more)
+    return ProcessSpec(
+        name, (sys.executable, '-S', '-c', textwrap.dedent(code)), backoff_s=0.01, **more
+    )
 
 
 SLEEPER = 'import time; time.sleep(600)'
@@ -61,7 +64,9 @@ def test_a_crash_loop_is_given_up_with_the_last_lines_of_the_log(tmp_path):
     code = 'import sys; print("about to fail"); sys.exit(3)'
 
     async def scenario():
-        supervisor = Supervisor([python('node', code, respawn_limit=2), python('other', SLEEPER)], tmp_path)
+        supervisor = Supervisor(
+            [python('node', code, respawn_limit=2), python('other', SLEEPER)], tmp_path
+        )
         await supervisor.start()
         crash = await supervisor.wait_crash()
         states = supervisor.states
@@ -87,9 +92,24 @@ def test_a_process_without_respawn_is_given_up_at_once_even_if_it_ends_well(tmp_
     assert (crash.returncode, crash.respawns) == (0, 0)
 
 
+def test_bad_input_is_not_tried_again(tmp_path):
+    async def scenario():
+        supervisor = Supervisor(
+            [python('node', 'import sys; sys.exit(2)', respawn_limit=5)], tmp_path
+        )
+        await supervisor.start()
+        crash = await supervisor.wait_crash()
+        await supervisor.stop()
+        return crash
+
+    assert run(scenario()).respawns == 0
+
+
 def test_a_program_that_does_not_exist_is_a_crash_that_says_so(tmp_path):
     async def scenario():
-        supervisor = Supervisor([ProcessSpec('node', ('/nonexistent/program',), respawn=False)], tmp_path)
+        supervisor = Supervisor(
+            [ProcessSpec('node', ('/nonexistent/program',), respawn=False)], tmp_path
+        )
         await supervisor.start()
         crash = await supervisor.wait_crash()
         await supervisor.stop()
@@ -104,8 +124,12 @@ def stop_and_collect(tmp_path: Path, code: str) -> tuple[list[str], bool]:
     events: list[str] = []
 
     async def scenario():
-        supervisor = Supervisor([python('node', code)], tmp_path, on_event=events.append,
-                                stop_times=StopTimes(interrupt_s=0.5, terminate_s=0.5))
+        supervisor = Supervisor(
+            [python('node', code)],
+            tmp_path,
+            on_event=events.append,
+            stop_times=StopTimes(interrupt_s=0.5, terminate_s=0.5),
+        )
         await supervisor.start()
         await until(lambda: last_lines(tmp_path / 'node.log'))
         pid = supervisor.pid('node')
@@ -116,58 +140,72 @@ def stop_and_collect(tmp_path: Path, code: str) -> tuple[list[str], bool]:
 
 
 def test_stop_asks_by_sigint_first(tmp_path):
-    events, alive = stop_and_collect(tmp_path, '''
+    events, alive = stop_and_collect(
+        tmp_path,
+        """
         import signal, sys, time
         signal.signal(signal.SIGINT, lambda *_: (print('asked kindly', flush=True), sys.exit(0)))
         print('up', flush=True)
-        time.sleep(600)''')
+        time.sleep(600)""",
+    )
     assert not alive
     assert events == []
     assert last_lines(tmp_path / 'node.log') == ('up', 'asked kindly')
 
 
 def test_stop_escalates_to_sigterm(tmp_path):
-    events, alive = stop_and_collect(tmp_path, '''
+    events, alive = stop_and_collect(
+        tmp_path,
+        """
         import signal, time
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print('up', flush=True)
-        time.sleep(600)''')
+        time.sleep(600)""",
+    )
     assert not alive
     assert [event.split(': ')[1] for event in events] == ['SIGTERM']
 
 
 def test_stop_escalates_to_sigkill(tmp_path):
-    events, alive = stop_and_collect(tmp_path, '''
+    events, alive = stop_and_collect(
+        tmp_path,
+        """
         import signal, time
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print('up', flush=True)
-        time.sleep(600)''')
+        time.sleep(600)""",
+    )
     assert not alive
     assert [event.split(': ')[1] for event in events] == ['SIGTERM', 'SIGKILL']
 
 
 def test_a_frozen_process_is_stopped_too(tmp_path):
-    events, alive = stop_and_collect(tmp_path, '''
+    events, alive = stop_and_collect(
+        tmp_path,
+        """
         import os, signal
         print('up', flush=True)
-        os.kill(os.getpid(), signal.SIGSTOP)''')
+        os.kill(os.getpid(), signal.SIGSTOP)""",
+    )
     assert not alive
     assert events[-1].endswith('SIGKILL')
 
 
 def test_what_a_process_started_goes_with_it(tmp_path):
     async def scenario():
-        code = f'''
+        code = f"""
             import subprocess, sys
             print(subprocess.Popen([sys.executable, '-S', '-c', {SLEEPER!r}]).pid, flush=True)
-            import time; time.sleep(600)'''
+            import time; time.sleep(600)"""
         supervisor = Supervisor([python('node', code)], tmp_path)
         await supervisor.start()
         await until(lambda: last_lines(tmp_path / 'node.log'))
         grandchild = psutil.Process(int(last_lines(tmp_path / 'node.log')[0]))
         await supervisor.stop()
-        await until(lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE)
+        await until(
+            lambda: not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+        )
 
     run(scenario())
 
@@ -187,7 +225,7 @@ def test_stopping_while_a_respawn_is_pending_starts_nothing(tmp_path):
 
 @pytest.mark.skipif(shutil.which('setpriv') is None, reason='needs setpriv of util-linux')
 def test_children_die_with_the_parent_however_it_dies(tmp_path):
-    script = textwrap.dedent(f'''
+    script = textwrap.dedent(f"""
         import asyncio, sys
         from pathlib import Path
         from q2rl_lab.supervisor import ProcessSpec, Supervisor
@@ -198,8 +236,10 @@ def test_children_die_with_the_parent_however_it_dies(tmp_path):
             print(supervisor.pid('node'), flush=True)
             await asyncio.sleep(600)
 
-        asyncio.run(main())''')
-    parent = subprocess.Popen([sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        asyncio.run(main())""")
+    parent = subprocess.Popen(
+        [sys.executable, '-c', script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     child = psutil.Process(int(parent.stdout.readline()))
     assert child.is_running()
     parent.kill()
@@ -215,7 +255,14 @@ def test_the_command_line_is_wrapped_only_where_setpriv_is(monkeypatch):
     monkeypatch.setattr(shutil, 'which', lambda name: None)
     assert bound_to_parent(['a', 'b']) == ('a', 'b')
     monkeypatch.setattr(shutil, 'which', lambda name: '/usr/bin/setpriv')
-    assert bound_to_parent(['a', 'b']) == ('/usr/bin/setpriv', '--pdeathsig', 'KILL', '--', 'a', 'b')
+    assert bound_to_parent(['a', 'b']) == (
+        '/usr/bin/setpriv',
+        '--pdeathsig',
+        'KILL',
+        '--',
+        'a',
+        'b',
+    )
 
 
 @pytest.mark.parametrize('code, words', [(0, 'exit code 0'), (-9, 'SIGKILL'), (-250, 'signal 250')])

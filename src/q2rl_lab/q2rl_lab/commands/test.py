@@ -13,8 +13,12 @@ CONTEXT = {'allow_extra_args': True, 'ignore_unknown_options': True}
 
 def test(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option('--all', help='Also run the tests marked `long` (minutes each).')] = False,
-    as_json: Annotated[bool, typer.Option('--json', help='Write the summary as JSON to stdout.')] = False,
+    everything: Annotated[
+        bool, typer.Option('--all', help='Also run the tests marked `long` (minutes each).')
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option('--json', help='Write the summary as JSON to stdout.')
+    ] = False,
 ) -> None:
     """Run the tests: every package's own, then those of the whole system.
 
@@ -36,17 +40,31 @@ def test(
 
     root = find_root()
     if root is None:
-        raise InputError('q2rl test', 'the source tree is not here', 'run it inside a clone of the repository')
+        raise InputError(
+            'q2rl test', 'the source tree is not here', 'run it inside a clone of the repository'
+        )
     arguments = list(context.args)
     if not any((root / argument.split('::')[0]).exists() for argument in arguments):
         arguments += [folder for folder in ('src', 'tests') if (root / folder).is_dir()]
     marker = [] if everything or '-m' in arguments else ['-m', 'not long']
     with tempfile.TemporaryDirectory(prefix='q2rl-test-') as scratch:
         outcome = Path(scratch) / 'outcome.xml'
-        command = [sys.executable, '-m', 'pytest', '-rs', f'--rootdir={root}',
-                   f'--junitxml={outcome}', '-o', 'junit_family=xunit1', *marker, *arguments]
+        command = [
+            sys.executable,
+            '-m',
+            'pytest',
+            '-rs',
+            f'--rootdir={root}',
+            f'--junitxml={outcome}',
+            '-o',
+            'junit_family=xunit1',
+            *marker,
+            *arguments,
+        ]
         # pytest's own output is progress, not the result: with --json it goes to stderr.
-        code = subprocess.run(command, cwd=root, check=False, stdout=sys.stderr if as_json else None).returncode
+        code = subprocess.run(
+            command, cwd=root, check=False, stdout=sys.stderr if as_json else None
+        ).returncode
         summary = read_summary(outcome) if outcome.is_file() else None
     if summary is None:
         say(f'q2rl: pytest ended before it ran a test (exit code {code})')

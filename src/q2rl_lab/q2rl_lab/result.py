@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of a run, each from the source that knows it: `result.json`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from q2rl_lab.console import finite_or_none, rate_text
+from q2rl_lab.run_data import EpisodeRow, RunData, source_counts
+from q2rl_lab.run_folder import write_atomically
+from q2rl_lab.statistics import Rate, failures_until, first_reaching, longest_below
+from q2rl_lab.workspace import versions
+from q2rl_task import EndReason, Mode, Phase
+
+LEARNED_WINDOW = 50
+LEARNED_LEVEL = 0.80
+MASTERED_LEVEL = 0.95
+BELOW_WINDOW = 30
+BELOW_SKIP = 20
+BC_BAND = (0.25, 0.45)
+"""Success of the cloned policy that leaves room to learn and gives something to learn from."""
+
+
+def build_result(data: RunData) -> dict[str, Any]:
+    """Return the numbers of a run as plain data; null where a number is not known.
+
+    `env_steps` counts the steps of the episode manager's finished episodes, `acknowledged` the contiguous transitions
+    on the learner's disk. The windows and levels of the learning-speed numbers stand beside them.
+    """
+    online = data.select(Phase.ONLINE, Mode.GATED)
+    outcomes = [row.success for row in online]
+    bc, measured_on = _bc_rate(data)
+    reached = first_reaching(outcomes, LEARNED_LEVEL, LEARNED_WINDOW)
+    failures = failures_until(outcomes, MASTERED_LEVEL, LEARNED_WINDOW)
+    learner, session = data.learner, data.session
+    steps = sum(row.steps for row in data.episodes)
+    acknowledged = sum(data.ticks.highest.values()) if data.ticks is not None else None
+    started = data.about.get('versions', {})
+    return finite_or_none(
+        {
+            'run': data.folder.id,
+            'task': data.config.task,
+            'seed': data.config.seed,
+            'preset': data.config.preset,
+            'finished': data.phase is Phase.FINISHED,
+            'bc': {**bc.as_dict(), 'measured_on': measured_on},
+            'gated': Rate.of(
+                [r.success for r in data.select(Phase.EVALUATING, Mode.GATED)]
+            ).as_dict(),
+            'rl': Rate.of([r.success for r in data.select(Phase.EVALUATING, Mode.RL)]).as_dict(),
+            'bc_in_band': {
+                'low': BC_BAND[0],
+                'high': BC_BAND[1],
+                'holds': bool(bc.n) and BC_BAND[0] <= bc.success <= BC_BAND[1],
+            },
+            'env_steps': steps,
+            'acknowledged': acknowledged,
+            'steps_all_acknowledged': None if acknowledged is None else acknowledged == steps,
+            'episodes': _count_episodes(data.episodes),
+            'robot_time_s': sum(row.duration for row in data.episodes),
+            'wall_s': session.get('wall_s'),
+            'gradient_steps': learner.get('gradient_steps'),
+            'update_ratio': {'configured': _configured_ratio(data), 'achieved': _ratio(learner)},
+            'demo_fraction': learner.get('demo_fraction'),
+            'actions_by_source': source_counts(data.ticks),
+            'drops': {
+                'rejected': session.get('rejected'),
+                'held': sum(row.hold_steps for row in data.episodes),
+                'damaged_rows': len(data.ticks.damaged) if data.ticks is not None else None,
+            },
+            'guard_interventions': sum(row.guard_interventions for row in data.episodes),
+            'force_stops': sum(row.end_reason is EndReason.FORCE_LIMIT for row in data.episodes),
+            'peak_force_n': max((row.peak_force for row in data.episodes), default=None),
+            'episodes_to_80': {
+                'episodes': reached,
+                'level': LEARNED_LEVEL,
+                'window': LEARNED_WINDOW,
+                'of': len(outcomes),
+            },
+            'failures_to_95': {
+                'failures': failures,
+                'censored': failures is None,
+                'level': MASTERED_LEVEL,
+                'window': LEARNED_WINDOW,
+                'failures_seen': outcomes.count(False),
+            },
+            'below_bc_after_20': {
+                'episodes': longest_below(outcomes, bc.success, BELOW_WINDOW, BELOW_SKIP)
+                if bc.n
+                else None,
+                'window': BELOW_WINDOW,
+                'skipped': BELOW_SKIP,
+            },
+            'restarts': session.get('respawns', {}),
+            'versions': started or versions(),
+            'notes': list(data.notes),
+        }
+    )
+
+
+def write_result(data: RunData) -> dict[str, Any]:
+    """Write `result.json` of a run; returns its content."""
+    result = build_result(data)
+    write_atomically(data.folder.result, json.dumps(result, indent=2))
+    return result
+
+
+def short_result(result: dict[str, Any]) -> dict[str, Any]:
+    """Pick and word what a person wants to see first."""
+    reached, failures = result['episodes_to_80'], result['failures_to_95']
+    ratio = result['update_ratio']
+    wall = result['wall_s']
+    return {
+        'run': result['run'],
+        'BC alone': rate_text(result['bc'])
+        + ('' if result['bc_in_band']['holds'] else '  (outside 25 to 45 %)'),
+        'gated': rate_text(result['gated']),
+        'RL alone': rate_text(result['rl']),
+        'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}'),
+        'failures to 95 %': _or(failures['failures'], f'more than {failures["failures_seen"]}'),
+        'robot time': f'{result["robot_time_s"] / 60:.1f} min, {result["env_steps"]} steps, '
+        f'{_or(result["acknowledged"], "?")} acknowledged',
+        'gradient steps': f'{_or(result["gradient_steps"], "?")} ({_or(ratio["achieved"], "?")} per step, '
+        f'{_or(ratio["configured"], "?")} configured)',
+        'guard interventions': result['guard_interventions'],
+        'wall time': '-' if wall is None else f'{wall / 60:.1f} min',
+    }
+
+
+def _or(value: Any, otherwise: str) -> str:
+    if value is None:
+        return otherwise
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def _bc_rate(data: RunData) -> tuple[Rate, str]:
+    """BC's success: of its evaluation, else of the episodes it ran alone while the run learned."""
+    evaluated = data.select(Phase.EVALUATING, Mode.BC)
+    if evaluated:
+        return Rate.of([row.success for row in evaluated]), 'evaluation'
+    alone = data.select(Phase.ESTIMATING, Mode.BC) + data.select(Phase.ONLINE, Mode.BC)
+    return Rate.of([row.success for row in alone]), 'rollouts'
+
+
+def _count_episodes(rows: list[EpisodeRow]) -> dict[str, int]:
+    counts: dict[str, int] = {'all': len(rows)}
+    for row in rows:
+        key = (
+            row.phase.name.lower()
+            if row.phase is Phase.ESTIMATING
+            else f'{row.phase.name}_{row.mode.name}'.lower()
+        )
+        counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def _configured_ratio(data: RunData) -> float | None:
+    from q2rl_learner.config import load_preset
+    from q2rl_task import InputError
+
+    try:
+        return float(load_preset(data.config.preset).critic_updates_per_step)
+    except InputError:
+        return None  # a preset file that has gone since
+
+
+def _ratio(learner: dict[str, Any]) -> float | None:
+    steps = learner.get('online_steps')
+    return learner['gradient_steps'] / steps if steps else None

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read a run's folder: its episodes, its ticks, its learner's timeline. What is missing is empty, never invented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from q2rl_lab.run_folder import RunConfig, RunFolder
+from q2rl_task import EndReason, InputError, Mode, Phase, Source, TaskSpec, load_task
+from q2rl_task.spec import OBSERVATION_SIZES
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """One finished episode, as q2rl_msgs/EpisodeSummary has it."""
+
+    episode: str
+    number: int
+    phase: Phase
+    mode: Mode
+    success: bool
+    end_reason: EndReason
+    steps: int
+    rl_steps: int
+    bc_steps: int
+    hold_steps: int
+    guard_interventions: int
+    peak_force: float
+    duration: float
+    episode_return: float = math.nan
+    mean_q_bc: float = math.nan
+    mean_q_rl: float = math.nan
+    weights_version: int = 0
+    robot: str = 'arm'
+
+    @staticmethod
+    def parse(content: dict[str, Any]) -> EpisodeRow:
+        """Make a row of a line's content; enums by number or name, null for not known.
+
+        :raises (KeyError, TypeError, ValueError): not an episode
+        """
+        kinds = {'phase': Phase, 'mode': Mode, 'end_reason': EndReason}
+        values = {
+            f.name: content[f.name] for f in fields(EpisodeRow) if content.get(f.name) is not None
+        }
+        for name, kind in kinds.items():
+            value = values[name]
+            values[name] = kind[value.upper()] if isinstance(value, str) else kind(value)
+        return EpisodeRow(**values)
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """One row per logged transition, in the order they came. Depth [m] is along the estimated hole, 0 at the rim."""
+
+    episode: np.ndarray  # (n,) of str
+    phase: np.ndarray
+    mode: np.ndarray
+    source: np.ndarray
+    depth: np.ndarray
+    q_bc: np.ndarray
+    q_rl: np.ndarray
+    force: np.ndarray
+    limited: np.ndarray  # the guard intervened
+    highest: dict[str, int] = field(default_factory=dict)  # by robot: last contiguous sequence
+    count: int = 0
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All that a result and a report are made of."""
+
+    folder: RunFolder
+    config: RunConfig
+    about: dict[str, Any]
+    task: TaskSpec
+    state: dict[str, Any]
+    episodes: list[EpisodeRow]
+    timeline: list[dict[str, Any]]
+    session: dict[str, Any]
+    ticks: Ticks | None
+    notes: tuple[str, ...]
+
+    def select(self, phase: Phase, mode: Mode) -> list[EpisodeRow]:
+        """Episodes of a phase and a mode, in order."""
+        return [e for e in self.episodes if e.phase is phase and e.mode is mode]
+
+    @property
+    def phase(self) -> Phase | None:
+        """Where the run stands; None where its state is missing."""
+        try:
+            return Phase[self.state['progress']['phase']]
+        except (KeyError, TypeError):
+            return None
+
+    @property
+    def learner(self) -> dict[str, Any]:
+        """The learner's last status; empty if it never reported."""
+        return self.timeline[-1] if self.timeline else {}
+
+
+def read_run(folder: RunFolder) -> RunData:
+    """Read a run's folder; `notes` tell of files that are missing or damaged.
+
+    :raises InputError: not the folder of a run
+    """
+    config = folder.read_config()
+    task = load_task(config.task)
+    notes: list[str] = []
+    rows = []
+    for content in _read_lines(folder.episodes, notes):
+        try:
+            rows.append(EpisodeRow.parse(content))
+        except (KeyError, TypeError, ValueError) as error:
+            notes.append(f'{folder.episodes.name}: a line is not an episode ({error})')
+    unique = {
+        (row.robot, row.episode): row for row in rows
+    }  # a line repeated after a restart counts once
+    ticks = _read_ticks(folder, task, notes)
+    return RunData(
+        folder=folder,
+        config=config,
+        about=_read_object(folder.config, notes),
+        task=task,
+        state=_read_object(folder.state, notes),
+        episodes=list(unique.values()),
+        timeline=_read_lines(folder.timeline, notes),
+        session=_read_object(folder.session, notes),
+        ticks=ticks,
+        notes=tuple(notes),
+    )
+
+
+def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        notes.append(f'{path.name}: {_reason(error)}')
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except (OSError, ValueError) as error:
+        notes.append(f'{path.name}: {_reason(error)}')
+        return []
+    contents = []
+    for number, line in enumerate(lines, 1):
+        try:
+            contents.append(json.loads(line))
+        except ValueError:
+            notes.append(f'{path.name}: line {number} is cut or damaged')
+    return contents
+
+
+def _reason(error: Exception) -> str:
+    return 'not there' if isinstance(error, FileNotFoundError) else f'cannot be read ({error})'
+
+
+def _read_ticks(folder: RunFolder, task: TaskSpec, notes: list[str]) -> Ticks | None:
+    from q2rl_learner.transition_log import TransitionLog
+
+    try:
+        log = TransitionLog(folder.transitions, contract=task.contract_hash, read_only=True)
+    except InputError as error:
+        notes.append(str(error))
+        return None
+    try:
+        offset, scale = _depth_component(task)
+        columns: list[tuple] = []
+        for t in log.replay():
+            depth = float(t.observation[offset]) * scale if offset is not None else math.nan
+            columns.append(
+                (
+                    t.episode,
+                    t.phase,
+                    t.mode,
+                    t.source,
+                    depth,
+                    t.q_bc,
+                    t.q_rl,
+                    t.force,
+                    bool(t.interventions),
+                )
+            )
+        arrays = (
+            [np.array(column) for column in zip(*columns, strict=True)]
+            if columns
+            else [np.zeros(0)] * 9
+        )
+        highest = {robot: log.contiguous(robot) for robot in log.robots}
+        notes.extend(log.damaged)
+        return Ticks(*arrays, highest=highest, count=len(log), damaged=tuple(log.damaged))
+    finally:
+        log.close()
+
+
+def _depth_component(task: TaskSpec) -> tuple[int | None, float]:
+    """Return where in the newest frame of an observation the depth is, and its scale [m]."""
+    at = task.observation_size - task.frame_size
+    for block in task.observation.fields:
+        if block.name == 'tip_position':
+            return at + 2, block.scale
+        at += OBSERVATION_SIZES[block.name]
+    return None, 1.0
+
+
+def source_counts(ticks: Ticks | None) -> dict[str, int]:
+    """Count ticks by who acted."""
+    if ticks is None:
+        return {}
+    return {source.name.lower(): int((ticks.source == source).sum()) for source in Source}

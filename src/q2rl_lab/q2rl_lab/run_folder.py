@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of one run: what lies where in it, and who may use it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+import fcntl
+import json
+import os
+from pathlib import Path
+import time
+from typing import IO, Any
+
+from q2rl_task.errors import InputError
+
+LATEST = 'latest'
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What `q2rl up` was asked for; fixed for the life of a run."""
+
+    task: str
+    seed: int = 0
+    preset: str = 'laptop'
+    demonstrations: int = 15
+    steps: int = 10_000
+    rollouts: int = 20
+    eval_episodes: int = 100
+    realtime: bool = False
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    The episode manager writes `state` and `episodes`, the learner `transitions`, this package all the others.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's name, which its episodes' ids begin with."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """What was asked for (JSON)."""
+        return self.path / 'config.json'
+
+    @property
+    def demonstrations(self) -> Path:
+        """The demonstrations (HDF5)."""
+        return self.path / 'demonstrations.hdf5'
+
+    @property
+    def bc(self) -> Path:
+        """The cloned policy (safetensors)."""
+        return self.path / 'bc.safetensors'
+
+    @property
+    def state(self) -> Path:
+        """Where the run stands (JSON)."""
+        return self.path / 'run_state.json'
+
+    @property
+    def episodes(self) -> Path:
+        """One finished episode per line (JSON)."""
+        return self.path / 'episodes.jsonl'
+
+    @property
+    def transitions(self) -> Path:
+        """The learner's append-only log (SQLite)."""
+        return self.path / 'transitions.db'
+
+    @property
+    def timeline(self) -> Path:
+        """The learner's status over time, one JSON object per line."""
+        return self.path / 'timeline.jsonl'
+
+    @property
+    def session(self) -> Path:
+        """What `q2rl up` itself measured: wall time, restarts, the arm's counters (JSON)."""
+        return self.path / 'session.json'
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the nodes' log files."""
+        return self.path / 'logs'
+
+    @property
+    def result(self) -> Path:
+        """The numbers (JSON)."""
+        return self.path / 'result.json'
+
+    @property
+    def report(self) -> Path:
+        """The report (one HTML file)."""
+        return self.path / 'report.html'
+
+    def lock(self) -> IO[bytes]:
+        """Take the folder for this process; keep the returned file open.
+
+        :raises InputError: another process has it
+        """
+        lock = (self.path / '.lock').open('ab')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            raise InputError(
+                self.path, 'another q2rl is at work on this run', 'wait for it or stop it'
+            ) from None
+        return lock
+
+    def read_config(self) -> RunConfig:
+        """Read what the run was asked for.
+
+        :raises InputError: not a run's folder, or of another version
+        """
+        try:
+            content = json.loads(self.config.read_text(encoding='utf-8'))
+            return RunConfig(**content['asked'])
+        except FileNotFoundError:
+            raise InputError(
+                self.path, 'is not the folder of a run (no config.json)', 'name a run'
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(self.config, f'cannot be read ({error})', 'start a new run') from None
+
+    def write_config(self, config: RunConfig, versions: dict[str, Any]) -> None:
+        """Keep what the run was asked for, when, and by which versions."""
+        content = {
+            'asked': asdict(config),
+            'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+            'versions': versions,
+        }
+        write_atomically(self.config, json.dumps(content, indent=2))
+
+
+def create_run(
+    runs_dir: Path, name: str | None, config: RunConfig, versions: dict[str, Any]
+) -> RunFolder:
+    """Make the folder of a new run and point `latest` at it.
+
+    :param name: of the run; by default the time of the start
+    :raises InputError: the name is taken or no file name, or the folder cannot be written
+    """
+    if name is not None and (Path(name).name != name or name in ('.', '..', LATEST)):
+        raise InputError(
+            '--run',
+            f'{name!r} does not name a folder in {runs_dir}',
+            'use letters, digits, - and _',
+        )
+    run = RunFolder((runs_dir / (name or _free_name(runs_dir))).absolute())
+    try:
+        run.path.mkdir(parents=True, exist_ok=name is not None)
+        if any(run.path.iterdir()):
+            raise InputError(
+                run.path,
+                'is occupied',
+                f'continue it with --resume --run {run.id}, or name another run',
+            )
+        run.write_config(config, versions)
+        _point_latest(runs_dir, run)
+    except OSError as error:
+        raise InputError(
+            run.path, f'cannot be made ({error.strerror})', 'choose another --runs-dir'
+        ) from None
+    return run
+
+
+def open_run(runs_dir: Path, name: str | None) -> RunFolder:
+    """Return a run by its name in `runs_dir`, by its path, or the latest.
+
+    :raises InputError: there is no such run
+    """
+    candidates = [runs_dir / (name or LATEST)] + ([Path(name)] if name else [])
+    for path in candidates:
+        if (path / 'config.json').is_file():
+            return RunFolder(path.resolve())
+    known = sorted(
+        path.parent.name for path in runs_dir.glob('*/config.json') if path.parent.name != LATEST
+    )
+    remedy = (
+        f'name one of {", ".join(known[-5:])}' if known else 'start one with: q2rl up pipe_assembly'
+    )
+    raise InputError(candidates[0], 'no such run', remedy)
+
+
+def resume_config(run: RunFolder, asked: dict[str, Any]) -> RunConfig:
+    """Return the config of a run to resume; options given again must not differ.
+
+    :param asked: options of RunConfig; None where not given
+    :raises InputError: an option differs from what the run was started with
+    """
+    config = run.read_config()
+    for option in fields(RunConfig):
+        value, started = asked.get(option.name), getattr(config, option.name)
+        if value is not None and value != started:
+            raise InputError(
+                f'--{option.name.replace("_", "-")}',
+                f'run {run.id} was started with {started}, not {value}',
+                'leave the option out, or start a new run',
+            )
+    return config
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by `text` so that a reader sees the old or the new content, never a part."""
+    scratch = path.with_name(f'.{path.name}.{os.getpid()}')
+    scratch.write_text(text, encoding='utf-8')
+    os.replace(scratch, path)
+
+
+def _free_name(runs_dir: Path) -> str:
+    stamp = time.strftime('r%Y%m%dT%H%M%S')
+    name, number = stamp, 1
+    while (runs_dir / name).exists():
+        number += 1
+        name = f'{stamp}-{number}'
+    return name
+
+
+def _point_latest(runs_dir: Path, run: RunFolder) -> None:
+    link = runs_dir / LATEST
+    if link.exists() and not link.is_symlink():
+        return  # someone's own folder of that name
+    scratch = runs_dir / f'.{LATEST}.{os.getpid()}'
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(run.id, target_is_directory=True)
+    os.replace(scratch, link)

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run looks like from outside: collects its messages, shows them as a table or as plain lines. No ROS, no clock.
+
+Messages are q2rl_msgs' RunState, EpisodeSummary, LearnerStatus and ArmStatus, or anything with their attributes.
+The gate's values come from the episode summaries: hearing every GateDecision would cost a core that the run needs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+import math
+from typing import Any
+
+from q2rl_lab.statistics import Rate, wilson
+from q2rl_task.episode import Mode, Phase
+
+WINDOW = 50
+RATE_SPAN_S = 60.0
+LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed')
+ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the run set out to do; for the time left."""
+
+    rollouts: int
+    online_steps: int
+    evaluation_episodes: int
+
+
+@dataclass
+class RunView:
+    """The state of a run as last heard. Times are seconds of one monotonic clock, given by the caller."""
+
+    plan: Plan
+    started: float
+    run: Any = None
+    learner: Any = None
+    arm: Any = None
+    respawns: dict[str, int] = field(default_factory=dict)
+    alive: dict[str, bool] = field(default_factory=dict)
+    episodes: list[Any] = field(default_factory=list)
+    _seen: set[str] = field(default_factory=set)
+    _progress: deque = field(default_factory=deque)
+
+    def hear_episode(self, summary: Any) -> None:
+        """Take in an episode's summary; one that is repeated counts once."""
+        if summary.episode not in self._seen:
+            self._seen.add(summary.episode)
+            self.episodes.append(summary)
+
+    def hear_run(self, state: Any, now: float) -> None:
+        """Take in the run's state."""
+        self.run = state
+        done = self._done_steps()
+        self._progress.append((now, done))
+        while now - self._progress[0][0] > RATE_SPAN_S and len(self._progress) > 2:
+            self._progress.popleft()
+
+    @property
+    def phase(self) -> Phase:
+        """The run's phase; STARTING until it is heard."""
+        return Phase.STARTING if self.run is None else Phase(self.run.phase)
+
+    def gated(self, phase: Phase) -> list[Any]:
+        """Gated episodes of a phase, in order."""
+        return [e for e in self.episodes if e.phase == phase and e.mode == Mode.GATED]
+
+    def recent(self) -> list[Any]:
+        """The last episodes that tell how the run is doing: gated ones of this phase, else whatever there was."""
+        phase = self.phase if self.phase in (Phase.ONLINE, Phase.EVALUATING) else Phase.ONLINE
+        return (self.gated(phase) or self.episodes)[-WINDOW:]
+
+    def rl_share(self) -> float:
+        """Share of the recent episodes' executed actions that were RL's; NaN without any."""
+        rl = sum(e.rl_steps for e in self.recent())
+        steps = rl + sum(e.bc_steps + e.hold_steps for e in self.recent())
+        return rl / steps if steps else math.nan
+
+    def steps_per_second(self) -> float:
+        """Environment steps per second of wall time over the last minute; NaN until two states were heard."""
+        if len(self._progress) < 2 or self._progress[-1][0] <= self._progress[0][0]:
+            return math.nan
+        (t0, s0), (t1, s1) = self._progress[0], self._progress[-1]
+        return (s1 - s0) / (t1 - t0)
+
+    def seconds_left(self) -> float:
+        """Rough time to the end of the run [s]; NaN while unknown."""
+        rate = self.steps_per_second()
+        if not rate > 0.0:
+            return math.nan
+        lengths = [e.steps for e in self.episodes[-WINDOW:]]
+        length = sum(lengths) / len(lengths) if lengths else 80.0
+        number = self.run.episode_number if self.run is not None else 0
+        left = 0.0
+        if self.phase <= Phase.ESTIMATING:
+            left += max(0, self.plan.rollouts - number) * length
+        if self.phase <= Phase.FITTING:
+            left += self.plan.online_steps
+        elif self.phase is Phase.ONLINE:
+            left += max(0, self.plan.online_steps - self.run.online_steps)
+        if self.phase < Phase.EVALUATING:
+            left += self.plan.evaluation_episodes * length
+        elif self.phase is Phase.EVALUATING:
+            left += (
+                max(0, (self.run.episodes_planned or self.plan.evaluation_episodes) - number)
+                * length
+            )
+        return left / rate
+
+    def rows(self, now: float) -> list[tuple[str, str]]:
+        """Return the table's rows as (name, text)."""
+        rows = [('phase', self._phase_text())]
+        recent = self.recent()
+        if recent:
+            rate = Rate.of([e.success for e in recent])
+            low, high = wilson(rate.successes, rate.n)
+            kind = 'gated ' if recent[-1].mode == Mode.GATED else ''
+            rows.append(
+                (
+                    f'success, last {rate.n}',
+                    f'{kind}{100 * rate.success:.0f} %  (95 %: {100 * low:.0f} to {100 * high:.0f})',
+                )
+            )
+            share = self.rl_share()
+            last = recent[-1]
+            rows.append(
+                ('actions by RL', 'none yet' if math.isnan(share) else f'{100 * share:.0f} %')
+            )
+            rows.append(
+                ('Q_BC / Q_RL', f'{number_text(last.mean_q_bc)} / {number_text(last.mean_q_rl)}')
+            )
+            rows.append(
+                (
+                    'peak force',
+                    f'{last.peak_force:.0f} N, guard limited {last.guard_interventions} of {last.steps} steps',
+                )
+            )
+        if self.learner is not None:
+            s = self.learner
+            state = LEARNER_STATES[s.state] if s.state < len(LEARNER_STATES) else str(s.state)
+            detail = f': {s.detail}' if s.detail else ''
+            rows.append(
+                (
+                    'learner',
+                    f'{state}{detail}, {s.updates_per_second:.0f} updates/s, {s.gradient_steps} in all, '
+                    f'weights v{s.weights_version}, value v{s.value_version}',
+                )
+            )
+        if self.run is not None:
+            credit = '' if self.learner is None else f', credit {self.learner.credit}'
+            pace = self.steps_per_second()
+            speed = '' if math.isnan(pace) else f', {pace:.0f} per second'
+            rows.append(
+                (
+                    'steps',
+                    f'{self.run.sequence} taken, {self.run.acknowledged} acknowledged{credit}{speed}',
+                )
+            )
+        if self.arm is not None:
+            state = (
+                ARM_STATES[self.arm.state]
+                if self.arm.state < len(ARM_STATES)
+                else str(self.arm.state)
+            )
+            rows.append(('arm', f'{state}{": " + self.arm.detail if self.arm.detail else ""}'))
+        if self.alive:
+            again = sum(self.respawns.values())
+            rows.append(
+                (
+                    'nodes',
+                    f'{sum(self.alive.values())} of {len(self.alive)} running'
+                    f'{f", {again} restarts" if again else ""}',
+                )
+            )
+        rows.append(('time', self._time_text(now)))
+        return rows
+
+    def line(self, now: float) -> str:
+        """Return the state as one plain line."""
+        parts = [f'[{clock_text(now - self.started)}] {self._phase_text()}']
+        recent = self.recent()
+        if recent:
+            rate = Rate.of([e.success for e in recent])
+            parts.append(f'success {100 * rate.success:.0f} % of last {rate.n}')
+            if not math.isnan(self.rl_share()) and self.phase > Phase.FITTING:
+                parts.append(f'RL {100 * self.rl_share():.0f} %')
+        if self.learner is not None and self.phase is Phase.ONLINE:
+            parts.append(
+                f'{self.learner.updates_per_second:.0f} updates/s, weights v{self.learner.weights_version}'
+            )
+        left = self.seconds_left()
+        if not math.isnan(left) and self.phase < Phase.GRADUATED:
+            parts.append(f'about {clock_text(left)} left')
+        return ', '.join(parts)
+
+    def _done_steps(self) -> int:
+        # Evaluation transitions are not published: there the summaries count.
+        evaluated = sum(e.steps for e in self.episodes if e.phase == Phase.EVALUATING)
+        return int(self.run.sequence) + evaluated
+
+    def _phase_text(self) -> str:
+        if self.run is None:
+            return 'starting the nodes'
+        text = self.phase.name.lower()
+        if self.phase is Phase.ONLINE:
+            planned = self.run.online_steps_planned or self.plan.online_steps
+            text += (
+                f' {self.run.online_steps} of {planned} steps, episode {self.run.episode_number}'
+            )
+        elif self.phase in (Phase.ESTIMATING, Phase.EVALUATING):
+            planned = self.run.episodes_planned
+            text += f' episode {self.run.episode_number}' + (f' of {planned}' if planned else '')
+        if self.phase in (Phase.ONLINE, Phase.EVALUATING):
+            text += f' ({Mode(self.run.mode).name.lower()})'
+        return text + (f': {self.run.detail}' if self.run.detail else '')
+
+    def _time_text(self, now: float) -> str:
+        left = self.seconds_left()
+        gone = f'{clock_text(now - self.started)} gone'
+        return gone if math.isnan(left) else f'{gone}, about {clock_text(left)} left'
+
+
+def clock_text(seconds: float) -> str:
+    """Format a duration as '4:05' or '1:02:03'."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def number_text(value: float) -> str:
+    """Format a value that may be unknown."""
+    return '-' if math.isnan(value) else f'{value:.1f}'

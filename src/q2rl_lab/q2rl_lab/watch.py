@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Listen to a run from outside: a thread that subscribes to its states, and the client that asks it to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import threading
+import time
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from q2rl_lab.console import finite_or_none
+from q2rl_lab.run_view import RunView
+from q2rl_msgs.msg import ArmStatus, EpisodeSummary, LearnerStatus, RunState
+from q2rl_msgs.srv import RunCommand
+from q2rl_ros.qos import profiles
+from q2rl_ros.spin import EventsExecutor
+
+TIMELINE_PERIOD_S = 2.0
+TIMELINE_FIELDS = (
+    'state',
+    'ingested',
+    'online_steps',
+    'gradient_steps',
+    'actor_steps',
+    'credit',
+    'updates_per_second',
+    'demo_fraction',
+    'weights_version',
+    'value_version',
+    'rollouts',
+    'rollout_successes',
+    'value_error',
+    'return_variance',
+)
+
+
+class Watcher:
+    """Feed a `RunView` from the topics of one DDS domain, in a thread of its own, until `close`.
+
+    The learner's status is also kept in `timeline`, one JSON object per line, at most every two seconds and whenever it
+    changes state: `t` [s since the view's start] and the numbers of LearnerStatus.
+
+    :param lock: held while the view changes; hold it to read the view
+    """
+
+    def __init__(
+        self, view: RunView, domain: int, lockstep: bool, period_s: float, timeline: Path
+    ) -> None:
+        self.lock = threading.Lock()
+        self._view = view
+        self._timeline = timeline.open('a', encoding='utf-8')
+        self._written: tuple[float, Any] = (-TIMELINE_PERIOD_S, None)
+        self._closing = threading.Event()
+        self._context = Context()
+        rclpy.init(
+            context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO
+        )
+        self._node = rclpy.create_node(
+            'q2rl_watch', context=self._context, use_global_arguments=False
+        )
+        qos = profiles(lockstep, period_s)
+        for kind, topic, handler, profile in (
+            (RunState, 'run_state', self._on_run, qos.latched),
+            (EpisodeSummary, 'episode_summary', view.hear_episode, qos.events),
+            (LearnerStatus, 'learner_status', self._on_learner, qos.latched),
+            (ArmStatus, 'arm_status', self._on_arm, qos.latched),
+        ):
+            self._node.create_subscription(kind, topic, self._locked(handler), profile)
+        self._command = self._node.create_client(RunCommand, 'episode_manager/command')
+        self._thread = threading.Thread(target=self._spin, name='watch', daemon=True)
+        self._thread.start()
+
+    def ask_to_stop(self, timeout_s: float) -> bool:
+        """Ask the episode manager to end the episode under way, save and stop; tell whether it agreed in time."""
+        end = time.monotonic() + timeout_s
+        while not self._command.service_is_ready():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        answered = threading.Event()
+        future = self._command.call_async(RunCommand.Request(command=RunCommand.Request.STOP))
+        future.add_done_callback(lambda _: answered.set())
+        if not answered.wait(max(0.0, end - time.monotonic())):
+            return False
+        return bool(future.result() and future.result().success)
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._thread.join(5.0)
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+        self._timeline.close()
+
+    def _spin(self) -> None:
+        executor = (EventsExecutor or SingleThreadedExecutor)(context=self._context)
+        executor.add_node(self._node)
+        while not self._closing.is_set() and self._context.ok():
+            executor.spin_once(timeout_sec=0.2)
+        executor.remove_node(self._node)
+
+    def _locked(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        def handle(message: Any) -> None:
+            with self.lock:
+                handler(message)
+
+        return handle
+
+    def _on_run(self, message: RunState) -> None:
+        self._view.hear_run(message, time.monotonic())
+
+    def _on_arm(self, message: ArmStatus) -> None:
+        self._view.arm = message
+
+    def _on_learner(self, message: LearnerStatus) -> None:
+        self._view.learner = message
+        now = time.monotonic()
+        if now - self._written[0] < TIMELINE_PERIOD_S and message.state == self._written[1]:
+            return
+        self._written = (now, message.state)
+        entry = {
+            't': now - self._view.started,
+            **{name: getattr(message, name) for name in TIMELINE_FIELDS},
+        }
+        self._timeline.write(json.dumps(finite_or_none(entry)) + '\n')
+        self._timeline.flush()

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report: complete, self-contained, well-formed."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from q2rl_lab import plots
+from q2rl_lab.report import Clip, render_report, write_report
+from q2rl_lab.result import build_result
+from q2rl_lab.run_data import read_run
+from q2rl_task import EndReason, Mode, Phase
+
+VOID = {'meta', 'img', 'br', 'hr', 'link', 'input', 'path', 'use'}
+
+
+class Checker(HTMLParser):
+    """Note text, ids, and tags that do not close."""
+
+    def __init__(self):
+        super().__init__()
+        self.stack, self.text, self.ids, self.sources = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.ids += [values['id']] if 'id' in values else []
+        self.sources += [values[name] for name in ('src', 'href', 'xlink:href') if name in values]
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def check(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    assert checker.stack == []
+    return checker
+
+
+@pytest.fixture
+def page(learned):
+    data = read_run(learned.write())
+    return render_report(data, build_result(data), [Clip('BC fails', 'scene 3', b'RIFFwebp')])
+
+
+def test_the_page_is_well_formed_and_needs_nothing_else(page):
+    checker = check(page)
+    assert len(checker.ids) == len(set(checker.ids))
+    assert all(source.startswith(('#', 'data:')) for source in checker.sources)
+    assert not re.search(r'url\((?!#)', page)
+    assert '<script' not in page
+
+
+def test_the_page_tells_the_run(page):
+    text = ' '.join(check(page).text)
+    for expected in (
+        'pipe assembly', 'run made_up', 'seed 3', 'Evaluation', '35.0 %', '18.1 to 56.7 %', '100.0 %',
+        'Success over episodes', 'Success over robot time', 'Who acts, over episodes',
+        'Who acts, over the depth of insertion', 'Q_RL against Q_BC', 'Peak contact force',
+        'Guard interventions', 'Learning keeps pace', 'BC fails', 'Failed episodes',
+        '30 gated episodes failed', 'by time limit', 'result.json', 'git abc',
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_figures_are_svg_that_takes_the_colours_of_the_page(learned):
+    figures = plots.learning_curves(read_run(learned.write()))
+    assert len(figures) == 2
+    for svg in figures.values():
+        root = ElementTree.fromstring(svg)
+        assert root.tag.endswith('svg') and root.get('viewBox') and root.get('width') is None
+        assert 'currentColor' in svg and plots.INK not in svg
+
+
+def test_the_same_run_gives_the_same_page(learned):
+    data = read_run(learned.write())
+    result = build_result(data)
+    assert render_report(data, result, []) == render_report(data, result, [])
+
+
+def test_what_the_run_says_is_escaped(learned):
+    folder = learned.write()
+    folder.episodes.write_text(folder.episodes.read_text().replace('made_up-o0001', '<b>o1</b>'))
+    data = read_run(folder)
+    page = render_report(data, build_result(data), [])
+    assert '<b>o1</b>' not in page
+    check(page)
+
+
+def test_a_run_with_nothing_in_it_yet_has_a_page(run):
+    data = read_run(run.folder)
+    page = render_report(data, build_result(data), [], 'no OpenGL here: install libegl1')
+    text = ' '.join(check(page).text)
+    assert 'not finished' in text
+    assert 'not measured' in text
+    assert 'install libegl1' in text
+
+
+def test_the_page_is_written_into_the_run(learned):
+    data = read_run(learned.write())
+    path = write_report(data, build_result(data), [])
+    assert path == data.folder.report
+    assert path.read_text().startswith('<!doctype html>')
+
+
+def test_rls_share_by_depth(learned):
+    edges, shares, counts = plots.depth_shares(read_run(learned.write()).ticks)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    assert counts.sum() == 100 * 4
+    assert np.all(shares[(middle < 0) & (counts > 0)] == 0.0)
+    assert np.all(shares[(middle > 0) & (counts > 0)] == 1.0)
+
+
+def test_depth_shares_need_gated_ticks(run):
+    run.add(Phase.ESTIMATING, Mode.BC, True)
+    assert plots.depth_shares(read_run(run.write()).ticks) is None
+    assert plots.depth_shares(None) is None
+
+
+def test_a_stop_by_force_is_named_among_the_failures(run):
+    run.add(Phase.ONLINE, Mode.GATED, False, reason=EndReason.FORCE_LIMIT)
+    data = read_run(run.write())
+    assert '1 by force limit' in render_report(data, build_result(data), [])
