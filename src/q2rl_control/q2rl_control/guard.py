@@ -156,9 +156,7 @@ class Guard:
         )
         if not (measured.is_finite() and fixture.is_finite()):
             return self._stop(fixture, wanted_action, (*codes, 'rejected:measurement'))
-        target = advance_command(
-            task, self.commanded, wanted_action, measured.tip_pose, fixture
-        )
+        target = advance_command(task, self.commanded, wanted_action, measured.tip_pose, fixture)
         asked = self._as_action(target, fixture, wanted_action)
         if np.abs(asked - wanted_action).max() > 1e-6:
             codes.append(LEAD)

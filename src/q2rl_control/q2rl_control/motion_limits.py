@@ -45,20 +45,25 @@ class Box:
         self._low, self._high = self._nominal
 
     def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Move `point` by `step`."""
         return point + step
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Return the step from `start` to `end`."""
         return end - start
 
     def project(self, point: np.ndarray) -> np.ndarray:
+        """Return the nearest allowed one."""
         return np.clip(point, *self._nominal)
 
     def contains(self, point: np.ndarray) -> bool:
+        """Whether `point` is allowed."""
         return bool(
             np.all(point >= self._low - TOLERANCE) and np.all(point <= self._high + TOLERANCE)
         )
 
     def admit(self, *points: np.ndarray) -> None:
+        """Stretch no further than `points` need."""
         low, high = self._nominal
         self._low = np.minimum(low, np.min(points, axis=0))
         self._high = np.maximum(high, np.max(points, axis=0))
@@ -72,15 +77,18 @@ class Cone:
         self._nominal_angle = self._angle = float(angle)
 
     def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Move `point` by `step`."""
         return product(from_vector(step), point)
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Return the step from `start` to `end`."""
         return to_vector(product(end, inverse(start)))
 
     def _from_centre(self, point: np.ndarray) -> float:
         return angle_between(point, self._centre)
 
     def project(self, point: np.ndarray) -> np.ndarray:
+        """Return the nearest allowed one."""
         angle = self._from_centre(point)
         if angle <= self._nominal_angle:
             return point
@@ -88,9 +96,11 @@ class Cone:
         return self.advance(self._centre, step * (self._nominal_angle / angle))
 
     def contains(self, point: np.ndarray) -> bool:
+        """Whether `point` is allowed."""
         return self._from_centre(point) <= self._angle + TOLERANCE
 
     def admit(self, *points: np.ndarray) -> None:
+        """Stretch no further than `points` need."""
         self._angle = max(self._nominal_angle, *(self._from_centre(p) for p in points))
 
 

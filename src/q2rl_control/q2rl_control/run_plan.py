@@ -65,7 +65,13 @@ class RunSettings:
     def __post_init__(self) -> None:
         if not self.run_id:
             raise InputError('parameter `run_id`', 'is empty', 'name the run')
-        for name in ('seed', 'online_steps', 'bc_only_every', 'rl_only_every', 'evaluation_episodes'):
+        for name in (
+            'seed',
+            'online_steps',
+            'bc_only_every',
+            'rl_only_every',
+            'evaluation_episodes',
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
         if self.rollouts < 1:

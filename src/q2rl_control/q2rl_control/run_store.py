@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 import struct
 import zlib
-from pathlib import Path
 
 from q2rl_control.run_plan import RunProgress
 from q2rl_task import InputError
@@ -33,7 +33,9 @@ class RunStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(directory, f'cannot be made ({error.strerror})', 'name a directory you may write') from None
+            raise InputError(
+                directory, f'cannot be made ({error.strerror})', 'name a directory you may write'
+            ) from None
         self._state = self.directory / 'run_state.json'
         self._episodes = self.directory / 'episodes.jsonl'
 
@@ -68,24 +70,14 @@ class RunStore:
         with self._episodes.open('ab') as file:
             file.write(json.dumps(clean).encode() + b'\n')
 
-    def episodes(self) -> list[dict]:
-        """Return the recorded episodes; a torn last line is cut off the file."""
+    def cut_episodes(self, count: int) -> None:
+        """Keep the first `count` records only: later ones, whole or torn, are of an episode that was never saved."""
         if not self._episodes.exists():
-            return []
+            return
         data = self._episodes.read_bytes()
-        whole = data[: data.rfind(b'\n') + 1]
-        if len(whole) < len(data):
-            with self._episodes.open('r+b') as file:
-                file.truncate(len(whole))
-        records = []
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                raise InputError(
-                    f'{self._episodes}:{number}', 'is not JSON', 'remove the line'
-                ) from None
-        return records
+        kept = b''.join(data.splitlines(keepends=True)[:count])
+        if len(kept) < len(data):
+            replace_atomically(self._episodes, kept)
 
 
 class Outbox:

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `arm_interface`: the only one that commands the robot. A thin shell round `ArmLogic`."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from geometry_msgs.msg import PoseStamped
+from std_srvs.srv import Trigger
+
+from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.guard import answer_fault
+from q2rl_control.latest_sensors import LatestSensors
+from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
+from q2rl_msgs.srv import StartEpisode
+from q2rl_ros.conversions import (
+    decision_from_msg,
+    executed_step_to_msg,
+    observation_to_msg,
+    pose_from_msg,
+    pose_to_msg,
+)
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
+from q2rl_ros.spin import spin
+from q2rl_task import Decision, Measurement, Mode, Pose
+
+STATUS_PERIOD_S = 1.0
+
+
+class ArmInterface(Q2rlNode):
+    """Sensors to observations, decisions to guarded commands.
+
+    Lockstep: one tick per measurement, five messages of one stamp. The stamp of `target_pose` names the
+    measurement that it answers; while the arm waits for an episode nothing is answered and the
+    simulation stands still. Real time: one tick per period of the wall clock, from the latest readings.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('arm_interface', **kwargs)
+        self.declare(
+            'lockstep_timeout',
+            5.0,
+            'Lockstep: wall time [s] without a decision after which a step holds.',
+            low=0.1,
+            high=600.0,
+        )
+        self.declare(
+            'republish_period',
+            0.5,
+            'Lockstep: wall time [s] after which what was not answered is published again.',
+            low=0.02,
+            high=60.0,
+        )
+        self.declare(
+            'lost_after',
+            1.0,
+            'Real time: seconds without fresh sensors after which a running episode ends.',
+            low=0.1,
+            high=60.0,
+        )
+
+    def configure(self) -> None:
+        """Make the logic, the topics and the services."""
+        self._logic = ArmLogic(self.task, self.robot)
+        self._joiner = MeasurementJoiner(self.task)
+        self._sensors = LatestSensors(self.task, self.task.limits.observation_max_age_s)
+        self._timeout = self.value('lockstep_timeout')
+        self._republish_s = self.value('republish_period')
+        self._lost_s = self.value('lost_after')
+        self._shown: tuple | None = None
+        self._forget()
+        qos = self.qos
+        self._target_out = self.publisher(PoseStamped, 'target_pose', qos.command)
+        self._observation_out = self.publisher(Observation, 'observation', qos.tick)
+        self._step_out = self.publisher(ExecutedStep, 'executed_step', qos.events)
+        self._status_out = self.publisher(ArmStatus, 'arm_status', qos.latched)
+        receive = self._on_sensor_lockstep if self.lockstep else self._on_sensor
+        for topic, kind in SENSOR_TOPICS.items():
+            self.subscribe(kind, topic, lambda msg, t=topic: receive(t, msg), qos.sensors)
+        self.subscribe(GateDecision, 'gate_decision', self._on_decision, qos.tick)
+        self.serve(StartEpisode, 'arm_interface/start_episode', self._on_start_episode)
+        self.serve(Trigger, 'arm_interface/retreat', self._on_retreat)
+        self.serve(Trigger, 'arm_interface/end_episode', self._on_end_episode)
+        if self.lockstep:
+            self.wall_timer(min(0.1, self._republish_s), self._check_answers)
+        else:
+            self.wall_timer(self.task.period_s, self._on_period)
+        self.wall_timer(STATUS_PERIOD_S, lambda: self._publish_status(force=True))
+
+    def activate(self) -> None:
+        """Start from the arm as it is: the next measurement seeds the guard."""
+        self._forget()
+        self._logic.activate()
+        self._publish_status(force=True)
+
+    def deactivate(self) -> None:
+        """Hold; an episode under way is lost."""
+        self._logic.activate()
+        self._publish_status(force=True)
+
+    def diagnose(self) -> dict[str, object]:
+        """Show the state of the arm and what the guard did."""
+        logic, counters = self._logic, self._logic.counters
+        return {
+            'state': logic.state.name,
+            'episode': logic.episode,
+            'limited': counters.limited,
+            'rejected': counters.rejected,
+            'holds': counters.holds,
+            'unusable measurements': counters.unusable,
+        }
+
+    def _forget(self) -> None:
+        """Forget everything that belongs to measurements of the past."""
+        self._last: Measurement | None = None
+        self._last_good = time.monotonic()
+        self._waiting = False
+        self._asked_at = self._published_at = 0.0
+        self._target: Pose | None = None
+        self._missed = 0
+
+    # Lockstep
+
+    def _on_sensor_lockstep(self, topic: str, msg) -> None:
+        measurement = self._joiner.add(topic, msg)
+        if measurement is None:
+            return
+        if self._last is not None and measurement.stamp < self._last.stamp:
+            self.drop('restarts', 'the clock of the measurements went back: starting anew')
+            self._forget()
+            self._logic.activate()
+        elif self._last is not None and measurement.stamp == self._last.stamp:
+            self.count('repeated_measurements')
+            self._publish_again()
+            return
+        elif self._logic.pending is not None:
+            self.drop('overtaken', 'a measurement came before the decision on the last one')
+            self._execute(None)
+        self._last = measurement
+        self._tick(measurement)
+
+    def _check_answers(self) -> None:
+        """Publish again what was not answered, and hold when that has gone on for too long."""
+        now = time.monotonic()
+        if self._logic.pending is not None and now - self._asked_at > self._timeout:
+            self.drop('lockstep_timeouts', f'no decision within {self._timeout:g} s: holding')
+            self._execute(None)
+        elif now - self._published_at > self._republish_s:
+            self._publish_again()
+
+    def _publish_again(self) -> None:
+        """Publish the pending observation, or else the last target, once more."""
+        if self._last is None or self._waiting:
+            return
+        self._published_at = time.monotonic()
+        self.count('republished')
+        if self._logic.pending is not None:
+            self._observation_out.publish(self._observation)
+        elif self._target is not None:
+            self._target_out.publish(self._target)
+
+    # Real time
+
+    def _on_sensor(self, topic: str, msg) -> None:
+        self._sensors.add(topic, msg, time.monotonic())
+        if topic.endswith('wrench'):
+            force = msg.wrench.force
+            self._logic.note_force((force.x**2 + force.y**2 + force.z**2) ** 0.5)
+
+    def _on_period(self) -> None:
+        if self._logic.pending is not None:
+            self._missed += 1
+            self.drop('missed_decisions')
+            if self._missed * self.task.period_s > self.task.limits.watchdog_s:
+                self.warn('watchdog', 'no decision in time: holding')
+            self._execute(None)
+        now, arrived_now = self._now(), time.monotonic()
+        stale = self._sensors.stale(now, arrived_now)
+        if not stale:
+            try:
+                measurement = self._sensors.measurement(now)
+            except MessageError as error:
+                stale = (str(error),)
+        if stale:
+            self.drop('stale_sensors', f'no fresh reading of {", ".join(stale)}: holding')
+            if arrived_now - self._last_good > self._lost_s:
+                self._logic.lose('sensors')
+            target = self._logic.coast()
+            if target is not None:
+                self._publish_target(target, now)
+            return
+        self._last_good, self._last = arrived_now, measurement
+        self._tick(measurement)
+
+    # Both
+
+    def _tick(self, measurement: Measurement) -> None:
+        tick = self._logic.tick(measurement)
+        self._waiting = tick.waiting and self.lockstep
+        if tick.observation is not None:
+            self._observation = observation_to_msg(tick.observation, self.task.frames.fixture)
+            self._observation_out.publish(self._observation)
+            self._asked_at = self._published_at = time.monotonic()
+        elif tick.target is not None and not self._waiting:
+            self._publish_target(tick.target, measurement.stamp)
+        self._publish_status()
+
+    def _on_decision(self, msg: GateDecision) -> None:
+        answer = decision_from_msg(msg, self.task)
+        limit = float('inf') if self.lockstep else self.task.limits.observation_max_age_s
+        fault = answer_fault(
+            self.task,
+            self._logic.pending,
+            msg.contract,
+            answer.episode,
+            answer.step,
+            time.monotonic() - self._asked_at,
+            limit,
+        )
+        if fault is not None:
+            self.count(f'decision_{fault}')
+            return
+        self._missed = 0
+        self._execute(answer.decision)
+
+    def _execute(self, decision: Decision | None) -> None:
+        """Answer the pending observation: the command first, the record of it after."""
+        target, step = self._logic.execute(decision)
+        self._publish_target(target, step.stamp)
+        self._step_out.publish(executed_step_to_msg(step, self.task.frames.fixture))
+        self._publish_status()
+
+    def _publish_target(self, target: Pose, stamp: float) -> None:
+        self._target = pose_to_msg(target, self.task.frames.base, stamp)
+        self._target_out.publish(self._target)
+        self._published_at = time.monotonic()
+
+    def _publish_status(self, force: bool = False) -> None:
+        logic = self._logic
+        shown = (logic.state, logic.detail, logic.episode)
+        if shown == self._shown and not force:
+            return
+        self._shown = shown
+        counters = logic.counters
+        msg = ArmStatus(
+            robot=self.robot,
+            state=int(logic.state),
+            detail=logic.detail,
+            episode=logic.episode,
+            rejected=counters.rejected
+            + sum(n for name, n in self.counters.items() if name.startswith('decision_'))
+            + self.counters['contract']
+            + self.counters['malformed'],
+            interventions=counters.limited,
+            holds=counters.holds,
+        )
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._status_out.publish(msg)
+
+    def _now(self) -> float:
+        """Seconds on the node's clock."""
+        return self.get_clock().now().nanoseconds / 1e9
+
+    # Services
+
+    def _on_start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response):
+        try:
+            mode = Mode(request.mode)
+            estimate = pose_from_msg(request.estimate, self.task.frames.base)
+        except (ValueError, MessageError) as error:
+            response.message = str(error)
+            return response
+        done = self.active and self._logic.start_episode(
+            request.episode, mode, request.seed, estimate
+        )
+        return self._answered(response, done)
+
+    def _on_retreat(self, request: Trigger.Request, response: Trigger.Response):
+        return self._answered(response, self.active and self._logic.retreat())
+
+    def _on_end_episode(self, request: Trigger.Request, response: Trigger.Response):
+        return self._answered(response, self.active and self._logic.request_end())
+
+    def _answered(self, response, done: bool):
+        """Fill a service's answer, and let a waiting arm act at once on what was asked."""
+        response.success = bool(done)
+        if not done:
+            state = self._logic.state
+            response.message = f'refused: the arm is {state.name if self.active else "INACTIVE"}'
+        elif self._waiting and self._logic.state in (ArmState.RETREATING, ArmState.RESETTING):
+            self._tick(self._last)
+        self._publish_status()
+        return response
+
+
+def main(args=None) -> int:
+    """Run the node."""
+    return spin(ArmInterface, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

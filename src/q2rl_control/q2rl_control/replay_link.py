@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sending end of the replay topic: number, store, publish, resend, forget once acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from q2rl_control.run_store import Outbox
+from q2rl_control.transition_assembler import TransitionAssembler
+from q2rl_task import ExecutedStep, Phase, Transition
+
+PROBE_LIMIT = 1
+RESEND_LIMIT = 100
+
+
+class ReplayLink:
+    """Transitions on their way to the learner.
+
+    Each is stored before it is published, so no number is ever given twice. Silence of the learner stops
+    the resending but for one probe at a time.
+
+    :param publish: sends a transition
+    :param outbox: keeps unacknowledged ones over a restart; None keeps them in memory only
+    :param encode: a transition as bytes, for the outbox
+    """
+
+    def __init__(
+        self,
+        assembler: TransitionAssembler,
+        publish: Callable[[Transition], None],
+        outbox: Outbox | None,
+        encode: Callable[[Transition], bytes],
+    ) -> None:
+        self.assembler = assembler
+        self._publish = publish
+        self._outbox = outbox
+        self._encode = encode
+        self._heard = float('-inf')
+        self._episode_start = assembler.next_sequence
+
+    def begin(self, episode: str, phase: Phase) -> None:
+        """Expect the steps of `episode`."""
+        self._episode_start = self.assembler.next_sequence
+        self.assembler.begin(episode, phase)
+
+    def add(self, step: ExecutedStep, now: float) -> Transition | None:
+        """Take a step; store and publish the transition that it completes, if any.
+
+        :raises OutboxFull: too many transitions wait
+        """
+        transition = self.assembler.add(step, now)
+        if transition is not None:
+            if self._outbox is not None:
+                self._outbox.append(transition.sequence, self._encode(transition))
+            self._publish(transition)
+        return transition
+
+    @property
+    def published_in_episode(self) -> int:
+        """Transitions published since `begin`."""
+        return self.assembler.next_sequence - self._episode_start
+
+    def heard(self, now: float) -> None:
+        """Note a sign of life of the learner."""
+        self._heard = now
+
+    def acknowledge(self, robot: str, sequence: int, now: float) -> None:
+        """Take an acknowledgement."""
+        self.heard(now)
+        self.assembler.acknowledge(robot, sequence)
+
+    def silent(self, now: float, after: float) -> bool:
+        """Whether transitions wait and the learner has given no sign of life for `after` seconds."""
+        return self.assembler.unacknowledged_count > 0 and now - self._heard > after
+
+    def resend(self, now: float, older_than: float) -> int:
+        """Publish again what was sent more than `older_than` seconds ago; return how many that were."""
+        limit = PROBE_LIMIT if self.silent(now, older_than) else RESEND_LIMIT
+        due = self.assembler.due(now, older_than, limit)
+        for transition in due:
+            self._publish(transition)
+        return len(due)
+
+    def compact(self) -> None:
+        """Drop acknowledged transitions from the outbox."""
+        if self._outbox is not None:
+            waiting = self.assembler.unacknowledged()
+            self._outbox.keep([(t.sequence, self._encode(t)) for t in waiting])

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of `episode_manager`, and the run settings that they make."""
+
+from __future__ import annotations
+
+from q2rl_control.run_plan import RunSettings
+from q2rl_ros.node import Q2rlNode
+from q2rl_task import InputError, Mode
+
+
+def declare_run_parameters(node: Q2rlNode) -> None:
+    """Declare them on `node`."""
+    node.declare('run_id', 'run', 'Name of the run: the beginning of every episode id.')
+    node.declare('seed', 0, 'Seed of all scenes and start poses.', low=0, high=2**62)
+    node.declare('rollouts', 20, 'BC-only episodes before the fit.', low=1, high=100000)
+    node.declare('online_steps', 10000, 'Transitions of the online phase.', low=0, high=10**9)
+    node.declare(
+        'bc_only_every',
+        10,
+        'One online episode in so many on BC alone; 0: none.',
+        low=0,
+        high=10**6,
+    )
+    node.declare(
+        'rl_only_every',
+        10,
+        'One online episode in so many on RL alone; 0: none.',
+        low=0,
+        high=10**6,
+    )
+    node.declare(
+        'evaluation_episodes', 20, 'Fresh scenes at the end, each once per mode.', low=0, high=10**6
+    )
+    node.declare('evaluation_modes', ['BC', 'GATED', 'RL'], 'Modes to evaluate: BC, GATED, RL.')
+    node.declare('resume', False, 'Go on with a run that was stopped.')
+    node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
+    node.declare(
+        'max_unacknowledged',
+        2000,
+        'With more transitions waiting no episode starts.',
+        low=1,
+        high=19000,
+    )
+    node.declare(
+        'learner_silence',
+        30.0,
+        'Silence of the learner [s] after which no episode starts.',
+        low=0.5,
+        high=3600.0,
+    )
+    node.declare(
+        'resend_after', 3.0, 'Age [s] at which a transition is sent again.', low=0.1, high=600.0
+    )
+    node.declare(
+        'service_timeout',
+        3.0,
+        'Age [s] at which a service call is made again.',
+        low=0.1,
+        high=600.0,
+    )
+    node.declare(
+        'service_patience',
+        120.0,
+        'Time [s] without an answer after which the run stops.',
+        low=1.0,
+        high=86400.0,
+    )
+    node.declare(
+        'abandon_after',
+        3.0,
+        'Time [s] after which an episode the arm is not at is dropped.',
+        low=0.1,
+        high=600.0,
+    )
+
+
+def read_run_settings(node: Q2rlNode) -> RunSettings:
+    """Return the settings of the run.
+
+    :raises InputError: unknown mode, or a value out of range
+    """
+    modes = []
+    for name in node.value('evaluation_modes'):
+        if name.upper() not in Mode.__members__:
+            raise InputError(
+                'parameter `evaluation_modes` of episode_manager',
+                f'unknown mode {name!r}',
+                f'name some of {", ".join(Mode.__members__)}',
+            )
+        modes.append(Mode[name.upper()])
+    plain = (
+        'run_id',
+        'seed',
+        'rollouts',
+        'online_steps',
+        'bc_only_every',
+        'rl_only_every',
+        'evaluation_episodes',
+    )
+    return RunSettings(**{n: node.value(n) for n in plain}, evaluation_modes=tuple(modes))
