@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from q2rl_msgs.msg import LearnerStatus, Transition
 from q2rl_msgs.srv import PrepareScene
@@ -18,7 +18,6 @@ from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
 from q2rl_ros.spin import spin
-from q2rl_ros.stamps import stamp_from_msg
 from q2rl_sim.arm import SimArm
 from q2rl_task import InputError, Pose
 
@@ -30,9 +29,8 @@ class MujocoArmNode(Q2rlNode):
     """Publish one measurement per control period, track `target_pose`.
 
     Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp, and
-    the learner has granted the step. A target with an older stamp means that the current measurement got lost, so it is
-    sent again; so is one that nobody answers. One with a later stamp tells of a simulation that died: the clock goes on
-    after it, for time must not run backwards.
+    the learner has granted the step. A target with another stamp means that the current measurement got lost, so it is
+    sent again; so is one that nobody answers.
     Real time: a wall timer simulates a period, the last target is tracked, stamps are the node's clock.
     """
 
@@ -52,8 +50,7 @@ class MujocoArmNode(Q2rlNode):
         path = self.value('trace_file')
         self._trace = TraceFile(Path(path), model.nq) if path else None
         self._target: Pose = self._arm.measure().tip_pose
-        self._answer: tuple[tuple[int, int], Pose] | None = None
-        self._clock_offset = self.task.period_s
+        self._answer: Pose | None = None
         self._sequence = self._credit = 0
         self._stepped = False
         qos = self.qos
@@ -61,12 +58,12 @@ class MujocoArmNode(Q2rlNode):
         self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
         if self.lockstep:
-            self._clock = self.publisher(Clock, 'clock', qos.tick)
+            self._clock_out = self.publisher(Clock, 'clock', qos.tick)
             self.subscribe(Transition, 'transition', self._on_transition, qos.replay)
             self.subscribe(LearnerStatus, 'learner_status', self._on_learner_status, qos.latched, while_inactive=True)
             self.wall_timer(self.value('repeat_period'), self._repeat_unanswered)
         else:
-            self.wall_timer(self.task.period_s, self._step_in_real_time)
+            self.wall_timer(self.task.period_s, self._step)
         self._compose()
 
     def activate(self) -> None:
@@ -95,28 +92,18 @@ class MujocoArmNode(Q2rlNode):
         if not self.lockstep:
             self._target = pose
             return
-        key, current = _key(msg.header.stamp), _key(self._messages.pose.header.stamp)
-        if key < current:
+        if msg.header.stamp != self._messages.pose.header.stamp:
             self.count('repeats')
             self._send()
-        elif key > current:
-            self.count('clock_resumed')
-            self._clock_offset += stamp_from_msg(msg.header.stamp) - self._stamp + self.task.period_s
-            self._compose()
-            self._send()
-        else:
-            self._answer = (key, pose)
-            self._step_if_granted()
+            return
+        self._answer = pose
+        self._step_if_granted()
 
     def _step_if_granted(self) -> None:
         """Simulate a period if the current measurement is answered and the learner's credit allows."""
         if self._answer is None or (self._credit and self._sequence >= self._credit):
             return
-        self._target = self._answer[1]
-        self._answer = None
-        self._step()
-
-    def _step_in_real_time(self) -> None:
+        self._target, self._answer = self._answer, None
         self._step()
 
     def _step(self) -> None:
@@ -132,7 +119,8 @@ class MujocoArmNode(Q2rlNode):
         """Make the messages of the current state; they are kept for repeats."""
         measurement = self._arm.measure()
         if self.lockstep:
-            stamp = self._clock_offset + measurement.stamp
+            # Zero is ROS's word for a clock that has not started.
+            stamp = self.task.period_s + measurement.stamp
         else:
             stamp = self.get_clock().now().nanoseconds / 1e9
         self._stamp = stamp
@@ -140,7 +128,7 @@ class MujocoArmNode(Q2rlNode):
 
     def _send(self) -> None:
         if self.lockstep:
-            self._clock.publish(Clock(clock=self._messages.pose.header.stamp))
+            self._clock_out.publish(Clock(clock=self._messages.pose.header.stamp))
         for publisher, msg in zip(self._sensors, self._messages, strict=True):
             publisher.publish(msg)
 
@@ -212,10 +200,10 @@ class TraceFile:
         return values[: len(values) // width * width].reshape(-1, width)
 
 
-def _key(stamp: Time) -> tuple[int, int]:
-    return stamp.sec, stamp.nanosec
-
-
 def main(args=None) -> int:
     """Run the node."""
     return spin(MujocoArmNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the nodes of both policies have in common: each observation is answered once, its repeats with the same answer."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from q2rl_msgs.msg import ActionProposal, Observation
+
+from q2rl_ros.conversions import observation_from_msg, proposal_to_msg
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.ticks import Arrival, TickTracker
+from q2rl_task import ObservationRecord, Proposal, Source
+
+WARM_UP_CALLS = 10
+
+
+class PolicyNode(Q2rlNode):
+    """Answer `observation` on a proposal topic.
+
+    A subclass gives `propose`; `tracker` tells it where in the episode the observation stands.
+    """
+
+    source: Source
+    proposal_topic: str
+
+    def configure(self) -> None:
+        """Make the topics; a subclass loads its policy first."""
+        torch.set_num_threads(1)
+        self.tracker = TickTracker()
+        self._answer: ActionProposal | None = None
+        self._seconds = 0.0
+        self._publisher = self.publisher(ActionProposal, self.proposal_topic, self.qos.tick)
+        self.subscribe(Observation, 'observation', self._on_observation, self.qos.tick)
+
+    def propose(self, record: ObservationRecord) -> Proposal | None:
+        """Return the proposal for a finite observation that was not answered before; None abstains."""
+        raise NotImplementedError
+
+    def diagnose(self) -> dict[str, object]:
+        """Time of the last inference."""
+        return {'inference_ms': round(1e3 * self._seconds, 3)}
+
+    def _on_observation(self, msg: Observation) -> None:
+        record = observation_from_msg(msg, self.task)
+        if not np.isfinite(record.observation).all():
+            raise MessageError('not_finite', f'observation {record.episode}/{record.step} is not finite')
+        arrival = self.tracker.arrive(record.episode, record.step)
+        if arrival is Arrival.LATE:
+            raise MessageError('late', f'observation {record.episode}/{record.step} comes after its turn')
+        if arrival is Arrival.REPEAT:
+            self.count('repeats')
+        else:
+            began = time.perf_counter()
+            proposal = self.propose(record)
+            self._seconds = time.perf_counter() - began
+            self.count('abstained' if proposal is None else 'proposed')
+            self._answer = proposal_to_msg(proposal, self.source, record)
+        self._publisher.publish(self._answer)

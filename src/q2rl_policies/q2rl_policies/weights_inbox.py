@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a weights topic to live networks: chunks are put together in the tick's thread, files are checked in another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+
+import numpy as np
+from q2rl_msgs.msg import WeightsChunk
+
+from q2rl_policies.chunks import Chunk, ChunkAssembler
+from q2rl_policies.live_networks import LiveActor, LiveCritic
+from q2rl_policies.weights import LiveWeights
+from q2rl_ros.conversions import weights_chunk_data
+from q2rl_ros.node import Q2rlNode
+from q2rl_task import InputError
+
+RECORDED = 16
+SWITCH_INTERVAL_S = 0.0005
+"""How long the checking thread may keep the interpreter while a tick waits for it (Python's default is 5 ms)."""
+CLOSE_TIMEOUT_S = 10.0
+VALUE_SLACK = 10.0
+"""Canary: a value this many times beyond the largest possible discounted return tells of divergence."""
+
+
+class WeightsInbox:
+    """Receive the weights of one kind for a node; its tick calls `live.promote` and `record`.
+
+    Only the newest file waits to be checked. A file that is refused is counted and logged, and the live networks stay.
+
+    :param networks: `LiveActor` or `LiveCritic`; the topic is `actor_weights` or `critic_weights`
+    """
+
+    def __init__(self, node: Q2rlNode, networks: type[LiveActor] | type[LiveCritic]) -> None:
+        task = node.task
+        self._node = node
+        self.topic = f'{networks.kind}_weights'
+        reward = task.reward
+        bound = VALUE_SLACK * max(abs(reward.per_step) / (1.0 - reward.discount), abs(reward.success), 1.0)
+        self.live: LiveWeights = LiveWeights(
+            networks, task.contract_hash, task.observation_size, value_range=(-bound, bound))
+        self._assembler = ChunkAssembler(networks.kind, task.contract_hash)
+        self._recorded: deque[np.ndarray] = deque(maxlen=RECORDED)
+        self._wake = threading.Condition()
+        self._waiting: bytes | None = None
+        self._closed = False
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._thread = threading.Thread(target=self._check, name=self.topic, daemon=True)
+        self._thread.start()
+        node.subscribe(WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True)
+
+    @property
+    def version(self) -> int:
+        """Version of the live networks, 0 without any."""
+        return 0 if self.live.current is None else self.live.current.version
+
+    def record(self, observation: np.ndarray) -> None:
+        """Keep a real observation (O,) for the canary."""
+        self._recorded.append(observation)
+
+    def close(self) -> None:
+        """End the checking thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    def _on_chunk(self, msg: WeightsChunk) -> None:
+        data = self._assembler.add(Chunk(
+            msg.kind, msg.version, msg.parent, msg.contract, msg.sha256, msg.index, msg.count, weights_chunk_data(msg)))
+        if data is not None:
+            with self._wake:
+                self._waiting = data
+                self._wake.notify()
+
+    def _check(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._closed or self._waiting is not None)
+                if self._closed:
+                    return
+                data, self._waiting = self._waiting, None
+            recorded = list(self._recorded)
+            try:
+                self.live.stage(data, self.topic, observations=np.stack(recorded) if recorded else None)
+            except InputError as error:
+                self._node.drop('weights_refused', str(error))
+
+    def diagnose(self) -> dict[str, object]:
+        """The live version and what became of chunks and files."""
+        return {
+            f'{self.topic} version': self.version,
+            **{f'{self.topic} chunks {name}': n for name, n in list(self._assembler.counts.items())},
+            **{f'{self.topic} files {name}': n for name, n in list(self.live.counts.items())},
+        }
