@@ -52,8 +52,11 @@ class SimArm:
         self._substeps = max(1, round(task.period_s / SUBSTEP_S))
         ticks = task.period_s / (self._substeps * PHYSICS_STEP_S)
         if abs(ticks - round(ticks)) > 1e-6:
-            raise InputError(f'task {task.name}: field `rate_hz`', f'{task.rate_hz} Hz is no multiple of the physics step',
-                             'choose a rate whose period is a multiple of 10 ms')
+            raise InputError(
+                f'task {task.name}: field `rate_hz`',
+                f'{task.rate_hz} Hz is no multiple of the physics step',
+                'choose a rate whose period is a multiple of 10 ms',
+            )
         self._ticks = round(ticks)
         self._jacobian = np.zeros((6, self.model.nv))
         self._samples = np.zeros((self._substeps, 6))
@@ -65,9 +68,13 @@ class SimArm:
         nominal = task.fixture.nominal.pose
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
-        mujoco.mj_jacSite(self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site)
+        mujoco.mj_jacSite(
+            self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site
+        )
         self._posture_guess = np.linalg.svd(self._jacobian)[2][6]
-        self.reset_to(nominal @ Pose.of([0.0, 0.0, -max(task.reset.height_m, task.reset.retreat_m)]))
+        self.reset_to(
+            nominal @ Pose.of([0.0, 0.0, -max(task.reset.height_m, task.reset.retreat_m)])
+        )
 
     @property
     def fixture_pose(self) -> Pose:
@@ -88,7 +95,9 @@ class SimArm:
         """Teleport the fixture; nothing else in the world moves."""
         self._placement = placement
         self._truth_matrix = placement.truth.rotation.as_matrix()
-        self._set_mocap(self.scene.socket_mocap, placement.truth.position, placement.truth.quaternion)
+        self._set_mocap(
+            self.scene.socket_mocap, placement.truth.position, placement.truth.quaternion
+        )
 
     def reset_to(self, pose: Pose) -> None:
         """Put the tip at `pose` (base frame) by inverse kinematics and let the arm settle, at rest.
@@ -124,9 +133,13 @@ class SimArm:
             mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], scene.tip_site)
             pseudo = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + 1e-5 * np.eye(6))
             posture = 0.1 * (scene.home - data.qpos)
-            data.qpos += np.clip(pseudo @ error + posture - pseudo @ (jacobian @ posture), -0.3, 0.3)
+            data.qpos += np.clip(
+                pseudo @ error + posture - pseudo @ (jacobian @ posture), -0.3, 0.3
+            )
             np.clip(data.qpos, low, high, out=data.qpos)
-        raise ValueError(f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}')
+        raise ValueError(
+            f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}'
+        )
 
     def step(self, target: Pose) -> Measurement:
         """Track `target` (tip pose, base frame) for one control period and return the measurement at its end."""
@@ -140,7 +153,9 @@ class SimArm:
         for k in range(self._substeps):
             # A moving target instead of a staircase: what a controller's own target filter does.
             blend = (k + 1) / self._substeps
-            self._set_mocap(scene.target_mocap, before.position + blend * shift, q0 + blend * (q1 - q0))
+            self._set_mocap(
+                scene.target_mocap, before.position + blend * shift, q0 + blend * (q1 - q0)
+            )
             mujoco.mj_step(model, data, self._ticks)
             self._samples[k] = data.sensordata
         self._target = target
@@ -161,12 +176,15 @@ class SimArm:
             tip_pose=self._site_pose(data),
             tip_twist=self._jacobian @ velocities,
             wrench=self._wrench,
-            success_signal=self.insertion_depth() >= self.task.fixture.success_depth_fraction * self.task.fixture.depth_m,
+            success_signal=self.insertion_depth()
+            >= self.task.fixture.success_depth_fraction * self.task.fixture.depth_m,
         )
 
     def insertion_depth(self) -> float:
         """How deep the tip is in the hole [m]; zero unless the tip is within the hole's circle (the seat switch)."""
-        x, y, z = (self.data.site_xpos[self.scene.tip_site] - self._placement.truth.position) @ self._truth_matrix
+        x, y, z = (
+            self.data.site_xpos[self.scene.tip_site] - self._placement.truth.position
+        ) @ self._truth_matrix
         inside = x * x + y * y <= (2.0 * self.task.fixture.radial_clearance_m) ** 2
         return max(float(z), 0.0) if inside else 0.0
 
@@ -175,11 +193,15 @@ class SimArm:
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, physics, kind)
-        return ArmState(physics, self._target, self._wrench, self._placement, self._rng.bit_generator.state)
+        return ArmState(
+            physics, self._target, self._wrench, self._placement, self._rng.bit_generator.state
+        )
 
     def set_state(self, state: ArmState) -> None:
         """Go back to a state from `get_state` (of any `SimArm` of the same task)."""
-        mujoco.mj_setState(self.model, self.data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_setState(
+            self.model, self.data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION
+        )
         self._target, self._wrench = state.target, state.wrench
         self.place_fixture_at(state.placement)
         self._rng.bit_generator.state = state.rng
@@ -188,9 +210,13 @@ class SimArm:
 
     def _update_posture(self) -> None:
         """Let the posture spring act along the null vector of the tip's Jacobian at the present posture."""
-        mujoco.mj_jacSite(self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site)
+        mujoco.mj_jacSite(
+            self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site
+        )
         jacobian = self._jacobian
-        null = self._posture_guess - jacobian.T @ np.linalg.solve(jacobian @ jacobian.T, jacobian @ self._posture_guess)
+        null = self._posture_guess - jacobian.T @ np.linalg.solve(
+            jacobian @ jacobian.T, jacobian @ self._posture_guess
+        )
         null /= np.sqrt(null @ null)
         self.model.wrap_prm[:] = null
         self.model.tendon_lengthspring[0] = null @ self.scene.home
@@ -201,9 +227,15 @@ class SimArm:
         weight = self.data.site_xmat[scene.tip_site].reshape(3, 3).T @ (scene.pipe_mass * GRAVITY)
         # MuJoCo reports what the hand exerts on the pipe; at rest that, the weight and the environment sum to zero.
         force = -sensed[:3] - weight
-        torque = -sensed[3:] - _cross(scene.tip_from_mount + scene.pipe_centre, weight) - _cross(scene.tip_from_mount, force)
+        torque = (
+            -sensed[3:]
+            - _cross(scene.tip_from_mount + scene.pipe_centre, weight)
+            - _cross(scene.tip_from_mount, force)
+        )
         noise = self._rng.normal(size=6)
-        return np.concatenate([force + FORCE_NOISE_N * noise[:3], torque + TORQUE_NOISE_NM * noise[3:]])
+        return np.concatenate(
+            [force + FORCE_NOISE_N * noise[:3], torque + TORQUE_NOISE_NM * noise[3:]]
+        )
 
     def _site_pose(self, data: mujoco.MjData) -> Pose:
         mujoco.mju_mat2Quat(self._quaternion, data.site_xmat[self.scene.tip_site])
@@ -219,4 +251,6 @@ class SimArm:
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """np.cross of two (3,) vectors, without its overhead."""
-    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+    return np.array(
+        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    )

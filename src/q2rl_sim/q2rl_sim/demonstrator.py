@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Demonstrator`: a scripted teleoperator who sees the true socket, and is no better than a person at it.
 
-It aims beside the hole, hurries and dawdles, pauses, trembles, notices by touch that it missed, lifts and tries again. `noise` scales
-all of that: 0 is a machine, 1 a practised person, 2 a novice.
+It aims beside the hole, hurries and dawdles, pauses, trembles, notices by touch that it missed, lifts and tries
+again. `noise` scales all of that: 0 is a machine, 1 a practised person, 2 a novice.
 """
 
 from __future__ import annotations
@@ -53,21 +53,28 @@ class Demonstrator:
         """
         rng = self._rng
         self._tremor = TREMOR_MEMORY * self._tremor + rng.normal(size=self._tremor.shape) * (
-            TREMOR * self._noise * np.sqrt(1.0 - TREMOR_MEMORY**2))
+            TREMOR * self._noise * np.sqrt(1.0 - TREMOR_MEMORY**2)
+        )
         if self._pause == 0 and rng.random() < PAUSE_PER_TICK * self._noise:
             self._pause = int(rng.integers(PAUSE_TICKS[0], PAUSE_TICKS[1] + 1))
         if self._pause > 0:
             self._pause -= 1
             return np.clip(0.3 * self._tremor, -1.0, 1.0)
         wanted = self._wanted(measurement, fixture)
-        return np.clip(steer(self._task, commanded, wanted, fixture, self._speed) + self._tremor, -1.0, 1.0)
+        return np.clip(
+            steer(self._task, commanded, wanted, fixture, self._speed) + self._tremor, -1.0, 1.0
+        )
 
     def _wanted(self, measurement: Measurement, fixture: Pose) -> Pose:
         tip = measurement.tip_pose.relative_to(fixture).position
         aim, turn = self._aim_m, self._aim_rad
         if self._phase == 'lift' and tip[2] < -0.4 * HOVER_M:
             self._phase = 'approach'
-        if self._phase == 'approach' and np.linalg.norm(tip[:2] - aim) < ARRIVED_M and abs(tip[2] + HOVER_M) < ARRIVED_M:
+        if (
+            self._phase == 'approach'
+            and np.linalg.norm(tip[:2] - aim) < ARRIVED_M
+            and abs(tip[2] + HOVER_M) < ARRIVED_M
+        ):
             self._phase = 'lower'
             self._hurry()
         if self._phase == 'lower':

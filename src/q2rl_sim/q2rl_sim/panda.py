@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+import xml.etree.ElementTree as ElementTree
 
 import mujoco
 
@@ -19,6 +19,9 @@ from q2rl_task import InputError
 PACKAGE_PREFIX = 'package://example-robot-data/'
 ARM_JOINTS = tuple(f'panda_joint{i}' for i in range(1, 8))
 HOME = (0.0, -0.785398, 0.0, -2.356194, 0.0, 1.570796, 0.785398)
+ARM_GROUP, HAND_GROUP = 1, 2
+VISUAL_CELL_M = 0.003
+"""Visual meshes of the arm are coarsened to this; at a metre's distance a picture does not show it."""
 HAND_BODY = 'panda_hand'
 GRASP_OFFSET_M = 0.1034
 """From the hand's frame to the point between the finger pads (`panda_hand_tcp`)."""
@@ -83,6 +86,7 @@ def panda_spec(finger_opening_m: float, visuals: bool = False) -> mujoco.MjSpec:
         joint = spec.joint(name)
         joint.armature = ARMATURE_KG_M2
         joint.damping = [0.1, 0.0, 0.0]
+    spec.compiler.discardvisual = not visuals
     if visuals:
         for link, path, rpy in meshes:
             _add_visual(spec, link, path, rpy)
@@ -103,7 +107,10 @@ def _add_visual(spec: mujoco.MjSpec, link: str, path: Path, rpy: list[float]) ->
     body = spec.body(link)
     if body is None:  # the base link is fused into the world
         body = spec.worldbody
+    held = link in (HAND_BODY, 'panda_leftfinger', 'panda_rightfinger')
     for number, part in enumerate(read_collada(path)):
+        if not held:
+            part = part.coarsened(VISUAL_CELL_M)
         name = f'{link}_visual_{number}'
         mesh = spec.add_mesh(name=name)
         mesh.uservert = part.vertices.ravel()
@@ -113,4 +120,4 @@ def _add_visual(spec: mujoco.MjSpec, link: str, path: Path, rpy: list[float]) ->
         geom.alt.euler = rpy
         geom.contype = geom.conaffinity = 0
         geom.mass = 0.0
-        geom.group = 1
+        geom.group = HAND_GROUP if held else ARM_GROUP

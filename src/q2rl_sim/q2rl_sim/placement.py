@@ -22,8 +22,9 @@ class Placement:
 def draw_placement(task: TaskSpec, seed: int) -> Placement:
     """Draw the fixture's pose and the error of its estimate, from two independent streams of `seed`.
 
-    The truth is uniform in the task's box around the nominal pose (axes of the nominal fixture frame). The error has a uniform direction and a
-    uniform length up to the task's bound, in position and in rotation vector, axes of the true fixture frame.
+    The truth is uniform in the task's box around the nominal pose (axes of the nominal fixture frame). The error has
+    a uniform direction and a uniform length up to the task's bound, in position and in rotation vector, axes of the
+    true fixture frame.
     """
     place, err = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
     fixture = task.fixture
@@ -32,7 +33,10 @@ def draw_placement(task: TaskSpec, seed: int) -> Placement:
     truth = fixture.nominal.pose @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))
     error = Pose.from_rotation(
         _direction(err) * err.uniform(0.0, fixture.estimate_error_m),
-        Rotation.from_rotvec(_direction(err) * np.radians(err.uniform(0.0, fixture.estimate_error_deg))))
+        Rotation.from_rotvec(
+            _direction(err) * np.radians(err.uniform(0.0, fixture.estimate_error_deg))
+        ),
+    )
     return Placement(truth, truth @ error)
 
 

@@ -11,7 +11,14 @@ import numpy as np
 
 from q2rl_sim.arm import ArmState, SimArm
 from q2rl_sim.placement import draw_start
-from q2rl_task import Measurement, ObservationBuilder, Pose, StepOutcome, advance_command, judge_step
+from q2rl_task import (
+    Measurement,
+    ObservationBuilder,
+    Pose,
+    StepOutcome,
+    advance_command,
+    judge_step,
+)
 
 
 class Behaviour(Protocol):

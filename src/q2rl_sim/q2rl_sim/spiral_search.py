@@ -46,7 +46,9 @@ class SpiralSearch:
         :param commanded: last commanded tip pose, base frame
         """
         tip = measurement.tip_pose.relative_to(fixture)
-        force = (fixture.rotation.inv() * measurement.tip_pose.rotation).apply(measurement.wrench[:3])
+        force = (fixture.rotation.inv() * measurement.tip_pose.rotation).apply(
+            measurement.wrench[:3]
+        )
         if self._phase == 'approach':
             wanted = in_fixture(fixture, np.array([0.0, 0.0, -HOVER_M]))
             if np.hypot(*tip.position[:2]) < 0.001 and abs(tip.position[2] + HOVER_M) < 0.0015:

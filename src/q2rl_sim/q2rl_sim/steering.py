@@ -9,7 +9,9 @@ from scipy.spatial.transform import Rotation
 from q2rl_task import Pose, TaskSpec
 
 
-def steer(task: TaskSpec, commanded: Pose, wanted: Pose, fixture: Pose, speed: float = 1.0) -> np.ndarray:
+def steer(
+    task: TaskSpec, commanded: Pose, wanted: Pose, fixture: Pose, speed: float = 1.0
+) -> np.ndarray:
     """Return the action (D,) in [-1, 1] that moves `commanded` towards `wanted`, both in the base frame.
 
     :param fixture: frame in whose axes actions are; an error of a degree or two only bends the path
@@ -24,7 +26,9 @@ def steer(task: TaskSpec, commanded: Pose, wanted: Pose, fixture: Pose, speed: f
     return action
 
 
-def in_fixture(fixture: Pose, position: np.ndarray, rotation_vector: np.ndarray | None = None) -> Pose:
+def in_fixture(
+    fixture: Pose, position: np.ndarray, rotation_vector: np.ndarray | None = None
+) -> Pose:
     """Return the base-frame pose at `position` [m] and `rotation_vector` [rad] of the fixture frame."""
     turn = Rotation.identity() if rotation_vector is None else Rotation.from_rotvec(rotation_vector)
     return fixture @ Pose.from_rotation(position, turn)
