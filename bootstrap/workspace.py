@@ -39,7 +39,7 @@ def digest(parts: list) -> str:
     """Return one hash of strings and of the bytes of files."""
     sha = hashlib.sha256()
     for part in parts:
-        data = part.read_bytes() if isinstance(part, Path) else str(part).encode()
+        data = part.read_bytes() if isinstance(part, Path) else part.encode()
         sha.update(b'%d:' % len(data) + data)
     return sha.hexdigest()
 
@@ -74,7 +74,7 @@ class Workspace:
     def requirements_hash(self) -> str:
         """Return the hash of all that decides what is in .venv."""
         files = sorted((self.root / 'requirements').glob('*.txt'))
-        return digest([self.root, *(part for file in files for part in (file.name, file))])
+        return digest([str(self.root), *(part for file in files for part in (file.name, file))])
 
     def workspace_hash(self) -> str:
         """Return the hash of what every package is built with; a new one builds all anew."""
@@ -99,7 +99,7 @@ class Workspace:
                 )
                 for file in (Path(directory) / name for name in sorted(names)):
                     top = file.relative_to(folder).parts[0]
-                    parts.append(file.relative_to(folder))
+                    parts.append(str(file.relative_to(folder)))
                     if top in BUILD_FILES or top in INTERFACE_FOLDERS:
                         parts.append(file)
             hashes[folder.name] = digest(parts)
@@ -197,7 +197,8 @@ class Workspace:
             'installing the Python packages, log in .q2rl/setup.log',
             '2 to 10 minutes, mostly downloading',
             [str(self.python), '-m', 'pip', 'install', '--no-input', '--progress-bar', 'off']
-            + ['--disable-pip-version-check', *wanted],
+            # Modules are compiled when they are first imported, which most never are.
+            + ['--disable-pip-version-check', '--no-compile', *wanted],
             environment,
             lock,
         )
@@ -240,8 +241,8 @@ class Workspace:
         The child inherits the lock: should this process be killed, the next start waits for it.
         """
         say(f'{label} (usually {usual})')
-        started, shown, line, tail = time.monotonic(), 0.0, '', ''
-        terminal = sys.stderr.isatty()
+        started = shown = time.monotonic()
+        line, tail, terminal = '', '', sys.stderr.isatty()
         child = subprocess.Popen(
             command,
             cwd=str(self.root),
@@ -265,7 +266,7 @@ class Workspace:
                         tail = (tail + data.decode(errors='replace'))[-3000:]
                         line = tail.rstrip().rpartition('\n')[2].strip()
                     seconds = int(time.monotonic() - started)
-                    if time.monotonic() - shown > (1.0 if terminal else 30.0) and seconds:
+                    if time.monotonic() - shown > (1.0 if terminal else 30.0):
                         shown = time.monotonic()
                         text = f'  {seconds // 60}:{seconds % 60:02d}  {line}'
                         print(
