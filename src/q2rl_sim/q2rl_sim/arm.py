@@ -14,7 +14,7 @@ from q2rl_task import InputError, Measurement, Pose, TaskSpec
 
 SUBSTEP_S = 0.01
 """The target moves, and the force-torque sensor is sampled, this often; physics and impedance run at 500 Hz."""
-SETTLE_S = 1.0
+SETTLE_S = 0.3
 FORCE_NOISE_N = 0.05
 TORQUE_NOISE_NM = 0.002
 GRAVITY = np.array([0.0, 0.0, -9.81])

@@ -137,6 +137,11 @@ def _add_pipe(spec: mujoco.MjSpec, radius: float) -> None:
             objname='pipe_mount',
         )
     add_tube(spec, pipe, 'pipe_visual', radius - 0.002, radius, -PIPE_LENGTH_M, 0.0, PIPE_RGBA)
+    _add_pipe_end(pipe, radius)
+
+
+def _add_pipe_end(pipe, radius: float) -> None:
+    """Add what touches: rings of spheres whose skin is the pipe's."""
     circle = radius - EDGE_RADIUS_M
     for back in RINGS_M:
         for angle in np.arange(SPHERES_PER_RING) * (2.0 * np.pi / SPHERES_PER_RING):
