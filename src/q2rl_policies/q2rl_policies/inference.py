@@ -23,22 +23,33 @@ class Live(Protocol[Networks]):
 
 
 class Pinned:
-    """Networks that stay: for an evaluation, or shared with a learner in the same process that changes them in place."""
+    """Networks that stay: for an evaluation, or shared with a learner of this process that changes them in place."""
 
     def __init__(self, networks: LiveActor | LiveCritic) -> None:
         self.current = networks
 
 
 class RLPolicy:
-    """The RL policy as it acts: by its mode."""
+    """The RL policy as it acts: by its mode, or by a sample where that is asked for.
 
-    def __init__(self, live: Live[LiveActor]) -> None:
+    :param live: where the actor comes from
+    :param deterministic: act by the mode
+    :param seed: of the samples
+    """
+
+    def __init__(self, live: Live[LiveActor], deterministic: bool = True, seed: int = 0) -> None:
         self._live = live
+        self._rng = None if deterministic else np.random.default_rng(seed)
 
     def act(self, observation: np.ndarray) -> Proposal | None:
         """Propose for one observation (O,) float32, without log_prob and entropy; None without weights."""
         actor = self._live.current
-        return None if actor is None else Proposal(actor.mode(observation), version=actor.version)
+        if actor is None:
+            return None
+        action = (
+            actor.mode(observation) if self._rng is None else actor.sample(observation, self._rng)
+        )
+        return Proposal(action, version=actor.version)
 
 
 class GateCritic:

@@ -22,6 +22,7 @@ class LiveActor:
         self.version = version
         self._forward = mlp_forward(actor.net)
         self._action_size = actor.action_size
+        self._log_std_bounds = (actor.log_std_min, actor.log_std_max)
 
     @staticmethod
     def from_file(data: bytes, where: object, contract: str) -> LiveActor:
@@ -32,6 +33,12 @@ class LiveActor:
     def mode(self, observation: np.ndarray) -> np.ndarray:
         """The action (D,) float32 at one observation (O,) float32."""
         return np.tanh(self._forward(observation)[: self._action_size])
+
+    def sample(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A sampled action (D,) float32 at one observation (O,) float32."""
+        mean, log_std = np.split(self._forward(observation), 2)
+        std = np.exp(np.clip(log_std, *self._log_std_bounds))
+        return np.tanh(mean + std * rng.standard_normal(self._action_size, dtype=np.float32))
 
     def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
         """Act on observations (N, O); return what is wrong, None if nothing."""

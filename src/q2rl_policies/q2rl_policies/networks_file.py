@@ -58,14 +58,9 @@ def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> b
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     if problem := _tensor_problem(plain):
         raise ValueError(problem)
-    description = json.dumps(dict(meta), sort_keys=True, allow_nan=False)
-    metadata = {
-        'format': FORMAT,
-        'kind': kind,
-        'meta': description,
-        'checksum': _checksum(kind, description, plain),
-    }
-    return safetensors.torch.save(plain, metadata)
+    header = {'kind': kind, 'meta': dict(meta), 'checksum': _checksum(kind, meta, plain)}
+    # One key only: safetensors writes several in random order, and equal networks should be equal files.
+    return safetensors.torch.save(plain, {FORMAT: _canonical(header)})
 
 
 def unpack(
@@ -77,22 +72,18 @@ def unpack(
     :param contract: the task's contract hash; None accepts any
     :raises InputError: damaged, not such a file, of another kind or contract, or not finite float32
     """
-    header = _metadata(data, where)
-    if header.get('format') != FORMAT:
-        raise InputError(
-            where, f'is not a network file of q2rl ({FORMAT})', 'name a file that q2rl wrote'
-        )
+    header = _header(data, where)
     if header.get('kind') != kind:
         raise InputError(
             where,
             f'holds networks of kind {header.get("kind")!r}, not {kind!r}',
             f"name a file of kind '{kind}'",
         )
+    meta = header.get('meta')
     try:
-        meta = json.loads(header['meta'])
         tensors = safetensors.torch.load(data)
-        intact = _checksum(kind, header['meta'], tensors) == header['checksum']
-    except (KeyError, ValueError, RecursionError, SafetensorError) as error:
+        intact = _checksum(kind, meta, tensors) == header.get('checksum')
+    except (KeyError, ValueError, SafetensorError) as error:
         raise InputError(where, f'is damaged ({_one_line(error)})', FETCH_AGAIN) from None
     if not intact:
         raise InputError(where, 'is damaged (the checksum does not match)', FETCH_AGAIN)
@@ -174,8 +165,8 @@ def build_bc(
     return _build(meta['architecture'], tensors, where, (GmmNet, GaussianNet))
 
 
-def _metadata(data: bytes, where: object) -> dict[str, str]:
-    """Read the header's free part without trusting a length in it."""
+def _header(data: bytes, where: object) -> dict[str, Any]:
+    """Read what `pack` wrote of a file apart from the tensors, without trusting a length in it."""
     if len(data) < 8:
         raise InputError(where, f'is cut off ({len(data)} bytes)', FETCH_AGAIN)
     length = int.from_bytes(data[:8], 'little')
@@ -185,13 +176,15 @@ def _metadata(data: bytes, where: object) -> dict[str, str]:
             problem = 'looks like a pickle, which is never read'
         raise InputError(where, problem, 'name a network file (.safetensors) that q2rl wrote')
     try:
-        header = json.loads(data[8 : 8 + length])
-    except (ValueError, RecursionError):
-        header = None
+        metadata = json.loads(data[8 : 8 + length]).get('__metadata__', {})
+        header = json.loads(metadata[FORMAT]) if FORMAT in metadata else None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InputError(where, 'is damaged (its header cannot be read)', FETCH_AGAIN) from None
     if not isinstance(header, dict):
-        raise InputError(where, 'is damaged (the header is not JSON)', FETCH_AGAIN)
-    metadata = header.get('__metadata__', {})
-    return metadata if isinstance(metadata, dict) else {}
+        raise InputError(
+            where, f'is not a network file of q2rl ({FORMAT})', 'name a file that q2rl wrote'
+        )
+    return header
 
 
 def _meta_problem(meta: Any) -> str | None:
@@ -215,12 +208,16 @@ def _tensor_problem(tensors: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _checksum(kind: str, description: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(f'{FORMAT}\n{kind}\n{description}\n'.encode())
+def _checksum(kind: str, meta: Any, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(f'{FORMAT}\n{kind}\n{_canonical(meta)}\n'.encode())
     for name in sorted(tensors):
         digest.update(f'{name} {tuple(tensors[name].shape)}\n'.encode())
         digest.update(tensors[name].numpy().tobytes())
     return digest.hexdigest()
+
+
+def _canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(',', ':'))
 
 
 def _build(
