@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -64,7 +64,7 @@ class OnlineLearner:
             config.scaled(reward.per_step), config.scaled(reward.success), reward.discount
         )
         o, d = task.observation_size, task.action_size
-        self._networks_made = 0
+        self.networks_made = 0
         self.value = self._make_value()
         with self._seeded():
             critics = CriticEnsemble(
@@ -80,6 +80,7 @@ class OnlineLearner:
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._pending: deque[Transition] = deque()
+        self._newest: dict[str, int] = {}
         self._skip = 0  # online transitions still to come that gradient steps were made for before a restart
         self.online_steps = 0
         self.trained_steps = 0
@@ -105,6 +106,7 @@ class OnlineLearner:
         :raises InputError: of another contract, of wrong sizes or not finite; it is then not taken
         """
         self._check(transition)
+        self._newest[transition.robot] = transition.sequence
         if transition.phase == Phase.ESTIMATING:
             if transition.mode == Mode.BC:
                 self._rollouts.append(transition)
@@ -214,6 +216,14 @@ class OnlineLearner:
         return self.trained_steps * self.config.critic_updates_per_step - self.gradient_steps
 
     @property
+    def paid_sequence(self) -> int | None:
+        """Up to which sequence no transition waits for its gradient steps (of several robots the least); None: none came."""
+        paid = dict(self._newest)
+        for transition in reversed(self._pending):
+            paid[transition.robot] = transition.sequence - 1
+        return min(paid.values(), default=None)
+
+    @property
     def busy(self) -> bool:
         """Whether `update` has something to do."""
         return bool(self._pending) or self.owed > 0
@@ -264,6 +274,10 @@ class OnlineLearner:
             'value_version': self.value_version, 'alpha': self.config.alpha,
         })
 
+    def replay_until(self, trained_steps: int) -> None:
+        """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
+        self.trained_steps = self._skip = trained_steps
+
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
         self.weights_version += 1
@@ -280,15 +294,16 @@ class OnlineLearner:
     def _seeded(self) -> Iterator[None]:
         """Seed the global generator, which initialises networks, and leave it as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed * 1000 + self._networks_made)
-            self._networks_made += 1
+            torch.manual_seed(self._seed * 1000 + self.networks_made)
+            self.networks_made += 1
             yield
 
 
 def _finished(transitions: Sequence[Transition]) -> list[Episode]:
-    """Return the episodes among `transitions` that came to an end."""
-    ended = {t.episode for t in transitions if t.terminated or t.truncated}
-    return group_episodes(t for t in transitions if t.episode in ended)
+    """Return the episodes among `transitions` that came to an end and miss no step."""
+    ended = {t.episode: t.step + 1 for t in transitions if t.terminated or t.truncated}
+    steps = Counter(t.episode for t in transitions)
+    return group_episodes(t for t in transitions if ended.get(t.episode) == steps[t.episode])
 
 
 def _stack(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:

@@ -47,6 +47,7 @@ class _Step:
     imitated: np.ndarray
     next_observation: np.ndarray
     next_bc: np.ndarray
+    number: int
 
 
 class Replay:
@@ -99,7 +100,7 @@ class Replay:
                 following = episode.actions[t + 1] if not last else np.empty(0, dtype=np.float32)
                 window.append(_Step(
                     episode.observations[t], episode.actions[t], scale * episode.rewards[t] + bias,
-                    episode.actions[t], episode.next_observations[t], following,
+                    episode.actions[t], episode.next_observations[t], following, t,
                 ))
                 rows += self._close(window, last, last and episode.terminated, demonstration=True)
         if rows:
@@ -110,16 +111,17 @@ class Replay:
     def add(self, transition: Transition, reward: float) -> None:
         """Add a robot's next transition with the learner's reward; it can be drawn once its window is full.
 
-        The window of an episode that never ended is closed, as one cut there, when the robot's next episode begins.
+        Where an episode breaks off, or a step is missing, the window is closed as that of an episode cut there.
         """
         episode, window = self._windows.get(transition.robot, ('', deque()))
-        if episode != transition.episode:
+        gap = bool(window) and transition.step != window[-1].number + 1
+        if episode != transition.episode or gap:
             self._store(self._close(window, ended=True, terminated=False))
             window = deque()
             self._windows[transition.robot] = (transition.episode, window)
         window.append(_Step(
             transition.observation, transition.action, reward, transition.bc_action,
-            transition.next_observation, transition.next_bc_action,
+            transition.next_observation, transition.next_bc_action, transition.step,
         ))
         ended = transition.terminated or transition.truncated
         self._store(self._close(window, ended, transition.terminated))

@@ -73,6 +73,7 @@ class TransitionLog:
     def __init__(self, path: str | Path, contract: str | None = None, read_only: bool = False) -> None:
         self.path = Path(path)
         self.damaged: list[str] = []
+        self.damaged_keys: set[tuple[str, int]] = set()
         if read_only and not self.path.is_file():
             raise InputError(self.path, 'no such transition log', 'name the log of a run')
         try:
@@ -210,7 +211,8 @@ class TransitionLog:
                     transition = decode(body)
                 except (ValueError, TypeError) as error:
                     line = f'{self.path}: transition {sequence} of {robot} is damaged ({error}); skipped'
-                    if line not in self.damaged:
+                    if (robot, sequence) not in self.damaged_keys:
+                        self.damaged_keys.add((robot, sequence))
                         self.damaged.append(line)
                     continue
                 yield transition

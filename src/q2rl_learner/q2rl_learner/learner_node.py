@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `learner`: transitions to disk and acknowledged at once, learning in a thread beside, weights out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
+from q2rl_msgs.msg import Transition as TransitionMsg
+
+from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_learner.ingest import Ingest
+from q2rl_learner.learner_state import load_state
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.training_loop import LearnerView, TrainingLoop
+from q2rl_learner.transition_log import TransitionLog
+from q2rl_policies.bc import DensityNet
+from q2rl_policies.chunks import split
+from q2rl_policies.networks_file import build_bc, load
+from q2rl_policies.torch_runtime import prepare_torch
+from q2rl_ros.conversions import to_enum, transition_from_msg, weights_chunk_to_msg
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.qos import weights_chunk_size
+from q2rl_ros.spin import spin
+from q2rl_ros.stamps import stamp_from_msg
+from q2rl_task import InputError, Phase, Transition, episode_seed
+
+COMMIT_PERIOD_S = 0.02
+STATUS_PERIOD_S = 0.05
+HEARTBEAT_S = 1.0
+CHUNK_PAUSE_S = 0.001
+SWITCH_INTERVAL_S = 0.0005
+"""How long the training thread may keep the interpreter while a message waits (Python's default is 5 ms)."""
+
+
+class LearnerNode(Q2rlNode):
+    """Subscribe `transition` and `run_state`; publish `transition_ack`, `learner_status`, `actor_weights`,
+    `critic_weights`. What is in the run's folder (log, state) is taken up again after any end.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('learner', **kwargs)
+        self.declare('preset', 'laptop', 'Settings: name of a shipped preset, or path of a preset YAML.')
+        self.declare('demos', '', 'Demonstrations (HDF5) to mix in; empty: none.')
+        self.declare('bc_checkpoint', '', 'BC checkpoint that scores demonstrations; empty: bc.safetensors of the run.')
+        self.declare('rollouts', 0, 'BC rollouts of the estimating phase; 0: as the preset says.', low=0, high=100_000)
+        self.declare('seed', 0, 'Seed of the run.', low=0, high=2**62)
+        self.declare('publish_every', 0, 'Critic updates between two weights; 0: as the preset says.', low=0, high=10**9)
+        self._loop: TrainingLoop | None = None
+        self._log: TransitionLog | None = None
+        self._writer = None
+
+    def configure(self) -> None:
+        """Load all, replay the log, restore the state; make the topics."""
+        prepare_torch()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        if not self.value('run_dir'):
+            raise InputError('parameter `run_dir` of learner', 'is empty', 'set the directory of the run')
+        run_dir = Path(self.value('run_dir'))
+        self._state_path = run_dir / 'learner' / 'state.safetensors'
+        self._version_path = run_dir / 'learner' / 'version.json'
+        self._tensorboard = run_dir / 'tensorboard'
+        learner = self._make_learner(run_dir)
+        self._log = TransitionLog(run_dir / 'transitions.db', self.task.contract_hash)
+        self._ingest = Ingest(self._log)
+        stored = self._ingest.replay()
+        for line in self._log.damaged:
+            self.get_logger().warning(line)
+        self._arrived: list[Transition] = []
+        self._ack_due: set[str] = set(self._log.robots)
+        self._shown: LearnerView | None = None
+        self._shown_at = self._acked_at = 0.0
+        self._ingested = len(self._log)
+        self._ack = self.publisher(TransitionAck, 'transition_ack', self.qos.events)
+        self._status = self.publisher(LearnerStatus, 'learner_status', self.qos.latched)
+        self._weights = {
+            kind: self.publisher(WeightsChunk, f'{kind}_weights', self.qos.weights) for kind in ('actor', 'critic')
+        }
+        self._loop = TrainingLoop(learner, self.lockstep, self._state_path, self._send_weights, self._write_scalars)
+        self._loop.offer(stored)
+        self.subscribe(TransitionMsg, 'transition', self._on_transition, self.qos.replay)
+        self.subscribe(RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True)
+        self.wall_timer(COMMIT_PERIOD_S, self._commit)
+        self.wall_timer(STATUS_PERIOD_S, self._publish_status)
+
+    def _make_learner(self, run_dir: Path) -> OnlineLearner:
+        config = self._config()
+        demos = load_demonstrations(self.value('demos'), self.task) if self.value('demos') else []
+        bc = self._load_bc(run_dir)
+        learner = OnlineLearner(config, self.task, episode_seed(self.value('seed'), 'learner', 0), demos, bc)
+        if self._state_path.is_file():
+            load_state(self._state_path, learner)
+            text = f'resumed after {learner.trained_steps} online steps, {learner.gradient_steps} gradient steps'
+            self.get_logger().info(text)
+        if self._version_path.is_file():
+            # Versions sent after the state was saved are never given again: receivers take newer ones only.
+            learner.weights_version = max(learner.weights_version, _read_version(self._version_path))
+        return learner
+
+    def _config(self) -> LearnerConfig:
+        config = load_preset(self.value('preset'))
+        changed = {name: self.value(name) for name in ('rollouts', 'publish_every') if self.value(name)}
+        return LearnerConfig.model_validate({**config.model_dump(), **changed})
+
+    def _load_bc(self, run_dir: Path) -> DensityNet | None:
+        path = Path(self.value('bc_checkpoint') or run_dir / 'bc.safetensors')
+        if not self.value('bc_checkpoint') and not path.is_file():
+            return None
+        tensors, meta = load(path, 'bc', self.task.contract_hash)
+        return build_bc(meta, tensors, path)
+
+    def activate(self) -> None:
+        """Start learning."""
+        self._loop.start()
+
+    def deactivate(self) -> None:
+        """Write what has arrived, stop learning and keep the state."""
+        self._commit()
+        self._loop.close()
+
+    def release(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+        self._loop = self._log = None
+
+    def diagnose(self) -> dict[str, object]:
+        """Where learning stands."""
+        view = self._loop.view
+        return {
+            'state': view.state.name, 'stored': self._ingested, 'online_steps': view.online_steps,
+            'gradient_steps': view.gradient_steps, 'weights_version': view.weights_version,
+        }
+
+    def _on_transition(self, msg: TransitionMsg) -> None:
+        self._arrived.append(transition_from_msg(msg, self.task))
+
+    def _on_run_state(self, msg: RunState) -> None:
+        self._loop.set_phase(to_enum(Phase, msg.phase, 'phase'))
+
+    def _commit(self) -> None:
+        """Store what has arrived, then acknowledge it, repetitions too."""
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            ready = self._ingest.store(arrived)
+            self._loop.offer(ready)
+            self._ingested = len(self._log)
+            self._ack_due |= {t.robot for t in arrived}
+        now = time.monotonic()
+        if now - self._acked_at >= HEARTBEAT_S:
+            self._ack_due |= set(self._log.robots)
+        for robot in self._ack_due:
+            ack = TransitionAck(robot=robot, sequence=self._ingest.acknowledged(robot))
+            ack.header.stamp = self.get_clock().now().to_msg()
+            self._ack.publish(ack)
+            self._acked_at = now
+        self._ack_due.clear()
+
+    def _publish_status(self) -> None:
+        view, now = self._loop.view, time.monotonic()
+        if view is self._shown and now - self._shown_at < HEARTBEAT_S:
+            return
+        self._shown, self._shown_at = view, now
+        msg = LearnerStatus(
+            state=int(view.state), detail=view.detail, ingested=self._ingested, online_steps=view.online_steps,
+            gradient_steps=view.gradient_steps, actor_steps=view.actor_steps, credit=view.credit,
+            updates_per_second=view.updates_per_second, demo_fraction=view.demo_fraction,
+            weights_version=view.weights_version, value_version=view.value_version, rollouts=view.rollouts,
+            rollout_successes=view.rollout_successes, value_error=view.value_error,
+            return_variance=view.return_variance,
+        )
+        msg.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(msg)
+
+    def _send_weights(self, version: int, parent: int, files: dict[str, bytes]) -> None:
+        """Publish a version; called in the training thread, which may pause between chunks as the executor may not."""
+        _write_version(self._version_path, version)
+        stamp = stamp_from_msg(self.get_clock().now().to_msg())
+        for kind, data in files.items():
+            for chunk in split(data, kind, version, parent, self.task.contract_hash, weights_chunk_size(len(data))):
+                self._weights[kind].publish(weights_chunk_to_msg(
+                    chunk.data, kind=kind, version=version, parent=parent, contract=chunk.contract,
+                    sha256=chunk.sha256, index=chunk.index, count=chunk.count, stamp=stamp,
+                ))
+                time.sleep(CHUNK_PAUSE_S)
+
+    def _write_scalars(self, gradient_steps: int, scalars: dict[str, float]) -> None:
+        """Write scalars for TensorBoard; called in the training thread."""
+        if self._writer is None:
+            # Imported here: it takes a second that configuring should not.
+            from torch.utils.tensorboard import SummaryWriter
+            self._writer = SummaryWriter(str(self._tensorboard))
+        for name, value in scalars.items():
+            self._writer.add_scalar(f'learner/{name}', value, gradient_steps)
+
+
+def _read_version(path: Path) -> int:
+    try:
+        return int(json.loads(path.read_text())['version'])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(path, f'is damaged ({error})', 'remove it, and restart the policies too') from None
+
+
+def _write_version(path: Path, version: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    partial.write_text(json.dumps({'version': version}))
+    os.replace(partial, path)
+
+
+def main(args=None) -> int:
+    """Run the node."""
+    return spin(LearnerNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

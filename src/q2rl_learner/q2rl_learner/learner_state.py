@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The state of an `OnlineLearner` as one safetensors file, whole or not at all; nothing is pickled.
+
+The file has networks, optimisers, counters and the random generator. Transitions are not in it: they are replayed
+from the log, and a learner restored this way goes on exactly as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from q2rl_learner.estimation import EstimateReport
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_task import InputError
+
+FORMAT = 'q2rl-learner-1'
+_COUNTERS = (
+    'trained_steps', 'gradient_steps', 'actor_steps', 'weights_version', 'value_version', 'networks_made',
+)
+_MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
+
+
+def save_state(path: str | Path, learner: OnlineLearner) -> None:
+    """Write the learner's state to `path`, atomically and durably."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = dict(_tensors(learner))
+    tensors['generator'] = learner.generator.get_state()
+    report = learner.report
+    meta = {
+        'format': FORMAT,
+        'contract': learner.task.contract_hash,
+        'config': learner.config.model_dump_json(),
+        'counters': json.dumps({name: getattr(learner, name) for name in _COUNTERS}),
+        'drawn': json.dumps([learner.replay.drawn, learner.replay.drawn_demonstrations]),
+        'report': json.dumps(dataclasses.asdict(report) if report else None),
+    }
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        with open(partial, 'wb') as file:
+            file.write(save({name: t.detach().contiguous() for name, t in tensors.items()}, meta))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: str | Path, learner: OnlineLearner) -> None:
+    """Restore a freshly made learner, before any transition is added; then add the whole log to it.
+
+    :raises InputError: damaged, or of another task or other settings
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework='pt') as file:
+            meta = file.metadata() or {}
+            stored = {name: file.get_tensor(name) for name in file.keys()}
+        _check(path, meta, learner)
+        _restore(learner, stored, meta)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            path, f'is not a readable state of a learner ({" ".join(str(error).split())})',
+            'remove it: the learner then starts over from the log',
+        ) from None
+
+
+def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
+    if meta.get('format') != FORMAT:
+        raise InputError(path, f'is not a state of a learner ({FORMAT})', 'remove it')
+    if meta['contract'] != learner.task.contract_hash:
+        raise InputError(path, f'is of contract {meta["contract"]}', 'resume with the task of the run')
+    ours, theirs = learner.config.model_dump(mode='json'), json.loads(meta['config'])
+    different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    if different:
+        raise InputError(
+            path, f'was made with other settings of {", ".join(different)}', 'resume with the preset of the run',
+        )
+
+
+def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, str]) -> None:
+    own = _tensors(learner)
+    expected = {name for name in own if not name.startswith('adam.')}
+    missing = expected - stored.keys()
+    if missing:
+        raise ValueError(f'no tensor {min(missing)}')
+    for name in sorted(expected):
+        if own[name].shape != stored[name].shape:
+            raise ValueError(f'tensor {name} is {tuple(stored[name].shape)}, not {tuple(own[name].shape)}')
+    with torch.no_grad():
+        for name in expected:
+            own[name].copy_(stored[name])
+    for prefix, optimiser in _optimisers(learner).items():
+        parameters = optimiser.param_groups[0]['params']
+        for index, parameter in enumerate(parameters):
+            names = [f'{prefix}.{index}.{moment}' for moment in _MOMENTS]
+            if names[0] in stored:
+                optimiser.state[parameter] = {
+                    moment: stored[name].clone() for moment, name in zip(_MOMENTS, names, strict=True)
+                }
+    counters: dict[str, int] = json.loads(meta['counters'])
+    report: dict[str, Any] | None = json.loads(meta['report'])
+    learner.generator.set_state(stored['generator'])
+    for name in _COUNTERS:
+        setattr(learner, name, int(counters[name]))
+    learner.replay.drawn, learner.replay.drawn_demonstrations = json.loads(meta['drawn'])
+    learner.report = EstimateReport(**report) if report else None
+    learner.replay_until(learner.trained_steps)
+
+
+def _optimisers(learner: OnlineLearner) -> dict[str, torch.optim.Optimizer]:
+    updater = learner.updater
+    return {'adam.actor': updater.actor_optimiser, 'adam.critics': updater.critic_optimiser}
+
+
+def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
+    updater = learner.updater
+    modules = {
+        'actor': updater.actor, 'critics': updater.critics, 'target': updater.target, 'value': learner.value,
+    }
+    tensors = {
+        f'{prefix}.{name}': tensor
+        for prefix, module in modules.items() for name, tensor in module.state_dict().items()
+    }
+    for prefix, optimiser in _optimisers(learner).items():
+        for index, parameter in enumerate(optimiser.param_groups[0]['params']):
+            for moment, tensor in optimiser.state.get(parameter, {}).items():
+                tensors[f'{prefix}.{index}.{moment}'] = tensor
+    return tensors

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The learner's own thread: fits, updates, publishes and saves, while others only hand it transitions and look on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+
+from q2rl_learner.learner_state import save_state
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_policies.torch_runtime import prepare_torch
+from q2rl_task import InputError, Phase, Transition
+
+UNLIMITED = 2**62
+RATE_WINDOW_S = 5.0
+METRICS_EVERY = 50
+"""Critic updates between two reports of scalars."""
+
+
+class LearnerState(IntEnum):
+    """What the learner is doing (values of q2rl_msgs/LearnerStatus)."""
+
+    WAITING = 0
+    FITTING = 1
+    READY = 2
+    TRAINING = 3
+    FAILED = 4
+
+
+@dataclass(frozen=True)
+class LearnerView:
+    """What others see of the learner at one moment (fields of q2rl_msgs/LearnerStatus)."""
+
+    state: LearnerState = LearnerState.WAITING
+    detail: str = ''
+    online_steps: int = 0
+    gradient_steps: int = 0
+    actor_steps: int = 0
+    credit: int = UNLIMITED
+    updates_per_second: float = 0.0
+    demo_fraction: float = 0.0
+    weights_version: int = 0
+    value_version: int = 0
+    rollouts: int = 0
+    rollout_successes: int = 0
+    value_error: float = float('nan')
+    return_variance: float = float('nan')
+
+
+class TrainingLoop:
+    """Run an `OnlineLearner` in a thread of its own.
+
+    In lockstep each online transition is taken in when its gradient steps are made, and the credit grants the
+    simulation `allowance` steps beyond the last one paid for; weights go out at fixed counts of gradient steps. In
+    real time all waiting transitions are taken in at once and weights go out every `publish_period_s`.
+
+    :param state_path: where the learner's state is kept
+    :param on_weights: called in the loop's thread with the version, its parent and the files by kind
+    :param on_metrics: called in the loop's thread with gradient steps and scalars
+    """
+
+    def __init__(
+        self,
+        learner: OnlineLearner,
+        lockstep: bool,
+        state_path: Path,
+        on_weights: Callable[[int, int, dict[str, bytes]], None],
+        on_metrics: Callable[[int, dict[str, float]], None],
+    ) -> None:
+        self._learner, self._lockstep, self._state_path = learner, lockstep, state_path
+        self._on_weights, self._on_metrics = on_weights, on_metrics
+        self._wake = threading.Condition()
+        self._inbox: deque[Transition] = deque()
+        self._phase = Phase.STARTING
+        self._closed = False
+        self._failed = ''
+        self._published = -1  # gradient steps at the last publication
+        self._published_at = 0.0
+        self._saved = learner.gradient_steps
+        self._reported = learner.gradient_steps
+        self._rates: deque[tuple[float, int]] = deque()
+        self._view = LearnerView()
+        self._thread = threading.Thread(target=self._run, name='training', daemon=True)
+
+    @property
+    def view(self) -> LearnerView:
+        """What can be told of the learner now."""
+        return self._view
+
+    @property
+    def fitted(self) -> bool:
+        """Whether Q-Estimation has been run."""
+        return self._learner.report is not None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """End the thread after what it is doing; the state is saved if something was learned."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(timeout_s)
+
+    def offer(self, transitions: Sequence[Transition]) -> None:
+        """Hand over transitions in the learner's order; never waits for the learner."""
+        with self._wake:
+            self._inbox.extend(transitions)
+            self._wake.notify()
+
+    def set_phase(self, phase: Phase) -> None:
+        """Tell the phase of the run; FITTING (or a later one, after a restart) asks for Q-Estimation."""
+        with self._wake:
+            self._phase = phase
+            self._wake.notify()
+
+    def _run(self) -> None:
+        prepare_torch()
+        try:
+            while self._wait():
+                self._turn()
+        except Exception as error:  # the thread's last words: without them the run would wait for ever
+            self._fail(f'{type(error).__name__}: {error}')
+            raise
+        finally:
+            if self.fitted and self._learner.gradient_steps != self._saved:
+                self._save()
+
+    def _wait(self) -> bool:
+        """Wait for something to do; tell whether to go on."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._closed or self._inbox or self._has_work())
+            arrived, self._inbox = self._inbox, deque()
+        for transition in arrived:
+            try:
+                self._learner.add(transition)
+            except InputError as error:
+                self._fail(str(error))
+                break
+        if arrived:
+            self._show()
+        return not self._closed
+
+    def _has_work(self) -> bool:
+        if self._failed:
+            return False
+        if not self.fitted:
+            return self._phase in (Phase.FITTING, Phase.ONLINE)
+        return self._published < 0 or self._learner.busy or self._last_weights_due()
+
+    def _last_weights_due(self) -> bool:
+        """Whether the online phase is over and what was learned at its end is not out yet."""
+        over = self._phase in (Phase.EVALUATING, Phase.GRADUATED, Phase.FINISHED)
+        return over and self._learner.gradient_steps > self._published
+
+    def _turn(self) -> None:
+        if not self._has_work():
+            return
+        if not self.fitted:
+            self._fit()
+        elif self._published >= 0 and self._learner.busy:
+            self._update()
+        else:
+            self._publish()
+        self._show()
+
+    def _fit(self) -> None:
+        self._show(LearnerState.FITTING)
+        try:
+            report = self._learner.fit_estimate()
+        except InputError as error:
+            self._fail(str(error))
+            return
+        self._save()
+        if problem := report.problem():
+            self._fail(problem)
+
+    def _update(self) -> None:
+        learner, before = self._learner, self._learner.gradient_steps
+        metrics = learner.update(drain=not self._lockstep)
+        now, made = time.monotonic(), learner.gradient_steps
+        self._rates.append((now, made - before))
+        while self._rates[0][0] < now - RATE_WINDOW_S:
+            self._rates.popleft()
+        if made // METRICS_EVERY > self._reported // METRICS_EVERY:
+            self._reported = made
+            self._on_metrics(made, metrics | {'updates_per_second': self._rate(now)})
+        config = learner.config
+        if self._lockstep:
+            if made // config.publish_every > self._published // config.publish_every:
+                self._publish()
+        elif made > self._published and now - self._published_at >= config.publish_period_s:
+            self._publish()
+        if made - self._saved >= config.save_every:
+            self._save()
+
+    def _publish(self) -> None:
+        parent = self._learner.weights_version
+        files = self._learner.publish()
+        self._on_weights(self._learner.weights_version, parent, files)
+        self._published, self._published_at = self._learner.gradient_steps, time.monotonic()
+
+    def _save(self) -> None:
+        save_state(self._state_path, self._learner)
+        self._saved = self._learner.gradient_steps
+
+    def _fail(self, problem: str) -> None:
+        self._failed = problem
+        self._show()
+
+    def _rate(self, now: float) -> float:
+        if not self._rates:
+            return 0.0
+        return sum(n for _, n in self._rates) / max(now - self._rates[0][0], 0.1)
+
+    def _show(self, state: LearnerState | None = None) -> None:
+        learner, report, replay = self._learner, self._learner.report, self._learner.replay
+        if state is None:
+            state = LearnerState.WAITING
+            if self._failed:
+                state = LearnerState.FAILED
+            elif self.fitted and self._published >= 0:
+                state = LearnerState.TRAINING if learner.gradient_steps else LearnerState.READY
+        view = LearnerView(
+            state=state,
+            detail=self._failed,
+            online_steps=learner.online_steps,
+            gradient_steps=learner.gradient_steps,
+            actor_steps=learner.actor_steps,
+            credit=self._credit(),
+            updates_per_second=self._rate(time.monotonic()),
+            demo_fraction=replay.drawn_demonstrations / replay.drawn if replay.drawn else 0.0,
+            weights_version=learner.weights_version,
+            value_version=learner.value_version,
+        )
+        if report is not None:
+            view = replace(
+                view,
+                rollouts=report.rollouts,
+                rollout_successes=report.successes,
+                value_error=report.value_error,
+                return_variance=report.return_variance,
+            )
+        self._view = view
+
+    def _credit(self) -> int:
+        if not self._lockstep or self._failed or self._phase is not Phase.ONLINE:
+            return UNLIMITED
+        paid = self._learner.paid_sequence
+        return UNLIMITED if paid is None else paid + self._learner.config.allowance
