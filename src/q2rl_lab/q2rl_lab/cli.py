@@ -7,8 +7,11 @@ import sys
 
 import typer
 
-from q2rl_lab.commands.test import CONTEXT
-from q2rl_lab.commands.test import test as test_verb
+from q2rl_lab.commands.demos import demos
+from q2rl_lab.commands.doctor import doctor
+from q2rl_lab.commands.report import report
+from q2rl_lab.commands.test import CONTEXT, test
+from q2rl_lab.commands.up import up
 from q2rl_lab.console import CommandGroup
 
 app = typer.Typer(
@@ -20,13 +23,18 @@ app = typer.Typer(
     rich_markup_mode='rich',
     help=(
         'Let a robot arm improve its own behaviour-cloned policy, safely, while it works.\n\n'
-        'Start here: q2rl up pipe_assembly records demonstrations, clones them, starts the ROS 2 nodes on a '
-        'simulated arm, learns, evaluates, and writes a report. q2rl doctor tells what this machine lacks.\n\n'
-        'Results go to stdout (--json for machines), progress to stderr. Exit codes: 0 done, 1 failed, '
-        '2 bad input, 130 stopped by Ctrl-C.'
+        'Start here: q2rl up pipe_assembly records demonstrations, clones them, starts the '
+        'ROS 2 nodes on a simulated arm, learns, evaluates, and writes a report. '
+        'q2rl doctor tells what this machine lacks.\n\n'
+        'Results go to stdout (--json for machines), progress to stderr. '
+        'Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped by Ctrl-C.'
     ),
 )
-app.command('test', context_settings=CONTEXT)(test_verb)
+app.command()(up)
+app.command()(demos)
+app.command()(report)
+app.command()(doctor)
+app.command(context_settings=CONTEXT)(test)
 
 
 @app.callback()

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
 
 import matplotlib
 import numpy as np
@@ -112,7 +112,9 @@ def gate_figures(data: RunData) -> dict[str, str]:
             x = np.arange(1, len(rows) + 1)
             axes.plot(x, 100.0 * share, '.', ms=3, alpha=0.35, color=RL_COLOUR)
             axes.plot(x, 100.0 * smooth, color=RL_COLOUR, label='mean of 10')
-            evaluation = [k for k, row in zip(x, rows, strict=True) if row.phase is Phase.EVALUATING]
+            evaluation = [
+                k for k, row in zip(x, rows, strict=True) if row.phase is Phase.EVALUATING
+            ]
             if evaluation:
                 axes.axvspan(evaluation[0] - 0.5, evaluation[-1] + 0.5, color=INK, alpha=0.05)
                 axes.text(evaluation[0], 101, ' evaluation', va='bottom')
@@ -201,7 +203,7 @@ def value_figures(data: RunData) -> dict[str, str]:
                 pad = 0.05 * max(high - low, 1e-6)
                 axes.set(xlabel='Q_BC', ylabel='Q_RL', xlim=(low - pad, high + pad))
                 axes.set_ylim(low - pad, high + pad)
-                axes.legend(loc='lower right')
+                axes.legend(loc='lower right', markerscale=3)
 
             figures['Q_RL against Q_BC, a sample of ticks'] = draw('values-ticks', against)
     return figures
@@ -223,7 +225,9 @@ def safety_figures(data: RunData) -> dict[str, str]:
             chosen = np.array([row.mode is mode for row in rows])
             if chosen.any():
                 peaks = np.array([row.peak_force for row in rows])[chosen]
-                axes.plot(x[chosen], peaks, '.', ms=4, alpha=0.7, color=colour, label=mode.name)
+                axes.plot(
+                    x[chosen], peaks, '.', ms=4, alpha=0.7, color=colour, label=mode.name.lower()
+                )
         limits = data.task.limits
         axes.axhline(limits.force_soften_n, color=INK, ls=':', lw=1)
         axes.axhline(limits.force_stop_n, color=ALERT, ls='--', lw=1)
@@ -231,7 +235,7 @@ def safety_figures(data: RunData) -> dict[str, str]:
         axes.text(1, limits.force_soften_n, 'soften', va='bottom')
         axes.set(xlabel='episode', ylabel='peak contact force [N]')
         axes.set_ylim(0, None)
-        axes.legend(loc='upper right', ncols=3)
+        axes.legend(loc='upper right', ncols=3, markerscale=2)
 
     def guard(axes: Axes) -> None:
         share = [100.0 * row.guard_interventions / max(1, row.steps) for row in rows]
@@ -257,8 +261,12 @@ def learner_figures(data: RunData) -> dict[str, str]:
 
     def progress(axes: Axes) -> None:
         minutes = [entry['t'] / 60.0 for entry in entries]
-        axes.plot(minutes, [e['gradient_steps'] for e in entries], color=RL_COLOUR, label='critic updates')
-        axes.plot(minutes, [e['online_steps'] for e in entries], color=INK, label='environment steps')
+        axes.plot(
+            minutes, [e['gradient_steps'] for e in entries], color=RL_COLOUR, label='critic updates'
+        )
+        axes.plot(
+            minutes, [e['online_steps'] for e in entries], color=INK, label='environment steps'
+        )
         axes.set(xlabel='wall time [min]', ylabel='count')
         axes.legend(loc='upper left')
 

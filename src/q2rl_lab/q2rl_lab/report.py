@@ -87,7 +87,7 @@ def _header(data: RunData, result: dict[str, Any]) -> str:
         ('bc', _percent(result['bc']), 'BC alone'),
         ('gated', _percent(result['gated']), 'BC and RL, gated'),
         ('rl', _percent(result['rl']), 'RL alone'),
-        ('', f'{minutes:.1f} min', f'robot time, {result["env_steps"]} steps'),
+        ('', f'{minutes:.1f} min', f'robot time, {result["finished_episode_steps"]} steps'),
         (
             '',
             _or(reached['episodes'], f'over {reached["of"]}'),
@@ -173,7 +173,9 @@ def _clips(clips: list[Clip], note: str) -> str:
 
 
 def _failures(data: RunData) -> str:
-    rows = [e for e in data.episodes if not e.success and e.phase in (Phase.ONLINE, Phase.EVALUATING)]
+    rows = [
+        e for e in data.episodes if not e.success and e.phase in (Phase.ONLINE, Phase.EVALUATING)
+    ]
     gated = [e for e in rows if e.mode is Mode.GATED]
     if not rows:
         return '<h2>Failed episodes</h2><p>None.</p>'

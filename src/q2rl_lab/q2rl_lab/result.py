@@ -25,8 +25,8 @@ BC_BAND = (0.25, 0.45)
 def build_result(data: RunData) -> dict[str, Any]:
     """Return the numbers of a run as plain data; null where a number is not known.
 
-    `env_steps` counts the steps of the episode manager's finished episodes, `acknowledged` the contiguous transitions
-    on the learner's disk. The windows and levels of the learning-speed numbers stand beside them.
+    `env_steps` counts the transitions that the episode manager published, `acknowledged` the contiguous ones on the
+    learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. The windows and levels of the learning-speed numbers stand beside them.
     """
     online = data.select(Phase.ONLINE, Mode.GATED)
     outcomes = [row.success for row in online]
@@ -34,7 +34,7 @@ def build_result(data: RunData) -> dict[str, Any]:
     reached = first_reaching(outcomes, LEARNED_LEVEL, LEARNED_WINDOW)
     failures = failures_until(outcomes, MASTERED_LEVEL, LEARNED_WINDOW)
     learner, session = data.learner, data.session
-    steps = sum(row.steps for row in data.episodes)
+    steps = _published_steps(data)
     acknowledged = sum(data.ticks.highest.values()) if data.ticks is not None else None
     started = data.about.get('versions', {})
     return finite_or_none(
@@ -55,8 +55,11 @@ def build_result(data: RunData) -> dict[str, Any]:
                 'holds': bool(bc.n) and BC_BAND[0] <= bc.success <= BC_BAND[1],
             },
             'env_steps': steps,
+            'finished_episode_steps': sum(row.steps for row in data.episodes),
             'acknowledged': acknowledged,
-            'steps_all_acknowledged': None if acknowledged is None else acknowledged == steps,
+            'steps_all_acknowledged': None
+            if None in (acknowledged, steps)
+            else acknowledged == steps,
             'episodes': _count_episodes(data.episodes),
             'robot_time_s': sum(row.duration for row in data.episodes),
             'wall_s': session.get('wall_s'),
@@ -67,6 +70,7 @@ def build_result(data: RunData) -> dict[str, Any]:
             'drops': {
                 'rejected': session.get('rejected'),
                 'held': sum(row.hold_steps for row in data.episodes),
+                'by_episode_manager': data.state.get('extra', {}).get('dropped', {}),
                 'damaged_rows': len(data.ticks.damaged) if data.ticks is not None else None,
             },
             'guard_interventions': sum(row.guard_interventions for row in data.episodes),
@@ -119,7 +123,7 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
         'RL alone': rate_text(result['rl']),
         'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}'),
         'failures to 95 %': _or(failures['failures'], f'more than {failures["failures_seen"]}'),
-        'robot time': f'{result["robot_time_s"] / 60:.1f} min, {result["env_steps"]} steps, '
+        'robot time': f'{result["robot_time_s"] / 60:.1f} min, {_or(result["env_steps"], "?")} steps, '
         f'{_or(result["acknowledged"], "?")} acknowledged',
         'gradient steps': f'{_or(result["gradient_steps"], "?")} ({_or(ratio["achieved"], "?")} per step, '
         f'{_or(ratio["configured"], "?")} configured)',
@@ -141,6 +145,11 @@ def _bc_rate(data: RunData) -> tuple[Rate, str]:
         return Rate.of([row.success for row in evaluated]), 'evaluation'
     alone = data.select(Phase.ESTIMATING, Mode.BC) + data.select(Phase.ONLINE, Mode.BC)
     return Rate.of([row.success for row in alone]), 'rollouts'
+
+
+def _published_steps(data: RunData) -> int | None:
+    next_sequence = data.state.get('extra', {}).get('next_sequence')
+    return None if next_sequence is None else next_sequence - 1
 
 
 def _count_episodes(rows: list[EpisodeRow]) -> dict[str, int]:

@@ -38,6 +38,7 @@ class EpisodeRow:
     mean_q_rl: float = math.nan
     weights_version: int = 0
     robot: str = 'arm'
+    seed: int | None = None
 
     @staticmethod
     def parse(content: dict[str, Any]) -> EpisodeRow:
@@ -114,15 +115,7 @@ def read_run(folder: RunFolder) -> RunData:
     config = folder.read_config()
     task = load_task(config.task)
     notes: list[str] = []
-    rows = []
-    for content in _read_lines(folder.episodes, notes):
-        try:
-            rows.append(EpisodeRow.parse(content))
-        except (KeyError, TypeError, ValueError) as error:
-            notes.append(f'{folder.episodes.name}: a line is not an episode ({error})')
-    unique = {
-        (row.robot, row.episode): row for row in rows
-    }  # a line repeated after a restart counts once
+    rows = read_episodes(folder, notes)
     ticks = _read_ticks(folder, task, notes)
     return RunData(
         folder=folder,
@@ -130,12 +123,25 @@ def read_run(folder: RunFolder) -> RunData:
         about=_read_object(folder.config, notes),
         task=task,
         state=_read_object(folder.state, notes),
-        episodes=list(unique.values()),
+        episodes=rows,
         timeline=_read_lines(folder.timeline, notes),
         session=_read_object(folder.session, notes),
         ticks=ticks,
         notes=tuple(notes),
     )
+
+
+def read_episodes(folder: RunFolder, notes: list[str]) -> list[EpisodeRow]:
+    """Return the finished episodes of a run, each once; what is wrong with the file is added to `notes`."""
+    rows: dict[tuple[str, str], EpisodeRow] = {}
+    for content in _read_lines(folder.episodes, notes):
+        try:
+            row = EpisodeRow.parse(content)
+        except (KeyError, TypeError, ValueError) as error:
+            notes.append(f'{folder.episodes.name}: a line is not an episode ({error})')
+            continue
+        rows.setdefault((row.robot, row.episode), row)
+    return list(rows.values())
 
 
 def _read_object(path: Path, notes: list[str]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class RunConfig:
 class RunFolder:
     """Paths of a run.
 
-    The episode manager writes `state` and `episodes`, the learner `transitions`, this package all the others.
+    The episode manager writes `state` and `episodes`, the learner `transitions`, the simulation `trace`, this package
+    all the others.
     """
 
     path: Path
@@ -88,6 +89,11 @@ class RunFolder:
     def logs(self) -> Path:
         """Folder of the nodes' log files."""
         return self.path / 'logs'
+
+    @property
+    def trace(self) -> Path:
+        """What the simulation did, step by step (see q2rl_sim's TraceFile)."""
+        return self.path / 'trace.bin'
 
     @property
     def result(self) -> Path:

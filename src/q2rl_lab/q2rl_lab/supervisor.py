@@ -26,7 +26,8 @@ STABLE_AFTER_S = 30.0
 class ProcessSpec:
     """One process to keep alive. At most `respawn_limit` respawns in `respawn_window_s`, with doubling pauses.
 
-    An exit code in `final_codes` (2: bad input) would only come again: the process is given up at once.
+    An exit code in `final_codes` (2: bad input) would only come again: the process is given up at once. Only a
+    `required` one that is given up is a crash of the whole.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ProcessSpec:
     backoff_max_s: float = 4.0
     final_codes: tuple[int, ...] = (2,)
     environment: Mapping[str, str] = field(default_factory=dict)
+    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,12 @@ class Supervisor:
 
     async def _keep(self, child: _Child) -> None:
         crash = await child.keep_alive()
-        if crash is not None and self._crash is not None and not self._crash.done():
+        if (
+            crash is not None
+            and child.spec.required
+            and self._crash is not None
+            and not self._crash.done()
+        ):
             self._crash.set_result(crash)
 
 

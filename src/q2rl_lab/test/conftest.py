@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_task import EndReason, Mode, Phase, Reason, Source, Transition, load_task
@@ -18,7 +19,7 @@ STEPS = 4
 def make_transition(task, sequence, episode, step, phase, mode, source, depth=0.0, last=False):
     """One transition whose observation puts the tip at `depth` [m]."""
     observation = np.zeros(task.observation_size, dtype=np.float32)
-    observation[2] = depth / 0.01
+    observation[2] = depth / task.observation_scale()[2]
     action = np.zeros(task.action_size, dtype=np.float32)
     return Transition(
         stamp=0.05 * sequence, robot='arm', sequence=sequence, contract=task.contract_hash,
@@ -41,6 +42,7 @@ class SyntheticRun:
             runs_dir, 'made_up', RunConfig('pipe_assembly', seed=3), {'q2rl': '0.1.0', 'git': 'abc'}
         )
         self.sequence = 0
+        self.published = 0
         self._lines = []
         self._transitions = []
         self._numbers = {}
@@ -53,20 +55,27 @@ class SyntheticRun:
         by_rl = {Mode.BC: 0, Mode.RL: STEPS, Mode.GATED: STEPS // 2}[mode]
         reason = reason or (EndReason.SUCCESS if success else EndReason.TIME_LIMIT)
         line = {
-            'robot': 'arm', 'episode': name, 'number': number, 'phase': int(phase), 'mode': int(mode),
-            'success': success, 'end_reason': int(reason), 'steps': STEPS, 'rl_steps': by_rl,
+            'robot': 'arm', 'episode': name, 'number': number, 'phase': phase.name, 'mode': mode.name,
+            'success': success, 'end_reason': reason.name, 'seed': number, 'steps': STEPS, 'rl_steps': by_rl,
             'bc_steps': STEPS - by_rl, 'hold_steps': 0, 'guard_interventions': 1, 'peak_force': 20.0,
             'duration': 3.0, 'episode_return': -4.0, 'mean_q_bc': -20.0, 'mean_q_rl': None,
             'weights_version': 1, **more,
         }  # fmt: skip
         self._lines.append(json.dumps(line))
+        self.published += STEPS
         for step in range(STEPS if logged else 0):
             self.sequence += 1
             inside = step >= STEPS - by_rl
             self._transitions.append(
                 make_transition(
-                    self.task, self.sequence, name, step, phase, mode,
-                    Source.RL if inside else Source.BC, 0.01 if inside else -0.01,
+                    self.task,
+                    self.sequence,
+                    name,
+                    step,
+                    phase,
+                    mode,
+                    Source.RL if inside else Source.BC,
+                    0.01 if inside else -0.01,
                     success and step == STEPS - 1,
                 )  # fmt: skip
             )
@@ -75,15 +84,25 @@ class SyntheticRun:
         """Write all files."""
         folder = self.folder
         folder.episodes.write_text('\n'.join(self._lines) + '\n')
-        folder.state.write_text(json.dumps({'format': 1, 'progress': {'phase': phase.name}, 'extra': {}}))
+        extra = {'next_sequence': self.published + 1, 'dropped': {'foreign': 1}}
+        folder.state.write_text(
+            json.dumps({'format': 1, 'progress': {'phase': phase.name}, 'extra': extra})
+        )
         online = sum(t.phase is Phase.ONLINE for t in self._transitions)
         status = {'state': 3, 'ingested': self.sequence, 'demo_fraction': 0.5}
         entries = [
-            {**status, 't': 10.0 * k, 'online_steps': k * online // 4, 'gradient_steps': k * online // 2}
+            {
+                **status,
+                't': 10.0 * k,
+                'online_steps': k * online // 4,
+                'gradient_steps': k * online // 2,
+            }
             for k in range(5)
         ]
         folder.timeline.write_text('\n'.join(json.dumps(entry) for entry in entries) + '\n')
-        folder.session.write_text(json.dumps({'wall_s': 300.0, 'respawns': {'learner': 1}, 'rejected': 2}))
+        folder.session.write_text(
+            json.dumps({'wall_s': 300.0, 'respawns': {'learner': 1}, 'rejected': 2})
+        )
         log = TransitionLog(folder.transitions, contract=self.task.contract_hash)
         log.append(self._transitions)
         log.close()

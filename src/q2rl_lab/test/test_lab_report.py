@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+
 from q2rl_lab import plots
 from q2rl_lab.report import Clip, render_report, write_report
 from q2rl_lab.result import build_result

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+
 from q2rl_lab.result import build_result, short_result, write_result
 from q2rl_lab.run_data import read_run, source_counts
 from q2rl_lab.statistics import wilson
@@ -84,7 +85,11 @@ def test_force_stops_and_peaks_are_counted(run):
     run.add(Phase.ONLINE, Mode.GATED, False, reason=EndReason.FORCE_LIMIT, peak_force=61.0)
     run.add(Phase.ONLINE, Mode.GATED, True)
     result = build_result(read_run(run.write()))
-    assert (result['force_stops'], result['peak_force_n'], result['guard_interventions']) == (1, 61.0, 2)
+    assert (result['force_stops'], result['peak_force_n'], result['guard_interventions']) == (
+        1,
+        61.0,
+        2,
+    )
 
 
 def test_a_repeated_episode_counts_once_and_a_torn_line_is_noted(run):
@@ -97,11 +102,11 @@ def test_a_repeated_episode_counts_once_and_a_torn_line_is_noted(run):
     assert any('line 3' in note for note in data.notes)
 
 
-def test_enums_may_be_names(run):
+def test_enums_may_be_numbers(run):
     run.add(Phase.ONLINE, Mode.GATED, True)
     folder = run.write()
     line = json.loads(folder.episodes.read_text())
-    line |= {'phase': 'ONLINE', 'mode': 'gated', 'end_reason': 'success'}
+    line |= {'phase': 3, 'mode': 0, 'end_reason': 1}
     folder.episodes.write_text(json.dumps(line) + '\n')
     row = read_run(folder).episodes[0]
     assert (row.phase, row.mode, row.end_reason) == (Phase.ONLINE, Mode.GATED, EndReason.SUCCESS)
@@ -110,7 +115,7 @@ def test_enums_may_be_names(run):
 def test_a_run_with_nothing_in_it_yet(run):
     data = read_run(run.folder)
     result = build_result(data)
-    assert result['env_steps'] == 0
+    assert (result['env_steps'], result['finished_episode_steps']) == (None, 0)
     assert result['acknowledged'] is None
     assert len(result['notes']) == 5
     assert short_result(result)['gated'] == 'not measured'

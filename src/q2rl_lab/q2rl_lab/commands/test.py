@@ -22,13 +22,14 @@ def test(
 ) -> None:
     """Run the tests: every package's own, then those of the whole system.
 
-    Arguments that q2rl does not know go to pytest as they are; paths among them replace the default `src tests`.
+    Arguments that q2rl does not know go to pytest as they are; paths among them
+    replace the default, src and tests.
 
     \b
     q2rl test                             all but the long ones
     q2rl test --all                       the long ones too
-    q2rl test src/q2rl_task -k pose -x    tests of one package whose names have "pose"; stop at a failure
-    """
+    q2rl test src/q2rl_task -k pose -x    some of one package, to the first failure
+    """  # noqa: D301
     import subprocess
     import sys
     import tempfile

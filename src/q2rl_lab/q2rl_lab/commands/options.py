@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option('--json', help='Write the result as JSON to stdout.')]
+Seed = Annotated[int, typer.Option('--seed', min=0, help='Seed of everything random.')]
+RunsDir = Annotated[Path, typer.Option('--runs-dir', help='Folder of all runs.')]
+Task = Annotated[
+    str, typer.Option('--task', help='Task: the name of a shipped one, or the path of a task YAML.')
+]
+Preset = Annotated[
+    str,
+    typer.Option('--preset', help="The learner's settings: laptop, paper, or the path of a YAML."),
+]

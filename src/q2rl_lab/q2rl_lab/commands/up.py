@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl up`: the whole run, from demonstrations to the report, on the ROS 2 nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import Json, RunsDir
+
+
+def up(
+    task: Annotated[
+        str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
+    ],
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            '--seed', min=0, help='Seed of scenes, samples and networks.', show_default='0'
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option('--preset', help="The learner's settings.", show_default='laptop'),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option('--steps', min=0, help='Steps of the online phase.', show_default='10000'),
+    ] = None,
+    rollouts: Annotated[
+        int | None,
+        typer.Option(
+            '--rollouts', min=2, help='BC-only episodes that V is fitted on.', show_default='20'
+        ),
+    ] = None,
+    eval_episodes: Annotated[
+        int | None,
+        typer.Option(
+            '--eval-episodes',
+            min=0,
+            help='Fresh scenes at the end, each run by BC, gated and RL.',
+            show_default='100',
+        ),
+    ] = None,
+    demonstrations: Annotated[
+        int | None,
+        typer.Option(
+            '--demonstrations',
+            min=2,
+            help='Demonstrations to record and clone.',
+            show_default='15',
+        ),
+    ] = None,
+    realtime: Annotated[
+        bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option('--resume', help='Go on with a run (--run, else the latest).')
+    ] = False,
+    runs_dir: RunsDir = Path('runs'),
+    domain: Annotated[
+        int | None,
+        typer.Option('--domain', min=0, max=232, help='ROS_DOMAIN_ID.', show_default='a free one'),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a task up: record, clone, start the nodes, learn, evaluate, report.
+
+    Records a few noisy demonstrations, clones them, then runs the ROS 2 nodes
+    (arm, policies, gate, learner) on a simulated arm: BC rollouts, Q-Estimation,
+    gated learning, and at the end fresh scenes for BC, gated and RL.
+
+    Everything is kept in runs/NAME: report.html, result.json, episodes,
+    transitions, weights, one log per node. Ctrl-C stops after the step under
+    way; --resume goes on from there, also after a crash or a power cut.
+
+    \b
+    q2rl up pipe_assembly                        some ten minutes on two cores
+    q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
+    q2rl up pipe_assembly --resume               go on with the latest run
+    q2rl up pipe_assembly --json > result.json   only the result in the file
+    """  # noqa: D301
+    import time
+
+    started = time.monotonic()
+    from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
+    from q2rl_lab.display import open_display
+    from q2rl_lab.finish import finish_run
+    from q2rl_lab.preparation import prepare
+    from q2rl_lab.result import short_result
+    from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
+    from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
+    from q2rl_lab.workspace import versions
+    from q2rl_learner.config import load_preset
+    from q2rl_task import load_task
+
+    spec = load_task(task)
+    asked = {
+        'task': task,
+        'seed': seed,
+        'preset': preset,
+        'demonstrations': demonstrations,
+        'steps': steps,
+        'rollouts': rollouts,
+        'eval_episodes': eval_episodes,
+        'realtime': realtime or None,
+    }
+    if resume:
+        folder = open_run(runs_dir, name)
+        config = resume_config(folder, asked)
+    else:
+        config = RunConfig(**{key: value for key, value in asked.items() if value is not None})
+        load_preset(config.preset)
+        folder = create_run(runs_dir, name, config, versions())
+    with folder.lock():
+        started -= read_session(folder).get('wall_s', 0.0)
+        how = f'q2rl up {config.task} --resume --run {folder.id}'
+        if runs_dir != Path('runs'):
+            how += f' --runs-dir {runs_dir}'
+        try:
+            say(f'run {folder.id} in {folder.path}')
+            _tell_preparation(prepare(folder, config))
+            specs = node_processes(folder, config)
+            display = open_display(f'q2rl up {config.task}, run {folder.id}')
+            ending = run_graph(folder, config, spec, specs, display, started, domain)
+            write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
+            if ending.end is not End.FINISHED:
+                say(ending.text or 'stopped')
+                say(f'go on with: {how}')
+                code = EXIT_INTERRUPTED if ending.end is End.INTERRUPTED else EXIT_FAILED
+                raise typer.Exit(code)
+            result = finish_run(folder, started)
+        except KeyboardInterrupt:
+            say(f'stopped; go on with: {how}')
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        emit(result, True)
+    else:
+        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
+
+
+def _tell_preparation(reports: dict) -> None:
+    from q2rl_lab.console import say
+
+    if 'demonstrations' in reports:
+        recorded = reports['demonstrations']
+        say(
+            f'{recorded["demonstrations"]} demonstrations, {recorded["steps"]} steps '
+            f'({recorded["wall_s"]:.1f} s)'
+        )
+    if 'bc' in reports:
+        fit = reports['bc']
+        say(
+            f'BC cloned: {fit["held_out_nll"]:.2f} nats per action on held-out demonstrations, '
+            f'{fit["steps"]} gradient steps ({fit["wall_s"]:.1f} s)'
+        )

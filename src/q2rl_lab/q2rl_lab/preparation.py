@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run starts from: demonstrations, and a policy cloned from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+import json
+from pathlib import Path
+import time
+from typing import Any
+
+from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
+from q2rl_learner.episodes import Episode
+from q2rl_task import TaskSpec, episode_seed, load_task
+
+
+def record(task: TaskSpec, count: int, seed: int, path: Path, noise: float = 1.0) -> dict[str, Any]:
+    """Record `count` successful demonstrations in simulation and write them; returns what was recorded."""
+    from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
+
+    began = time.monotonic()
+    demonstrations = record_demonstrations(task, count, seed, noise)
+    write_demonstrations(path, task, demonstrations)
+    return {
+        'file': str(path),
+        'task': task.name,
+        'seed': seed,
+        'demonstrations': len(demonstrations),
+        'steps': sum(len(d) for d in demonstrations),
+        'wall_s': time.monotonic() - began,
+    }
+
+
+def read_episodes(path: Path, task: TaskSpec) -> list[Episode]:
+    """Read demonstrations as the learner's episodes.
+
+    :raises InputError: no such file, damaged, or of another task
+    """
+    from q2rl_sim.demonstrations import read_demonstrations
+
+    return [
+        Episode.demonstration(f'demo_{k}', d.observations, d.actions, d.rewards, d.success)
+        for k, d in enumerate(read_demonstrations(path, task))
+    ]
+
+
+def clone(
+    task: TaskSpec, demonstrations: Path, preset: str, seed: int, path: Path
+) -> dict[str, Any]:
+    """Fit a policy to demonstrations and write it; returns how the fit went.
+
+    :raises InputError: the preset or the demonstrations cannot be used
+    """
+    import torch
+
+    from q2rl_learner.bc_training import train_bc
+    from q2rl_learner.config import load_preset
+    from q2rl_policies.networks_file import save
+
+    config = load_preset(preset)
+    episodes = read_episodes(demonstrations, task)
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    net, fit = train_bc(episodes, config.bc, task, episode_seed(seed, 'bc', 0))
+    report = asdict(fit)
+    meta = {
+        'contract': task.contract_hash,
+        'task': task.name,
+        'version': 1,
+        'parent': 0,
+        'architecture': net.architecture,
+        'fit': {**report, 'seed': seed},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, 'bc', net.state_dict(), meta)
+    return {'file': str(path), 'kind': config.bc.kind, **report, 'wall_s': time.monotonic() - began}
+
+
+def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """Record and clone what the run does not have yet; returns both reports, also kept in the folder."""
+    task = load_task(config.task)
+    kept = folder.path / 'preparation.json'
+    reports: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    if not folder.demonstrations.is_file():
+        reports['demonstrations'] = record(
+            task, config.demonstrations, config.seed, folder.demonstrations
+        )
+    if not folder.bc.is_file():
+        reports['bc'] = clone(task, folder.demonstrations, config.preset, config.seed, folder.bc)
+    write_atomically(kept, json.dumps(reports, indent=2))
+    return reports

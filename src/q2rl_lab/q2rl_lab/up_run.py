@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a node graph as supervised processes until the run is finished, fails, or is stopped by the user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+import contextlib
+from dataclasses import dataclass, replace
+from enum import Enum
+import importlib.util
+import json
+import os
+from pathlib import Path
+import signal
+import sys
+import time
+from typing import Any
+
+from q2rl_lab.display import Display
+from q2rl_lab.ros_environment import Domain, node_environment, remove_stale_segments
+from q2rl_lab.run_data import read_episodes
+from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
+from q2rl_lab.run_view import Plan, RunView
+from q2rl_lab.supervisor import Crash, ProcessSpec, ProcessState, Supervisor, describe_exit
+from q2rl_task import Phase, TaskSpec
+
+LOOK_PERIOD_S = 1.0
+STOP_PATIENCE_S = 15.0
+"""How long the episode under way, and the learner's last acknowledgement, are waited for."""
+SETTLE_PATIENCE_S = 10.0
+AT_WORK = (Phase.ESTIMATING, Phase.FITTING, Phase.ONLINE, Phase.EVALUATING)
+
+
+class End(Enum):
+    """How watching a run ended."""
+
+    FINISHED = 'finished'
+    STOPPED = 'stopped'  # by a fault that the run itself found, or by another operator
+    CRASHED = 'crashed'
+    INTERRUPTED = 'interrupted'
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How it ended and what there is to say about it."""
+
+    end: End
+    text: str = ''
+
+
+def graph_arguments(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """Return what the run's config means to the node graph."""
+    return {
+        'task': config.task,
+        'sim': 'mujoco',
+        'lockstep': 'false' if config.realtime else 'true',
+        'run_dir': str(folder.path),
+        'run_id': folder.id,
+        'seed': config.seed,
+        'preset': config.preset,
+        'rollouts': config.rollouts,
+        'online_steps': config.steps,
+        'eval_episodes': config.eval_episodes,
+        'bc_checkpoint': str(folder.bc),
+        'demos': str(folder.demonstrations),
+    }
+
+
+def node_processes(folder: RunFolder, config: RunConfig) -> list[ProcessSpec]:
+    """Return the processes of the run's node graph; their parameters are written to its `parameters` folder.
+
+    :raises InputError: the graph refuses the arguments, or a program of it is not installed
+    """
+    # The command line starts what bringup describes: the one place where lab looks up the table of packages.
+    from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
+
+    graph = build_graph(graph_arguments(folder, config))
+    parameters = folder.path / 'parameters'
+    parameters.mkdir(exist_ok=True)
+    specs = []
+    for node in graph.nodes:
+        if node.executable == 'mujoco_arm':
+            # The report's films are made of it.
+            filmed = {**node.parameters, 'trace_file': str(folder.trace)}
+            node = replace(node, parameters=filmed)
+        file = parameters / f'{node.name}.yaml'
+        write_atomically(file, graph.parameter_file(node))
+        specs.append(
+            ProcessSpec(
+                name=node.name,
+                argv=(*program(node.package, node.executable), *graph.command_line(node, file)),
+                respawn=node.respawn,
+                respawn_limit=node.respawn_limit,
+                backoff_s=node.respawn_delay,
+                final_codes=(FINAL_EXIT_CODE,),
+                environment=graph.environment,
+                required=node.required,
+            )
+        )
+    return specs
+
+
+def program(package: str, executable: str) -> tuple[str, ...]:
+    """Return how to start an executable of a package: our own nodes as modules of this interpreter.
+
+    :raises InputError: it is not installed
+    """
+    from q2rl_task import InputError
+
+    module = f'{package}.{executable}_node'
+    with contextlib.suppress(ModuleNotFoundError):
+        if importlib.util.find_spec(module) is not None:
+            return sys.executable, '-m', module
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        path = Path(get_package_prefix(package)) / 'lib' / package / executable
+    except PackageNotFoundError:
+        path = Path(package) / executable
+    if not path.is_file():
+        raise InputError(path, 'is not installed', 'build the workspace, or see `q2rl doctor`')
+    return (str(path),)
+
+
+def run_graph(
+    folder: RunFolder,
+    config: RunConfig,
+    task: TaskSpec,
+    specs: Sequence[ProcessSpec],
+    display: Display,
+    started: float,
+    wanted_domain: int | None = None,
+) -> Ending:
+    """Run the processes and watch them to the end; all of them are gone when this returns.
+
+    :param started: when the user started, on the monotonic clock, less the time of earlier sessions
+    :raises InputError: no DDS domain is free
+    """
+    domain = Domain(wanted_domain)
+    try:
+        removed = remove_stale_segments()
+        if removed:
+            display.note(f'removed {removed} shared memory files that killed processes had left')
+        display.note(f'ROS_DOMAIN_ID={domain.number}, logs in {folder.logs}')
+        environment = node_environment(domain.number)
+        # Ours too: the watcher must be found by the nodes.
+        os.environ.update({k: environment[k] for k in ('ROS_AUTOMATIC_DISCOVERY_RANGE',)})
+        plan = Plan(config.rollouts, config.steps, 3 * config.eval_episodes)
+        view = RunView(plan, started)
+        for row in read_episodes(folder, notes=[]):
+            view.hear_episode(row)
+        return asyncio.run(_run(folder, config, task, specs, environment, domain, view, display))
+    finally:
+        domain.release()
+
+
+async def _run(
+    folder: RunFolder,
+    config: RunConfig,
+    task: TaskSpec,
+    specs: Sequence[ProcessSpec],
+    environment: dict[str, str],
+    domain: Domain,
+    view: RunView,
+    display: Display,
+) -> Ending:
+    from q2rl_lab.watch import Watcher  # rclpy
+
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def interrupted() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted)
+    supervisor = Supervisor(specs, folder.logs, environment, display.note)
+    watcher = Watcher(view, domain.number, not config.realtime, task.period_s, folder.timeline)
+    try:
+        await supervisor.start()
+        return await _Watch(supervisor, watcher, view, display, stop, hurry).until_end()
+    finally:
+        await supervisor.stop()
+        watcher.close()
+        _keep_session(folder, view, supervisor)
+        display.close()
+
+
+class _Watch:
+    """Looks at a run once a second."""
+
+    def __init__(self, supervisor, watcher, view: RunView, display: Display, stop, hurry) -> None:
+        self._supervisor, self._watcher, self._view = supervisor, watcher, view
+        self._display, self._stop, self._hurry = display, stop, hurry
+        self._resumed = self._worked = False
+
+    async def until_end(self) -> Ending:
+        crash = asyncio.create_task(self._supervisor.wait_crash())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while True:
+                await asyncio.wait(
+                    {crash, stopping}, timeout=LOOK_PERIOD_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                phase, detail = self._look()
+                if crash.done():
+                    return Ending(End.CRASHED, crash_text(crash.result()))
+                if stopping.done():
+                    return await self._wind_down()
+                if phase is Phase.FINISHED:
+                    await self._wait_for(self._is_settled, SETTLE_PATIENCE_S)
+                    return Ending(End.FINISHED)
+                if phase is Phase.STOPPED and not await self._take_up():
+                    return Ending(End.STOPPED, detail)
+        finally:
+            for task in (crash, stopping):
+                task.cancel()
+
+    async def _take_up(self) -> bool:
+        """Resume a run that was stopped before we began; once, and only before it was seen at work."""
+        if self._resumed or self._worked:
+            return False
+        self._resumed = True
+        agreed = await asyncio.to_thread(self._watcher.ask_to_resume, STOP_PATIENCE_S)
+        return agreed and await self._wait_for(lambda: self._view.phase is not Phase.STOPPED, 5.0)
+
+    async def _wind_down(self) -> Ending:
+        self._display.note('stopping after the step under way; Ctrl-C again to stop at once')
+        asked = asyncio.create_task(asyncio.to_thread(self._watcher.ask_to_stop, STOP_PATIENCE_S))
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({asked, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.done() and asked.result() and not hurry.done():
+            await self._wait_for(self._is_settled, SETTLE_PATIENCE_S)
+        hurry.cancel()
+        return Ending(End.INTERRUPTED)
+
+    def _look(self) -> tuple[Phase, str]:
+        states = self._supervisor.states
+        with self._watcher.lock:
+            view = self._view
+            view.alive = {name: state is ProcessState.RUNNING for name, state in states.items()}
+            view.respawns = self._supervisor.respawns
+            self._worked |= view.phase in AT_WORK
+            self._display.update(view, time.monotonic())
+            return view.phase, '' if view.run is None else view.run.detail
+
+    def _is_settled(self) -> bool:
+        run = self._view.run
+        ended = run is not None and run.phase in (Phase.FINISHED, Phase.STOPPED)
+        return ended and run.acknowledged >= run.sequence
+
+    async def _wait_for(self, condition, patience_s: float) -> bool:
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end and not self._hurry.is_set():
+            with self._watcher.lock:
+                if condition():
+                    return True
+            await asyncio.sleep(0.1)
+        return False
+
+
+def crash_text(crash: Crash) -> str:
+    """Tell of a process that was given up, with the end of its log."""
+    end = '\n'.join(f'  | {line}' for line in crash.last_lines)
+    again = f' after {crash.respawns} restarts' if crash.respawns else ''
+    return f'{crash.name} ended with {describe_exit(crash.returncode)}{again}:\n{end}\n  log: {crash.log}'
+
+
+def _keep_session(folder: RunFolder, view: RunView, supervisor: Supervisor) -> None:
+    """Add what this session measured to what earlier ones did."""
+    session = read_session(folder)
+    respawns = session.get('respawns', {})
+    for name, count in supervisor.respawns.items():
+        if count:
+            respawns[name] = respawns.get(name, 0) + count
+    rejected = session.get('rejected', 0) + (view.arm.rejected if view.arm is not None else 0)
+    session.update({'respawns': respawns, 'rejected': rejected})
+    write_session(folder, session)
+
+
+def read_session(folder: RunFolder) -> dict[str, Any]:
+    """Return what sessions of this run measured so far; empty before the first ended."""
+    try:
+        return json.loads(folder.session.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+
+
+def write_session(folder: RunFolder, session: dict[str, Any]) -> None:
+    """Keep what sessions of this run measured."""
+    write_atomically(folder.session, json.dumps(session, indent=2))

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: exit codes, one line for bad input, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from q2rl_lab import checks
+from q2rl_lab.checks import Finding, Level
+from q2rl_lab.cli import app
+from q2rl_lab.console import finite_or_none, rate_text
+from q2rl_lab.outcomes import read_summary
+
+runner = CliRunner()
+VERBS = ('up', 'demos', 'train-bc', 'learn', 'eval', 'report', 'doctor', 'test')
+
+
+def test_the_help_names_every_verb_and_needs_nothing_heavy():
+    code = (
+        'import sys; from q2rl_lab.cli import app; from typer.testing import CliRunner;'
+        ' print(CliRunner().invoke(app, ["--help"]).output);'
+        ' heavy = {"torch", "mujoco", "rclpy", "scipy", "matplotlib", "numpy"} & set(sys.modules);'
+        ' sys.exit(f"imported {heavy}" if heavy else 0)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize('verb', VERBS)
+def test_every_verb_has_help_with_an_example(verb):
+    result = runner.invoke(app, [verb, '--help'])
+    assert result.exit_code == 0
+    if verb != 'doctor':
+        assert f' q2rl {verb} ' in result.output.partition('Usage')[2].partition('\n')[2]
+
+
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (['up', 'no_such_task'], 'no_such_task: no such task'),
+        (['up', 'pipe_assembly', '--preset', 'gpu', '--runs-dir', 'RUNS'], 'gpu: no readable preset'),
+        (['up', 'pipe_assembly', '--resume', '--runs-dir', 'RUNS'], 'no such run; start one with'),
+        (['report', 'nothing', '--runs-dir', 'RUNS'], 'no such run'),
+        (['demos', 'pipe_assembly', '-o', 'RUNS'], 'is there already'),
+        (['train-bc', 'RUNS/none.hdf5', '-o', 'RUNS/bc.safetensors'], 'no such file'),
+        (['eval', '--bc', 'RUNS/none.safetensors'], 'none.safetensors'),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path):
+    result = runner.invoke(app, [a.replace('RUNS', str(tmp_path)) for a in arguments])
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ''
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith('q2rl: ') and said in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_verb_is_bad_input():
+    assert runner.invoke(app, ['fly']).exit_code == 2
+
+
+def test_a_bug_is_not_hidden_as_bad_input(monkeypatch):
+    def broken(runs_dir):
+        raise ValueError('a bug')
+
+    monkeypatch.setattr(checks, 'all_checks', broken)
+    result = runner.invoke(app, ['doctor'])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, ValueError)
+
+
+def test_ctrl_c_is_130(monkeypatch):
+    def interrupted(runs_dir):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checks, 'all_checks', interrupted)
+    assert runner.invoke(app, ['doctor']).exit_code == 130
+
+
+@pytest.mark.parametrize('level, code', [(Level.OK, 0), (Level.WARN, 0), (Level.FAIL, 1)])
+def test_the_doctors_verdict_is_its_exit_code(monkeypatch, level, code):
+    findings = [Finding('a', Level.OK, 'fine'), Finding('b', level, 'so so', 'do this')]
+    monkeypatch.setattr(checks, 'all_checks', lambda _: [lambda f=f: f for f in findings])
+    shown = runner.invoke(app, ['doctor'])
+    assert shown.exit_code == code
+    assert 'OK   a               fine' in shown.stdout and '-> do this' in shown.stdout
+    told = runner.invoke(app, ['doctor', '--json'])
+    assert json.loads(told.stdout)['verdict'] == level.value
+
+
+def test_the_cheap_checks_find_something_to_say(tmp_path):
+    for check in (
+        checks.check_python, checks.check_packages, checks.check_cores, checks.check_memory,
+        lambda: checks.check_disk(tmp_path / 'not' / 'yet'), checks.check_shared_memory,
+        checks.check_domains, checks.check_supervision,
+    ):  # fmt: skip
+        finding = check()
+        assert finding.text
+        assert bool(finding.remedy) == (finding.level is not Level.OK)
+
+
+def test_a_check_that_fails_gives_its_last_line_and_the_remedy():
+    finding = checks._in_process('x', 'import sys; sys.exit("no luck")', 'try again')
+    assert finding == Finding('x', Level.FAIL, 'no luck', 'try again')
+
+
+def test_a_disk_without_write_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda *_: False)
+    assert checks.check_disk(tmp_path).level is Level.FAIL
+
+
+def test_test_runs_pytest_and_sums_up(tmp_path):
+    path = tmp_path / 'test_two.py'
+    path.write_text('def test_good():\n    pass\n\n\ndef test_bad():\n    assert False\n')
+    result = runner.invoke(app, ['test', str(path), '-q', '-p', 'no:cacheprovider', '--json'])
+    summary = json.loads(result.stdout)
+    assert result.exit_code == summary['exit_code'] == 1
+    assert (summary['passed'], summary['failed']) == (1, 1)
+    assert summary['failures'][0].endswith('test_bad')
+
+
+def test_test_leaves_long_ones_out_unless_asked(tmp_path):
+    path = tmp_path / 'test_long.py'
+    path.write_text('import pytest\n\n\n@pytest.mark.long\ndef test_slow():\n    pass\n')
+    arguments = ['test', str(path), '-q', '-p', 'no:cacheprovider', '--json']
+    assert runner.invoke(app, arguments).exit_code == 5  # pytest's word for: no test was run
+    assert json.loads(runner.invoke(app, [*arguments, '--all']).stdout)['passed'] == 1
+
+
+def test_the_summary_is_by_package(tmp_path):
+    cases = (
+        '<testcase file="src/q2rl_a/test/test_x.py" name="a" time="0.5"/>'
+        '<testcase file="src/q2rl_a/test/test_x.py" name="b" time="1"><failure/></testcase>'
+        '<testcase file="tests/faults/test_y.py" name="c"><skipped message="no GPU"/></testcase>'
+        '<testcase file="tests/faults/test_y.py" name="d"><error/></testcase>'
+    )
+    path = tmp_path / 'outcome.xml'
+    path.write_text(f'<testsuites><testsuite>{cases}</testsuite></testsuites>')
+    summary = read_summary(path).as_dict()
+    assert summary['packages']['q2rl_a'] == {
+        'passed': 1, 'failed': 1, 'skipped': 0, 'seconds': 1.5,
+    }  # fmt: skip
+    assert summary['packages']['tests']['failed'] == 1
+    assert summary['failures'] == ['src/q2rl_a/test/test_x.py::b', 'tests/faults/test_y.py::d']
+    assert summary['skips'] == {'no GPU': 1}
+
+
+def test_the_report_of_a_run_by_the_command_line(learned):
+    folder = learned.write()
+    result = runner.invoke(app, ['report', str(folder.path), '--no-clips', '--json'])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)['gated']['n'] == 20
+    assert folder.report.is_file()
+    assert json.loads(folder.result.read_text()) == json.loads(result.stdout)
+    table = runner.invoke(app, ['report', str(folder.path), '--no-clips'])
+    assert '35.0 % of 20' in table.stdout
+
+
+def test_a_signal_ends_a_verb_with_130(tmp_path):
+    """Ctrl-C in the middle of recording: nothing half-written is left."""
+    path = tmp_path / 'demos.hdf5'
+    command = [sys.executable, '-m', 'q2rl_lab.cli', 'demos', 'pipe_assembly', '-n', '100000']
+    process = subprocess.Popen([*command, '-o', str(path)], stderr=subprocess.PIPE, text=True)
+    maps = Path(f'/proc/{process.pid}/maps')
+    while 'libmujoco' not in maps.read_text():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == 'stopped'
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_for_rates_and_json_for_what_is_not_finite():
+    assert rate_text({'success': 0.34, 'n': 100, 'wilson': [0.255, 0.437]}) == (
+        '34.0 % of 100 (95 %: 25.5 to 43.7)'
+    )
+    assert rate_text({'success': None, 'n': 0, 'wilson': [0, 1]}) == 'not measured'
+    assert finite_or_none({'a': [float('nan'), 1.0], 'b': (float('inf'),)}) == {
+        'a': [None, 1.0], 'b': [None],
+    }  # fmt: skip

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from q2rl_lab.run_folder import (
+    RunConfig,
+    create_run,
+    open_run,
+    resume_config,
+    write_atomically,
+)
+from q2rl_task import InputError
+
+CONFIG = RunConfig('pipe_assembly', seed=4)
+
+
+def test_a_new_run_is_the_latest(tmp_path):
+    create_run(tmp_path, 'one', CONFIG, {})
+    two = create_run(tmp_path, 'two', CONFIG, {'q2rl': '1'})
+    assert open_run(tmp_path, None) == two
+    assert open_run(tmp_path, 'one').id == 'one'
+    assert open_run(tmp_path / 'elsewhere', str(two.path)) == two
+    assert (tmp_path / 'latest').readlink().name == 'two'
+    assert two.read_config() == CONFIG
+    assert json.loads(two.config.read_text())['versions'] == {'q2rl': '1'}
+
+
+def test_unnamed_runs_get_names_of_their_own(tmp_path):
+    assert create_run(tmp_path, None, CONFIG, {}).id != create_run(tmp_path, None, CONFIG, {}).id
+
+
+def test_an_occupied_folder_is_refused_and_untouched(tmp_path):
+    (tmp_path / 'one').mkdir()
+    (tmp_path / 'one' / 'thesis.tex').write_text('x')
+    with pytest.raises(InputError, match='is occupied; continue it with --resume --run one'):
+        create_run(tmp_path, 'one', CONFIG, {})
+    assert [p.name for p in (tmp_path / 'one').iterdir()] == ['thesis.tex']
+
+
+@pytest.mark.parametrize('name', ['../out', 'a/b', '.', '..', 'latest'])
+def test_names_that_are_no_folders_in_runs(tmp_path, name):
+    with pytest.raises(InputError, match='--run'):
+        create_run(tmp_path, name, CONFIG, {})
+
+
+def test_someones_own_latest_is_left_alone(tmp_path):
+    (tmp_path / 'latest').mkdir()
+    create_run(tmp_path, 'one', CONFIG, {})
+    assert not (tmp_path / 'latest').is_symlink()
+
+
+def test_a_missing_run_names_those_there(tmp_path):
+    with pytest.raises(InputError, match='start one with'):
+        open_run(tmp_path, None)
+    create_run(tmp_path, 'one', CONFIG, {})
+    with pytest.raises(InputError, match='name one of one$'):
+        open_run(tmp_path, 'two')
+
+
+def test_a_run_is_used_by_one_process(tmp_path):
+    run = create_run(tmp_path, 'one', CONFIG, {})
+    with run.lock(), pytest.raises(InputError, match='another q2rl is at work'):
+        run.lock()
+    run.lock().close()
+
+
+def test_resuming_takes_the_old_settings_and_refuses_others(tmp_path):
+    run = create_run(tmp_path, 'one', CONFIG, {})
+    assert resume_config(run, {'seed': None, 'task': 'pipe_assembly', 'steps': None}) == CONFIG
+    with pytest.raises(InputError, match='--seed: run one was started with 4, not 5'):
+        resume_config(run, {'seed': 5})
+
+
+@pytest.mark.parametrize('text', ['', '{', '{"asked": {"task": "a", "colour": 1}}', '{"asked": 3}'])
+def test_a_damaged_config_is_said_in_one_line(tmp_path, text):
+    run = create_run(tmp_path, 'one', CONFIG, {})
+    run.config.write_text(text)
+    with pytest.raises(InputError, match=r'config\.json: cannot be read') as caught:
+        run.read_config()
+    assert '\n' not in str(caught.value)
+
+
+def test_writing_replaces_in_one_go(tmp_path):
+    path = tmp_path / 'x.json'
+    write_atomically(path, 'old')
+    write_atomically(path, 'new')
+    assert path.read_text() == 'new'
+    assert [p.name for p in tmp_path.iterdir()] == ['x.json']

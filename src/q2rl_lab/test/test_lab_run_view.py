@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a watcher shows of a run, from messages made up for it."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from q2rl_lab.display import LiveDisplay, PlainDisplay, open_display
+from q2rl_lab.run_view import Plan, RunView, clock_text
+from q2rl_task import Mode, Phase
+
+NAN = float('nan')
+
+
+def run_state(phase, **more):
+    return SimpleNamespace(**{
+        'phase': int(phase), 'detail': '', 'episode_number': 7, 'episodes_planned': 20, 'mode': 0,
+        'sequence': 1000, 'acknowledged': 990, 'online_steps': 500, 'online_steps_planned': 4000,
+        **more,
+    })  # fmt: skip
+
+
+def episode(number, success, **more):
+    return SimpleNamespace(**{
+        'episode': f'r-o{number:04d}', 'phase': int(Phase.ONLINE), 'mode': int(Mode.GATED),
+        'success': success, 'steps': 50, 'rl_steps': 30, 'bc_steps': 20, 'hold_steps': 0,
+        'mean_q_bc': -30.0, 'mean_q_rl': -20.0, 'peak_force': 12.0, 'guard_interventions': 1, **more,
+    })  # fmt: skip
+
+
+def learner(**more):
+    return SimpleNamespace(**{
+        'state': 3, 'detail': '', 'updates_per_second': 210.4, 'gradient_steps': 1000,
+        'weights_version': 9, 'value_version': 1, 'credit': 1025, **more,
+    })  # fmt: skip
+
+
+@pytest.fixture
+def view():
+    view = RunView(Plan(20, 4000, 300), started=100.0)
+    view.hear_run(run_state(Phase.ONLINE, sequence=900), 110.0)
+    view.hear_run(run_state(Phase.ONLINE), 120.0)
+    for number in range(4):
+        view.hear_episode(episode(number, number > 0))
+    view.learner = learner()
+    view.alive = {'arm': True, 'learner': False}
+    return view
+
+
+def test_the_line_says_what_matters(view):
+    assert view.line(165.0) == (
+        '[1:05] online 500 of 4000 steps, episode 7 (gated), success 75 % of last 4, RL 60 %, '
+        '210 updates/s, weights v9, about 30:50 left'
+    )
+
+
+def test_the_table_says_all(view):
+    rows = dict(view.rows(165.0))
+    assert rows['success, last 4'] == 'gated 75 %  (95 %: 30 to 95)'
+    assert rows['actions by RL'] == '60 %'
+    assert rows['Q_BC / Q_RL'] == '-30.0 / -20.0'
+    assert 'weights v9, value v1' in rows['learner']
+    assert rows['steps'] == '1000 taken, 990 acknowledged, credit 1025, 10 per second'
+    assert rows['nodes'] == '1 of 2 running'
+    assert rows['time'] == '1:05 gone, about 30:50 left'
+
+
+def test_before_anything_was_heard():
+    view = RunView(Plan(20, 4000, 300), started=100.0)
+    assert view.line(103.0) == '[0:03] starting the nodes'
+    assert dict(view.rows(103.0)) == {'phase': 'starting the nodes', 'time': '0:03 gone'}
+    assert math.isnan(view.seconds_left())
+
+
+def test_a_repeated_summary_counts_once(view):
+    view.hear_episode(episode(3, True))
+    assert len(view.episodes) == 4
+
+
+def test_only_the_last_fifty_gated_episodes_of_the_phase_count(view):
+    for number in range(10, 80):
+        view.hear_episode(episode(number, True))
+        view.hear_episode(episode(1000 + number, False, mode=int(Mode.BC)))
+    assert len(view.recent()) == 50
+    assert all(e.success for e in view.recent())
+
+
+def test_rollouts_are_shown_until_there_are_gated_episodes():
+    view = RunView(Plan(20, 4000, 300), started=0.0)
+    view.hear_run(run_state(Phase.ESTIMATING), 1.0)
+    view.hear_episode(
+        episode(1, True, phase=int(Phase.ESTIMATING), mode=int(Mode.BC), mean_q_rl=NAN, rl_steps=0)
+    )
+    rows = dict(view.rows(1.0))
+    assert rows['phase'] == 'estimating episode 7 of 20'
+    assert rows['success, last 1'].startswith('100 %')
+    assert rows['Q_BC / Q_RL'] == '-30.0 / -'
+
+
+@pytest.mark.parametrize(
+    'phase, left',
+    [
+        (Phase.ESTIMATING, 13 * 50 + 4000 + 300 * 50),
+        (Phase.FITTING, 4000 + 300 * 50),
+        (Phase.ONLINE, 3500 + 300 * 50),
+        (Phase.EVALUATING, 13 * 50),
+        (Phase.FINISHED, 0),
+    ],
+)
+def test_the_time_left_covers_what_is_to_come(view, phase, left):
+    view.run = run_state(phase)
+    assert view.seconds_left() == pytest.approx(left / 10.0)
+
+
+def test_a_stop_says_why(view):
+    view.run = run_state(Phase.STOPPED, detail='the learner failed')
+    assert dict(view.rows(165.0))['phase'] == 'stopped: the learner failed'
+    assert 'left' not in view.line(165.0)
+
+
+def test_the_pace_is_that_of_the_last_minute(view):
+    for second in range(130, 400, 10):
+        view.hear_run(run_state(Phase.ONLINE, sequence=1000), float(second))
+    assert view.steps_per_second() == 0.0
+    assert math.isnan(view.seconds_left())
+
+
+@pytest.mark.parametrize('seconds, text', [(0, '0:00'), (65.4, '1:05'), (3723, '1:02:03')])
+def test_durations(seconds, text):
+    assert clock_text(seconds) == text
+
+
+def test_plain_lines_are_few(view, capsys):
+    display = PlainDisplay()
+    for second in range(120, 150):
+        display.update(view, float(second))
+    view.hear_episode(episode(9, True))
+    for second in range(150, 161):
+        display.update(view, float(second))
+    view.run = run_state(Phase.EVALUATING)
+    display.update(view, 161.0)
+    display.note('a note')
+    display.close()
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ''
+    assert [line[:20] for line in lines] == [
+        '[0:20] online 500 of', '[0:50] online 500 of', '[1:01] evaluating ep', 'a note',
+    ]  # fmt: skip
+
+
+def test_the_live_table_shows_the_rows_and_notes(view, capsys):
+    display = LiveDisplay('a run')
+    display.update(view, 165.0)
+    display.note('learner ended (SIGKILL)')
+    display.close()
+    out, err = capsys.readouterr()
+    assert out == ''
+    for text in ('a run', 'gated 75 %', 'learner ended (SIGKILL)'):
+        assert text in err
+
+
+def test_the_display_fits_the_terminal():
+    assert isinstance(open_display('', live=False), PlainDisplay)
+    display = open_display('', live=True)
+    assert isinstance(display, LiveDisplay)
+    display.close()
