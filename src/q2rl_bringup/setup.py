@@ -28,7 +28,6 @@ setup(
         *share('launch'),
         *share('config'),
         *share('rviz'),
-        *share('urdf'),
     ],
     install_requires=['setuptools'],
     zip_safe=False,
@@ -36,4 +35,9 @@ setup(
     maintainer_email='developers@q2rl.dev',
     description='Node graph, launch files, parameters, robot description',
     license='Apache-2.0',
+    entry_points={
+        'console_scripts': [
+            'scene_view = q2rl_bringup.scene_view_node:main',
+        ],
+    },
 )

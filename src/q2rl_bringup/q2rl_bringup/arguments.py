@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arguments of a start: what a user may say, declared once for `ros2 launch` and for `q2rl up`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from q2rl_task import InputError
+
+Value = str | int | float | bool
+TRUTH = {'true': True, 'false': False}
+SIMULATIONS = ('none', 'mujoco')
+PLANNED_SIMULATIONS = ('mock', 'gazebo')
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a start. Its type is that of `default`; launch files pass everything as text.
+
+    :param choices: allowed values of a text; empty: any
+    :param least: smallest value of a number
+    """
+
+    name: str
+    default: Value
+    description: str
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The default as a user would type it."""
+        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+
+    def parse(self, value: object) -> Value:
+        """Return `value`, given as text or in its own type, in the argument's type.
+
+        :raises InputError: not of that type, not one of the choices, or too small
+        """
+        text = str(value).strip()
+        if isinstance(self.default, bool):
+            if text.lower() not in TRUTH:
+                raise self._error(f'{text!r} is neither true nor false', 'say true or false')
+            return TRUTH[text.lower()]
+        if isinstance(self.default, int):
+            try:
+                number = int(text)
+            except ValueError:
+                raise self._error(
+                    f'{text!r} is not a whole number', 'give a whole number'
+                ) from None
+            if self.least is not None and number < self.least:
+                raise self._error(f'{number} is too small', f'give {self.least} or more')
+            return number
+        if self.choices and text not in self.choices:
+            raise self._error(f'unknown value {text!r}', f'say one of {", ".join(self.choices)}')
+        return text
+
+    def _error(self, problem: str, remedy: str) -> InputError:
+        return InputError(f'argument `{self.name}`', problem, remedy)
+
+
+ARGUMENTS = (
+    Argument(
+        'task', 'pipe_assembly', 'Task: the name of a shipped one, or the path of a task YAML.'
+    ),
+    Argument(
+        'sim',
+        'mujoco',
+        'What stands in for the robot. none: nothing, a real arm is behind the topics of its controllers.',
+        SIMULATIONS,
+    ),
+    Argument(
+        'lockstep',
+        'auto',
+        'Whether the simulation steps when each decision is in, as fast as the machine allows, and '
+        'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with a simulation.',
+        ('auto', 'true', 'false'),
+    ),
+    Argument(
+        'policy_mode',
+        'gated',
+        'Who acts. gated: BC-only rollouts, then the gate chooses at every tick while RL learns, then all '
+        'three modes are evaluated. bc, rl: no online phase, only that policy is evaluated.',
+        ('gated', 'bc', 'rl'),
+    ),
+    Argument(
+        'learn',
+        True,
+        'Whether policy_mode:=gated has its online phase; false: estimate and evaluate only.',
+    ),
+    Argument(
+        'run_dir',
+        '',
+        'Folder of the run; one that was cut off there goes on. Empty: runs/<run_id>.',
+    ),
+    Argument(
+        'run_id',
+        '',
+        'Name of the run, which the ids of its episodes begin with. Empty: the name of run_dir, or a time stamp.',
+    ),
+    Argument(
+        'resume', False, 'Whether a run that was stopped in run_dir, not cut off, goes on too.'
+    ),
+    Argument('robot', 'arm', 'Name of the robot, unique among those that share a learner.'),
+    Argument(
+        'seed', 0, 'Seed of scenes, start poses, samples and networks; 0 is a seed too.', least=0
+    ),
+    Argument(
+        'preset', 'laptop', "The learner's settings: laptop, paper, or the path of a preset YAML."
+    ),
+    Argument(
+        'bc_checkpoint', '', 'BC policy (.safetensors). Empty: bc.safetensors in the run folder.'
+    ),
+    Argument(
+        'demos',
+        '',
+        'Demonstrations (HDF5) that the learner mixes in. Empty: demonstrations.hdf5 in the run folder; none: without.',
+    ),
+    Argument('rollouts', 20, 'BC-only episodes that V is fitted on.', least=2),
+    Argument('online_steps', 10000, 'Transitions of the online phase.', least=0),
+    Argument(
+        'eval_episodes', 20, 'Fresh scenes of the evaluation, each run once per mode.', least=0
+    ),
+    Argument(
+        'namespace',
+        '',
+        'Namespace of all nodes and topics, one per robot (for instance left). Empty: none.',
+    ),
+    Argument(
+        'params_file',
+        '',
+        'Node parameters (YAML). Empty: q2rl.params.yaml of q2rl_bringup. What these arguments set wins over the file.',
+    ),
+    Argument(
+        'autostart',
+        True,
+        'Whether each node configures and activates itself; false: use `ros2 lifecycle set`.',
+    ),
+    Argument('use_respawn', True, 'Whether a node that dies is started again (a few times).'),
+    Argument(
+        'log_level',
+        'info',
+        'Least severe messages that are logged.',
+        ('debug', 'info', 'warn', 'error', 'fatal'),
+    ),
+    Argument(
+        'launch_rviz',
+        False,
+        'Whether to start RViz, and with a simulation the robot_state_publisher.',
+    ),
+    Argument('rviz_config_file', '', 'RViz configuration. Empty: that of the task.'),
+)
+"""All arguments, in the order in which they are shown."""
+
+
+def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
+    """Return every argument's value: of `given` (texts or typed values), else the default.
+
+    :raises InputError: an unknown argument or value
+    """
+    known = {argument.name: argument for argument in ARGUMENTS}
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f'argument `{name}`', 'is unknown', f'the arguments are {", ".join(known)}'
+            )
+    if given.get('sim') in PLANNED_SIMULATIONS:
+        raise InputError(
+            'argument `sim`', f'{given["sim"]} is not there yet', 'say sim:=mujoco or sim:=none'
+        )
+    return {name: arg.parse(given.get(name, arg.default)) for name, arg in known.items()}

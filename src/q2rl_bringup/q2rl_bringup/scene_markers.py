@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What RViz shows beside the robot: workspace, believed fixture, both policies' proposals and the gate's choice."""
+
+from __future__ import annotations
+
+from geometry_msgs.msg import Point
+import numpy as np
+from scipy.spatial.transform import Rotation
+from visualization_msgs.msg import Marker, MarkerArray
+
+from q2rl_ros.conversions import pose_to_msg
+from q2rl_task import Decision, ObservationRecord, Pose, Source, TaskSpec
+
+COLOURS = {Source.BC: (0.12, 0.47, 0.71), Source.RL: (0.84, 0.15, 0.16)}
+CHOSEN_ALPHA, OTHER_ALPHA = 1.0, 0.35
+TEXT_ABOVE_TIP_M = 0.03
+
+
+def believed_fixture(task: TaskSpec, tip: Pose, record: ObservationRecord) -> Pose | None:
+    """Return the fixture's estimated pose in the base frame, from the observation and the tip pose it was built from.
+
+    None where the task's observation does not hold the tip's position and rotation.
+    """
+    frame = record.observation[-task.frame_size :] * task.observation_scale()
+    fields, start = {}, 0
+    for field in task.observation.fields:
+        size = 1 if field.name == 'gripper' else 3
+        fields[field.name] = frame[start : start + size]
+        start += size
+    if not {'tip_position', 'tip_rotation'} <= set(fields):
+        return None
+    turn = Rotation.from_rotvec(fields['tip_rotation'])
+    return tip @ Pose.from_rotation(fields['tip_position'], turn).inverse()
+
+
+def scene_markers(task: TaskSpec, fixture: Pose | None) -> MarkerArray:
+    """Return what stands still in an episode: the box of allowed tip positions, and the hole where it is believed."""
+    box = task.limits.workspace
+    low, high = np.array(box.low), np.array(box.high)
+    middle = Pose.of((low + high) / 2.0)
+    markers = [_marker(task, 'workspace', Marker.CUBE, middle, high - low, (0.3, 0.7, 0.3, 0.12))]
+    if fixture is not None:
+        hole = 2.0 * (task.fixture.pipe_radius_m + task.fixture.radial_clearance_m)
+        depth = task.fixture.depth_m
+        centre = fixture @ Pose.of([0.0, 0.0, depth / 2.0])
+        size = [hole, hole, depth]
+        markers.append(
+            _marker(task, 'fixture', Marker.CYLINDER, centre, size, (0.2, 0.4, 0.7, 0.5))
+        )
+    return MarkerArray(markers=markers)
+
+
+def decision_markers(
+    task: TaskSpec, tip: Pose, fixture: Pose, decision: Decision, stretch: float
+) -> MarkerArray:
+    """Return one tick: an arrow per policy from the tip (its translation, `stretch` times), and the values as text."""
+    markers = []
+    for source, action in ((Source.BC, decision.bc_action), (Source.RL, decision.rl_action)):
+        alpha = CHOSEN_ALPHA if decision.source is source else OTHER_ALPHA
+        size = [0.002, 0.004, 0.006]
+        arrow = _marker(task, source.name, Marker.ARROW, None, size, (*COLOURS[source], alpha))
+        if len(action) == 0:
+            arrow.action = Marker.DELETE
+        else:
+            shift = fixture.rotation.apply(action[:3] * task.action.translation_m * stretch)
+            arrow.points = [_point(tip.position), _point(tip.position + shift)]
+        markers.append(arrow)
+    above = Pose.of(tip.position + np.array([0.0, 0.0, TEXT_ABOVE_TIP_M]))
+    text = _marker(task, 'gate', Marker.TEXT_VIEW_FACING, above, [0.0, 0.0, 0.008], (1, 1, 1, 1))
+    text.text = (
+        f'{decision.source.name} ({decision.reason.name.lower()})  '
+        f'Q_RL {decision.q_rl:.2f}  Q_BC {decision.q_bc:.2f}'
+    )
+    return MarkerArray(markers=[*markers, text])
+
+
+def _marker(task: TaskSpec, namespace: str, kind: int, pose: Pose | None, size, colour) -> Marker:
+    """Return a marker in the base frame; its stamp is zero: always the latest transform."""
+    marker = Marker(ns=namespace, type=kind, action=Marker.ADD)
+    marker.header.frame_id = task.frames.base
+    if pose is not None:
+        marker.pose = pose_to_msg(pose, task.frames.base, 0.0).pose
+    marker.scale.x, marker.scale.y, marker.scale.z = (float(value) for value in size)
+    marker.color.r, marker.color.g, marker.color.b, marker.color.a = (float(v) for v in colour)
+    return marker
+
+
+def _point(position: np.ndarray) -> Point:
+    return Point(**dict(zip('xyz', position.tolist(), strict=True)))

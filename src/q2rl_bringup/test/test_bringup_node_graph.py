@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from q2rl_bringup.arguments import ARGUMENTS, parse_arguments
+from q2rl_bringup.node_graph import build_graph
+from q2rl_learner.config import load_preset
+from q2rl_task import InputError
+
+SIMULATED = {
+    'mujoco_arm', 'arm_interface', 'bc_policy', 'rl_policy', 'q_gate', 'learner', 'episode_manager',
+}  # fmt: skip
+
+
+def names(graph):
+    return {node.name for node in graph.nodes}
+
+
+def parameters(graph, name):
+    return next(node.parameters for node in graph.nodes if node.name == name)
+
+
+def test_the_defaults_start_the_whole_simulated_cell_in_lockstep():
+    graph = build_graph({'run_dir': '/tmp/runs/one'})
+    assert names(graph) == SIMULATED
+    for node in graph.nodes:
+        assert node.parameters['lockstep'] is True and node.parameters['use_sim_time'] is True
+        assert node.parameters['run_dir'] == '/tmp/runs/one'
+        assert node.respawn and node.required and node.managed
+
+
+def test_a_real_cell_has_no_simulation_and_runs_on_the_wall_clock():
+    graph = build_graph({'sim': 'none'})
+    assert names(graph) == SIMULATED - {'mujoco_arm'}
+    assert not any(
+        node.parameters['lockstep'] or node.parameters['use_sim_time'] for node in graph.nodes
+    )
+    assert 'mujoco_arm' not in parameters(graph, 'episode_manager')['wait_for']
+
+
+def test_the_episode_manager_waits_for_every_other_managed_node():
+    graph = build_graph({'launch_rviz': 'true'})
+    waited = set(parameters(graph, 'episode_manager')['wait_for'])
+    assert waited == SIMULATED - {'episode_manager'}
+
+
+@pytest.mark.parametrize(
+    ('mode', 'learn', 'steps', 'modes'),
+    [
+        ('gated', 'true', 500, ('BC', 'GATED', 'RL')),
+        ('gated', 'false', 0, ('BC', 'GATED', 'RL')),
+        ('bc', 'true', 0, ('BC',)),
+        ('rl', 'true', 0, ('RL',)),
+    ],
+)
+def test_policy_mode_decides_what_is_learned_and_evaluated(mode, learn, steps, modes):
+    graph = build_graph({'policy_mode': mode, 'learn': learn, 'online_steps': '500'})
+    manager = parameters(graph, 'episode_manager')
+    assert manager['online_steps'] == steps and manager['evaluation_modes'] == modes
+
+
+@pytest.mark.parametrize('preset', ['laptop', 'paper'])
+def test_the_gate_gets_the_temperature_that_the_critics_are_trained_with(preset):
+    assert (
+        parameters(build_graph({'preset': preset}), 'q_gate')['alpha'] == load_preset(preset).alpha
+    )
+
+
+def test_files_lie_in_the_run_folder_unless_named(tmp_path):
+    graph = build_graph({'run_dir': str(tmp_path)})
+    assert parameters(graph, 'bc_policy')['checkpoint'] == str(tmp_path / 'bc.safetensors')
+    assert parameters(graph, 'learner')['demos'] == str(tmp_path / 'demonstrations.hdf5')
+    graph = build_graph({'run_dir': str(tmp_path), 'bc_checkpoint': '/x/bc', 'demos': 'none'})
+    assert parameters(graph, 'bc_policy')['checkpoint'] == '/x/bc'
+    assert parameters(graph, 'learner')['demos'] == ''
+
+
+def test_the_run_is_named_by_its_folder_or_by_the_time(tmp_path):
+    assert build_graph({'run_dir': str(tmp_path / 'my-run')}).run_id == 'my-run'
+    assert build_graph({'run_dir': str(tmp_path), 'run_id': 'other'}).run_id == 'other'
+    fresh = build_graph({})
+    assert fresh.run_dir == Path('runs').absolute() / fresh.run_id
+
+
+@pytest.mark.parametrize(
+    ('given', 'where'),
+    [
+        ({'sim': 'gazebo'}, '`sim`'),
+        ({'sim': 'mock'}, '`sim`'),
+        ({'sim': 'isaac'}, '`sim`'),
+        ({'policy_mode': 'best'}, '`policy_mode`'),
+        ({'sim': 'none', 'lockstep': 'true'}, '`lockstep`'),
+        ({'seed': '-1'}, '`seed`'),
+        ({'seed': '1.5'}, '`seed`'),
+        ({'rollouts': 1}, '`rollouts`'),
+        ({'learn': 'perhaps'}, '`learn`'),
+        ({'speed': '2'}, '`speed`'),
+        ({'namespace': 'two words'}, '`namespace`'),
+        ({'run_id': '../up'}, '`run_id`'),
+        ({'params_file': '/no/such.yaml'}, '`params_file`'),
+        ({'task': 'no_such_task'}, 'no_such_task'),
+        ({'preset': 'no_such_preset'}, 'no_such_preset'),
+    ],
+)
+def test_impossible_arguments_are_refused_in_one_line_that_names_them(given, where):
+    with pytest.raises(InputError) as caught:
+        build_graph(given)
+    assert where in caught.value.where and '\n' not in str(caught.value)
+
+
+def test_simulations_that_are_yet_to_come_are_refused_as_such():
+    with pytest.raises(InputError, match='gazebo is not there yet; say sim:=mujoco or sim:=none'):
+        build_graph({'sim': 'gazebo'})
+
+
+def test_every_argument_takes_its_own_default_as_text():
+    typed = parse_arguments({})
+    assert parse_arguments({a.name: a.text for a in ARGUMENTS}) == typed
+    assert all(a.description and type(typed[a.name]) is type(a.default) for a in ARGUMENTS)
+
+
+def test_a_namespace_moves_the_clock_with_it():
+    graph = build_graph({'namespace': 'left'})
+    assert graph.namespace == '/left' == build_graph({'namespace': '/left/'}).namespace
+    assert all(('/clock', 'clock') in node.remappings for node in graph.nodes)
+    # On the wall clock, and without a namespace, there is nothing to move.
+    assert not any(n.remappings for n in build_graph({'namespace': 'left', 'sim': 'none'}).nodes)
+    assert not any(n.remappings for n in build_graph({}).nodes)
+
+
+def test_rviz_comes_with_the_frames_only_where_nobody_else_publishes_them():
+    simulated = build_graph({'launch_rviz': True})
+    assert names(simulated) - SIMULATED == {'rviz2', 'scene_view', 'robot_state_publisher'}
+    description = parameters(simulated, 'robot_state_publisher')['robot_description']
+    assert '<link name="pipe_tip"' in description
+    real = build_graph({'launch_rviz': True, 'sim': 'none'})
+    assert names(real) - SIMULATED == {'rviz2', 'scene_view'}
+    rviz = next(node for node in real.nodes if node.name == 'rviz2')
+    assert Path(rviz.arguments[1]).is_file()
+    assert all(node.required == (node.name in SIMULATED) for node in real.nodes)
+
+
+def test_use_respawn_false_leaves_dead_nodes_dead():
+    assert not any(node.respawn for node in build_graph({'use_respawn': 'false'}).nodes)
+
+
+def test_the_command_line_names_node_namespace_files_and_level():
+    graph = build_graph({'namespace': 'left', 'log_level': 'warn'})
+    node = next(node for node in graph.nodes if node.name == 'q_gate')
+    words = graph.command_line(node, Path('/p/q_gate.yaml'))
+    assert ' '.join(words) == (
+        '--ros-args -r __node:=q_gate -r __ns:=/left -r /clock:=clock '
+        f'--params-file {graph.params_file} --params-file /p/q_gate.yaml --log-level warn'
+    )
+
+
+def test_parameter_files_keep_types():
+    graph = build_graph({'run_id': '0042', 'namespace': 'left'})
+    node = next(node for node in graph.nodes if node.name == 'episode_manager')
+    values = yaml.safe_load(graph.parameter_file(node))['/left/episode_manager']['ros__parameters']
+    assert values['run_id'] == '0042' and values['seed'] == 0 and values['autostart'] is True
+    assert values['evaluation_modes'] == ['BC', 'GATED', 'RL']
+
+
+def test_the_graph_is_built_without_ros_and_without_torch():
+    code = (
+        'import sys; from q2rl_bringup.node_graph import build_graph; build_graph({"launch_rviz": True}); '
+        'sys.exit(any(m in sys.modules for m in ("rclpy", "launch", "torch", "mujoco")))'
+    )
+    assert subprocess.run([sys.executable, '-c', code], timeout=60, check=False).returncode == 0

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launch file starts exactly the node graph: by a recording stand-in, and by the real launch where there is one."""
+
+import importlib.util
+from pathlib import Path
+import sys
+import tempfile
+
+import pytest
+import yaml
+
+from q2rl_bringup.arguments import ARGUMENTS, SIMULATIONS
+from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
+from q2rl_task import InputError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import recording_launch
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / 'src' / 'q2rl_bringup' / 'launch' / 'pipe_assembly.launch.py'
+HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
+MODES = next(a.choices for a in ARGUMENTS if a.name == 'policy_mode')
+STARTS = [
+    *({'sim': sim, 'policy_mode': mode} for sim in SIMULATIONS for mode in MODES),
+    {'namespace': 'left', 'run_id': '0042', 'seed': '7', 'use_respawn': 'false'},
+    {'launch_rviz': 'true', 'log_level': 'warn', 'lockstep': 'false', 'autostart': 'false'},
+]
+
+
+def load_launch_file():
+    spec = importlib.util.spec_from_file_location('pipe_assembly_launch', LAUNCH_FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def stand_in():
+    with recording_launch.installed():
+        yield load_launch_file()
+
+
+def configurations(start):
+    """Return what launch hands to the file: every declared argument as text, and whatever else is set."""
+    return {**{a.name: a.text for a in ARGUMENTS}, **start, 'some_other_setting': '1'}
+
+
+def with_run(start):
+    return {'run_dir': str(Path(tempfile.gettempdir()) / 'run'), **start}
+
+
+def plain(parameters):
+    """Return recorded parameters as plain values."""
+    found = {}
+    for name, value in parameters.items():
+        if isinstance(value, recording_launch.ParameterValue):
+            assert value.value_type in (str, list[str])
+            value = value.value
+        else:
+            # launch_ros would read a bare text, or a list of them, as YAML.
+            assert isinstance(value, bool | int | float)
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+@pytest.mark.parametrize('start', STARTS, ids=str)
+def test_the_file_makes_one_action_of_each_node_of_the_graph(stand_in, start):
+    start = with_run(start)
+    graph = build_graph(start)
+    context = recording_launch.LaunchContext(configurations(start))
+    actions = stand_in.launch_setup(context)
+    assert [action.name for action in actions] == [node.name for node in graph.nodes]
+    for action, node in zip(actions, graph.nodes, strict=True):
+        kind = recording_launch.LifecycleNode if node.managed else recording_launch.Node
+        assert type(action) is kind
+        assert (action.package, action.executable) == (node.package, node.executable)
+        assert action.namespace == graph.namespace
+        *files, parameters = action.parameters
+        assert files == ([str(graph.params_file)] if node.managed else [])
+        assert plain(parameters) == dict(node.parameters)
+        assert tuple(action.remappings) == node.remappings
+        assert tuple(action.arguments) == node.arguments
+        assert action.ros_arguments == ['--log-level', graph.log_level]
+        assert action.additional_env == graph.environment
+        assert action.respawn == node.respawn
+        assert action.respawn_delay == node.respawn_delay > 0
+        assert action.respawn_max_retries == node.respawn_limit
+        assert (action.on_exit is not None) == node.required
+
+
+def test_every_argument_is_declared_with_its_default_and_description(stand_in):
+    description = stand_in.generate_launch_description()
+    *declared, last = description.entities
+    assert last.function is stand_in.launch_setup
+    assert [d.name for d in declared] == [a.name for a in ARGUMENTS]
+    for ours, argument in zip(declared, ARGUMENTS, strict=True):
+        assert ours.default_value == argument.text
+        assert ours.description == argument.description
+        assert tuple(ours.choices or ()) == argument.choices
+
+
+def test_bad_input_is_the_one_line_of_the_graph(stand_in):
+    context = recording_launch.LaunchContext(configurations({'sim': 'none', 'lockstep': 'true'}))
+    with pytest.raises(InputError, match='`lockstep`'):
+        stand_in.launch_setup(context)
+
+
+@pytest.mark.parametrize(
+    ('respawn', 'codes', 'ends_at'),
+    [
+        ('true', [1, -9, 1, 1, 1, 1], 6),
+        ('true', [-9, FINAL_EXIT_CODE], 2),
+        ('false', [-9], 1),
+    ],
+)
+def test_the_launch_ends_with_a_node_that_is_given_up(stand_in, respawn, codes, ends_at):
+    context = recording_launch.LaunchContext(configurations(with_run({'use_respawn': respawn})))
+    action = stand_in.launch_setup(context)[0]
+    ends = [bool(action.on_exit(recording_launch.ProcessExited(code), context)) for code in codes]
+    assert ends == [number == ends_at for number in range(1, len(codes) + 1)]
+
+
+def test_a_node_that_ends_while_the_launch_shuts_down_is_no_news(stand_in):
+    context = recording_launch.LaunchContext(configurations(with_run({})), is_shutdown=True)
+    action = stand_in.launch_setup(context)[0]
+    assert action.on_exit(recording_launch.ProcessExited(FINAL_EXIT_CODE), context) == []
+
+
+@pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros comes with a ROS installation')
+@pytest.mark.parametrize('start', STARTS, ids=str)
+def test_the_real_launch_makes_the_same_processes(start):
+    from launch import LaunchContext
+    from launch_ros.actions import LifecycleNode
+
+    start = with_run(start)
+    graph = build_graph(start)
+    context = LaunchContext()
+    for name, value in configurations(start).items():
+        context.launch_configurations[name] = value
+    actions = load_launch_file().launch_setup(context)
+    for action, node in zip(actions, graph.nodes, strict=True):
+        assert isinstance(action, LifecycleNode) == node.managed
+        action._perform_substitutions(context)
+        assert action.node_package == node.package
+        assert action.node_executable == node.executable
+        assert action.node_name == graph.full_name(node)
+        files = [
+            Path(path) for path, is_file in action._Node__expanded_parameter_arguments if is_file
+        ]
+        assert files[:-1] == ([graph.params_file] if node.managed else [])
+        ours = yaml.safe_load(graph.parameter_file(node))
+        assert yaml.safe_load(files[-1].read_text()) == ours
+        assert tuple(action.expanded_remapping_rules or ()) == node.remappings
+
+
+@pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros comes with a ROS installation')
+def test_the_real_launch_declares_the_arguments():
+    description = load_launch_file().generate_launch_description()
+    assert [a.name for a in description.get_launch_arguments()] == [a.name for a in ARGUMENTS]
