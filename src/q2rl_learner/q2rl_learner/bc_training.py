@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +31,11 @@ class BCReport:
 def make_bc(config: BCConfig, observation_size: int, action_size: int) -> DensityNet:
     """Build an untrained BC network of the configured kind."""
     common = {
-        'observation_size': observation_size, 'action_size': action_size, 'hidden': config.hidden,
-        'layer_norm': config.layer_norm, 'min_std': config.min_std,
+        'observation_size': observation_size,
+        'action_size': action_size,
+        'hidden': config.hidden,
+        'layer_norm': config.layer_norm,
+        'min_std': config.min_std,
     }
     return GmmNet(**common, modes=config.modes) if config.kind == 'gmm' else GaussianNet(**common)
 
@@ -46,14 +49,18 @@ def train_bc(
     """
     if len(demonstrations) < 2:
         raise InputError(
-            'demonstrations', f'{len(demonstrations)} given, of which none can be held out', 'give at least two',
+            'demonstrations',
+            f'{len(demonstrations)} given, of which none can be held out',
+            'give at least two',
         )
     for demo in demonstrations:
         shape = (demo.observations.shape[1], demo.actions.shape[1])
         if shape != (task.observation_size, task.action_size):
             raise InputError(
-                f'demonstration {demo.name}', f'has observations and actions of sizes {shape}, the task '
-                f'{(task.observation_size, task.action_size)}', 'record it with this task',
+                f'demonstration {demo.name}',
+                f'has observations and actions of sizes {shape}, the task '
+                f'{(task.observation_size, task.action_size)}',
+                'record it with this task',
             )
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -61,11 +68,20 @@ def train_bc(
         net = make_bc(config, task.observation_size, task.action_size)
     order = torch.randperm(len(demonstrations), generator=generator).tolist()
     held = max(1, round(config.held_out * len(demonstrations)))
-    train, test = _stack([demonstrations[i] for i in order[held:]]), _stack([demonstrations[i] for i in order[:held]])
+    train, test = (
+        _stack([demonstrations[i] for i in order[held:]]),
+        _stack([demonstrations[i] for i in order[:held]]),
+    )
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    best_nll, best_step, best, train_nll, step = float('inf'), 0, copy.deepcopy(net), float('nan'), 0
+    best_nll, best_step, best, train_nll, step = (
+        float('inf'),
+        0,
+        copy.deepcopy(net),
+        float('nan'),
+        0,
+    )
     for step in range(1, config.steps + 1):
         index = torch.randint(len(train[0]), (config.batch,), generator=generator)
         observations = train[0][index]

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import math
 from importlib import resources
+import math
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
 
 from q2rl_task import InputError
 
@@ -36,11 +36,11 @@ class BCConfig(_Section):
     min_std: float = Field(default=0.05, gt=0)
     steps: int = Field(default=3000, ge=1)
     batch: int = Field(default=256, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     input_noise: float = Field(default=0.0, ge=0)
     held_out: float = Field(default=0.2, gt=0, lt=1)
-    evaluate_every: int = Field(default=50, ge=1)
+    evaluate_every: int = Field(default=25, ge=1)
     patience: int = Field(default=10, ge=1)
 
 
@@ -57,15 +57,16 @@ class FitConfig(_Section):
 
     warm_start: bool = True
     value_hidden: Hidden = (128, 128)
-    value_steps: int = Field(default=1500, ge=1)
+    value_learning_rate: float = Field(default=3e-4, gt=0)
+    value_steps: int = Field(default=600, ge=1)
     value_patience: int = Field(default=5, ge=1)
     folds: int = Field(default=5, ge=2)
-    evaluate_every: int = Field(default=50, ge=1)
-    completions: int = Field(default=6, ge=0)
+    evaluate_every: int = Field(default=25, ge=1)
+    completions: int = Field(default=4, ge=0)
     completion_tolerance: float = Field(default=0.02, gt=0)
-    critic_steps: int = Field(default=1500, ge=0)
-    actor_steps: int = Field(default=1500, ge=0)
-    batch: int = Field(default=256, ge=1)
+    critic_steps: int = Field(default=1000, ge=0)
+    actor_steps: int = Field(default=1000, ge=0)
+    batch: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     input_noise: float = Field(default=0.0, ge=0)
@@ -150,7 +151,9 @@ class LearnerConfig(_Section):
     @model_validator(mode='after')
     def _consistent(self):
         if self.min_subset > self.critics:
-            raise ValueError(f'`min_subset` {self.min_subset} is more than the {self.critics} critics')
+            raise ValueError(
+                f'`min_subset` {self.min_subset} is more than the {self.critics} critics'
+            )
         if self.bc_mixing == 'convex' and max(self.bc_weight.initial, self.bc_weight.floor) > 1:
             raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
         return self
@@ -173,7 +176,8 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
     except (OSError, UnicodeDecodeError) as error:
         known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith('.yaml'))
         raise InputError(
-            name_or_path, f'no readable preset ({getattr(error, "strerror", None) or "not UTF-8 text"})',
+            name_or_path,
+            f'no readable preset ({getattr(error, "strerror", None) or "not UTF-8 text"})',
             f'name one of {", ".join(known)} or the path of a preset YAML',
         ) from None
     except yaml.YAMLError as error:
@@ -189,6 +193,7 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
         unknown = first['type'] == 'extra_forbidden'
         more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
         raise InputError(
-            f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more,
+            f'{path}: field `{field}`',
+            first['msg'].replace('Value error, ', '') + more,
             'remove it or correct its spelling' if unknown else 'set it as the shipped presets do',
         ) from None

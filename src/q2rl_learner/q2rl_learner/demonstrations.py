@@ -26,7 +26,9 @@ def load_demonstrations(path: str | Path, task: TaskSpec) -> list[Episode]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(path, 'no such file', 'record demonstrations first, or give the path of a file')
+        raise InputError(
+            path, 'no such file', 'record demonstrations first, or give the path of a file'
+        )
     try:
         with h5py.File(path, 'r') as file:
             return _read(path, file, task)
@@ -45,7 +47,8 @@ def _read(path: Path, file: h5py.File, task: TaskSpec) -> list[Episode]:
         raise InputError(f'{path}: field `data.env_args`', 'names no contract', ANEW) from None
     if contract != task.contract_hash:
         raise InputError(
-            path, f'is of contract {contract}, the task of {task.contract_hash}',
+            path,
+            f'is of contract {contract}, the task of {task.contract_hash}',
             f'{ANEW}, or go back to the task they were recorded with',
         )
     numbers = sorted(int(n[5:]) for n in data if n.startswith('demo_') and n[5:].isdigit())
@@ -69,7 +72,12 @@ def _episode(path: Path, data: h5py.Group, name: str, task: TaskSpec) -> Episode
 
 
 def _array(
-    path: Path, group: h5py.Group, name: str, field: str, width: int | None, steps: int | None = None
+    path: Path,
+    group: h5py.Group,
+    name: str,
+    field: str,
+    width: int | None,
+    steps: int | None = None,
 ) -> np.ndarray:
     """Read one field, (steps, width) or (steps,) where `width` is None; any number of steps but 0 if not given."""
     where = f'{path}: field `data/{name}/{field}`'
@@ -80,7 +88,9 @@ def _array(
     expected = (steps if steps is not None else max(1, shape[0] if shape else 1),)
     expected += () if width is None else (width,)
     if shape != expected:
-        raise InputError(where, f'has shape {shape}, expected {expected}', 'give a file recorded for this task')
+        raise InputError(
+            where, f'has shape {shape}, expected {expected}', 'give a file recorded for this task'
+        )
     values = dataset[()]
     if not np.isfinite(values).all():
         raise InputError(where, 'holds numbers that are not finite', ANEW)

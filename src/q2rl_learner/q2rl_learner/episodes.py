@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from q2rl_task import Mode, Source, Transition
+from q2rl_task import Source, Transition
 
 
 def vector_or_nan(vector: np.ndarray, size: int) -> np.ndarray:
@@ -38,7 +39,6 @@ class Episode:
     bc_actions: np.ndarray
     bc_log_probs: np.ndarray
     bc_entropies: np.ndarray
-    bc_only: bool = field(default=False)
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -52,7 +52,7 @@ class Episode:
         if not transitions:
             raise ValueError('an episode needs at least one transition')
         first = transitions[0]
-        for before, after in zip(transitions, transitions[1:], strict=False):
+        for before, after in pairwise(transitions):
             if after.episode != first.episode or after.step != before.step + 1:
                 raise ValueError(f'step {after.episode}/{after.step} does not follow {before.step}')
         size = len(first.action)
@@ -61,28 +61,38 @@ class Episode:
             observations=np.stack([t.observation for t in transitions]).astype(np.float32),
             actions=np.stack([t.action for t in transitions]).astype(np.float32),
             rewards=np.array([t.reward for t in transitions], dtype=np.float64),
-            next_observations=np.stack([t.next_observation for t in transitions]).astype(np.float32),
+            next_observations=np.stack([t.next_observation for t in transitions]).astype(
+                np.float32
+            ),
             terminated=bool(transitions[-1].terminated),
             held=np.array([t.source == Source.HOLD for t in transitions]),
             bc_actions=np.stack([vector_or_nan(t.bc_action, size) for t in transitions]),
             bc_log_probs=np.array([t.bc_log_prob for t in transitions], dtype=np.float64),
             bc_entropies=np.array([t.bc_entropy for t in transitions], dtype=np.float64),
-            bc_only=all(t.mode == Mode.BC for t in transitions),
         )
 
     @staticmethod
     def demonstration(
-        name: str, observations: np.ndarray, actions: np.ndarray, rewards: np.ndarray, terminated: bool
+        name: str,
+        observations: np.ndarray,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        terminated: bool,
     ) -> Episode:
         """Make an episode of a demonstration: observations (T+1, O), actions (T, D), rewards (T,)."""
         steps, size = actions.shape
         nothing = np.full(steps, np.nan)
         return Episode(
-            name=name, observations=observations[:-1].astype(np.float32), actions=actions.astype(np.float32),
+            name=name,
+            observations=observations[:-1].astype(np.float32),
+            actions=actions.astype(np.float32),
             rewards=np.asarray(rewards, dtype=np.float64),
-            next_observations=observations[1:].astype(np.float32), terminated=terminated,
-            held=np.zeros(steps, dtype=bool), bc_actions=np.full((steps, size), np.nan, dtype=np.float32),
-            bc_log_probs=nothing, bc_entropies=nothing.copy(),
+            next_observations=observations[1:].astype(np.float32),
+            terminated=terminated,
+            held=np.zeros(steps, dtype=bool),
+            bc_actions=np.full((steps, size), np.nan, dtype=np.float32),
+            bc_log_probs=nothing,
+            bc_entropies=nothing.copy(),
         )
 
 

@@ -8,9 +8,9 @@ with the plain on-policy value V, fitted on Monte Carlo returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class ValueFit:
 
     error: mean squared error of V on returns of episodes it was not fitted on; variance: of those returns.
     steps: gradient steps. rounds: completions of cut returns; change: of the values at the cuts in the last
-    round, largest, as a share of the attainable range (above the tolerance: not converged). returns: the completed
+    round, mean, as a share of the attainable range (above the tolerance: not converged). returns: the completed
     returns of each episode, (T,), NaN at held ticks.
     """
 
@@ -75,22 +75,28 @@ class EstimateReport:
     def problem(self) -> str:
         """Say in one line why learning cannot start and what to do; empty if it can."""
         if self.successes == 0:
-            return (f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC '
-                    '(more demonstrations) or run more rollouts')
+            return (
+                f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC '
+                '(more demonstrations) or run more rollouts'
+            )
         if not self.value_error < self.return_variance:
-            return (f'V explains nothing on held-out rollouts (error {self.value_error:.3g}, variance of returns '
-                    f'{self.return_variance:.3g}); run more rollouts (now {self.rollouts})')
+            return (
+                f'V explains nothing on held-out rollouts (error {self.value_error:.3g}, variance of returns '
+                f'{self.return_variance:.3g}); run more rollouts (now {self.rollouts})'
+            )
         return ''
 
 
 class _Samples:
     """States of all acting steps with the parts of their returns, as tensors."""
 
-    def __init__(self, episodes: Sequence[Episode], scale: float, bias: float, discount: float, folds: int) -> None:
+    def __init__(
+        self, episodes: Sequence[Episode], scale: float, bias: float, discount: float, folds: int
+    ) -> None:
         states, partial, weights, segment_of, fold_of, ends, cuts = [], [], [], [], [], [], []
         for index, segment in enumerate(segments(episodes)):
             count = segment.last - segment.first
-            states.append(episodes[segment.episode].observations[segment.first:segment.last])
+            states.append(episodes[segment.episode].observations[segment.first : segment.last])
             partial.append(monte_carlo(scale * segment.rewards + bias, discount))
             weights.append(np.zeros(count) if segment.terminated else tail_weights(count, discount))
             segment_of.append(np.full(count, index))
@@ -116,8 +122,12 @@ class _Samples:
 
 
 def fit_value(
-    episodes: Sequence[Episode], config: LearnerConfig, discount: float, attainable: tuple[float, float],
-    make_value: Callable[[], ValueNet], generator: torch.Generator,
+    episodes: Sequence[Episode],
+    config: LearnerConfig,
+    discount: float,
+    attainable: tuple[float, float],
+    make_value: Callable[[], ValueNet],
+    generator: torch.Generator,
 ) -> ValueFit:
     """Fit V(s) on returns of BC-only rollouts, completing cut returns with V at the cut until that converges.
 
@@ -149,7 +159,7 @@ def fit_value(
                 mine = samples.end_fold == fold
                 tails[mine] = network(samples.ends[mine]).clamp(*attainable)
         rounds += 1
-        moved = (tails - before)[samples.is_cut].abs().max()
+        moved = (tails - before)[samples.is_cut].abs().mean()
         change = float(moved) / (attainable[1] - attainable[0])
         if change < fit.completion_tolerance:
             break
@@ -184,10 +194,12 @@ def _cross_fit(
     def judge(step: int) -> bool:
         nonlocal best_error, best_step, best
         with torch.no_grad():
-            squares = torch.cat([
-                (network(samples.states[~mask]) - returns[~mask]).square()
-                for network, mask in zip(networks, inside, strict=True)
-            ])
+            squares = torch.cat(
+                [
+                    (network(samples.states[~mask]) - returns[~mask]).square()
+                    for network, mask in zip(networks, inside, strict=True)
+                ]
+            )
         error = float(squares.mean())
         if error < best_error:
             best_error, best_step, best = error, step, copy.deepcopy(networks)
@@ -214,9 +226,9 @@ def _regress(
     """
     parameters = []
     for network, _, targets in problems:
-        parameters += output_scaled(network, targets, fit.learning_rate)
+        parameters += output_scaled(network, targets, fit.value_learning_rate)
     optimiser = torch.optim.AdamW(
-        parameters, lr=fit.learning_rate, weight_decay=fit.weight_decay, fused=True
+        parameters, lr=fit.value_learning_rate, weight_decay=fit.weight_decay, fused=True
     )
     spreads = [_spread(targets) for _, _, targets in problems]
     for step in range(1, steps + 1):
@@ -236,7 +248,9 @@ def _spread(targets: Tensor) -> float:
     return max(float(targets.std(correction=0)), 1e-3)
 
 
-def output_scaled(network: ValueNet | CriticEnsemble, targets: Tensor, learning_rate: float) -> list[dict]:
+def output_scaled(
+    network: ValueNet | CriticEnsemble, targets: Tensor, learning_rate: float
+) -> list[dict]:
     """Make the output layer of an untrained network predict the mean of `targets`, at their scale.
 
     Returns parameter groups for AdamW in which that layer's learning rate has the scale of the targets too, and in
@@ -275,8 +289,16 @@ def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) ->
     """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,)."""
     parts = []
     for episode, completed in zip(episodes, returns, strict=True):
-        scored = ~episode.held & np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
-        fields = (episode.observations, episode.actions, episode.bc_log_probs, episode.bc_entropies, completed)
+        scored = (
+            ~episode.held & np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
+        )
+        fields = (
+            episode.observations,
+            episode.actions,
+            episode.bc_log_probs,
+            episode.bc_entropies,
+            completed,
+        )
         parts.append([field[scored] for field in fields])
     return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
 
@@ -330,7 +352,11 @@ def fit_critics(
     errors = []
     for step in range(fit.critic_steps):
         index = torch.randint(len(targets), (fit.batch,), generator=generator)
-        observations, actions, target = pairs.observations[index], pairs.actions[index], targets[index]
+        observations, actions, target = (
+            pairs.observations[index],
+            pairs.actions[index],
+            targets[index],
+        )
         if uniform:
             actions = actions.clone()
             drawn = torch.rand((uniform, actions.shape[1]), generator=generator)

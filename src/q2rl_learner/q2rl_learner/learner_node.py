@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 import sys
 import time
-from pathlib import Path
-
-from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
-from q2rl_msgs.msg import Transition as TransitionMsg
 
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
@@ -19,6 +16,8 @@ from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import LearnerView, TrainingLoop
 from q2rl_learner.transition_log import TransitionLog
+from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
+from q2rl_msgs.msg import Transition as TransitionMsg
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.chunks import split
 from q2rl_policies.networks_file import build_bc, load
@@ -45,12 +44,30 @@ class LearnerNode(Q2rlNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('learner', **kwargs)
-        self.declare('preset', 'laptop', 'Settings: name of a shipped preset, or path of a preset YAML.')
+        self.declare(
+            'preset', 'laptop', 'Settings: name of a shipped preset, or path of a preset YAML.'
+        )
         self.declare('demos', '', 'Demonstrations (HDF5) to mix in; empty: none.')
-        self.declare('bc_checkpoint', '', 'BC checkpoint that scores demonstrations; empty: bc.safetensors of the run.')
-        self.declare('rollouts', 0, 'BC rollouts of the estimating phase; 0: as the preset says.', low=0, high=100_000)
+        self.declare(
+            'bc_checkpoint',
+            '',
+            'BC checkpoint that scores demonstrations; empty: bc.safetensors of the run.',
+        )
+        self.declare(
+            'rollouts',
+            0,
+            'BC rollouts of the estimating phase; 0: as the preset says.',
+            low=0,
+            high=100_000,
+        )
         self.declare('seed', 0, 'Seed of the run.', low=0, high=2**62)
-        self.declare('publish_every', 0, 'Critic updates between two weights; 0: as the preset says.', low=0, high=10**9)
+        self.declare(
+            'publish_every',
+            0,
+            'Critic updates between two weights; 0: as the preset says.',
+            low=0,
+            high=10**9,
+        )
         self._loop: TrainingLoop | None = None
         self._log: TransitionLog | None = None
         self._writer = None
@@ -60,7 +77,9 @@ class LearnerNode(Q2rlNode):
         prepare_torch()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         if not self.value('run_dir'):
-            raise InputError('parameter `run_dir` of learner', 'is empty', 'set the directory of the run')
+            raise InputError(
+                'parameter `run_dir` of learner', 'is empty', 'set the directory of the run'
+            )
         run_dir = Path(self.value('run_dir'))
         self._state_path = run_dir / 'learner' / 'state.safetensors'
         self._version_path = run_dir / 'learner' / 'version.json'
@@ -79,12 +98,17 @@ class LearnerNode(Q2rlNode):
         self._ack = self.publisher(TransitionAck, 'transition_ack', self.qos.events)
         self._status = self.publisher(LearnerStatus, 'learner_status', self.qos.latched)
         self._weights = {
-            kind: self.publisher(WeightsChunk, f'{kind}_weights', self.qos.weights) for kind in ('actor', 'critic')
+            kind: self.publisher(WeightsChunk, f'{kind}_weights', self.qos.weights)
+            for kind in ('actor', 'critic')
         }
-        self._loop = TrainingLoop(learner, self.lockstep, self._state_path, self._send_weights, self._write_scalars)
+        self._loop = TrainingLoop(
+            learner, self.lockstep, self._state_path, self._send_weights, self._write_scalars
+        )
         self._loop.offer(stored)
         self.subscribe(TransitionMsg, 'transition', self._on_transition, self.qos.replay)
-        self.subscribe(RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True)
+        self.subscribe(
+            RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True
+        )
         self.wall_timer(COMMIT_PERIOD_S, self._commit)
         self.wall_timer(STATUS_PERIOD_S, self._publish_status)
 
@@ -92,19 +116,25 @@ class LearnerNode(Q2rlNode):
         config = self._config()
         demos = load_demonstrations(self.value('demos'), self.task) if self.value('demos') else []
         bc = self._load_bc(run_dir)
-        learner = OnlineLearner(config, self.task, episode_seed(self.value('seed'), 'learner', 0), demos, bc)
+        learner = OnlineLearner(
+            config, self.task, episode_seed(self.value('seed'), 'learner', 0), demos, bc
+        )
         if self._state_path.is_file():
             load_state(self._state_path, learner)
             text = f'resumed after {learner.trained_steps} online steps, {learner.gradient_steps} gradient steps'
             self.get_logger().info(text)
         if self._version_path.is_file():
             # Versions sent after the state was saved are never given again: receivers take newer ones only.
-            learner.weights_version = max(learner.weights_version, _read_version(self._version_path))
+            learner.weights_version = max(
+                learner.weights_version, _read_version(self._version_path)
+            )
         return learner
 
     def _config(self) -> LearnerConfig:
         config = load_preset(self.value('preset'))
-        changed = {name: self.value(name) for name in ('rollouts', 'publish_every') if self.value(name)}
+        changed = {
+            name: self.value(name) for name in ('rollouts', 'publish_every') if self.value(name)
+        }
         return LearnerConfig.model_validate({**config.model_dump(), **changed})
 
     def _load_bc(self, run_dir: Path) -> DensityNet | None:
@@ -133,8 +163,11 @@ class LearnerNode(Q2rlNode):
         """Where learning stands."""
         view = self._loop.view
         return {
-            'state': view.state.name, 'stored': self._ingested, 'online_steps': view.online_steps,
-            'gradient_steps': view.gradient_steps, 'weights_version': view.weights_version,
+            'state': view.state.name,
+            'stored': self._ingested,
+            'online_steps': view.online_steps,
+            'gradient_steps': view.gradient_steps,
+            'weights_version': view.weights_version,
         }
 
     def _on_transition(self, msg: TransitionMsg) -> None:
@@ -167,11 +200,20 @@ class LearnerNode(Q2rlNode):
             return
         self._shown, self._shown_at = view, now
         msg = LearnerStatus(
-            state=int(view.state), detail=view.detail, ingested=self._ingested, online_steps=view.online_steps,
-            gradient_steps=view.gradient_steps, actor_steps=view.actor_steps, credit=view.credit,
-            updates_per_second=view.updates_per_second, demo_fraction=view.demo_fraction,
-            weights_version=view.weights_version, value_version=view.value_version, rollouts=view.rollouts,
-            rollout_successes=view.rollout_successes, value_error=view.value_error,
+            state=int(view.state),
+            detail=view.detail,
+            ingested=self._ingested,
+            online_steps=view.online_steps,
+            gradient_steps=view.gradient_steps,
+            actor_steps=view.actor_steps,
+            credit=view.credit,
+            updates_per_second=view.updates_per_second,
+            demo_fraction=view.demo_fraction,
+            weights_version=view.weights_version,
+            value_version=view.value_version,
+            rollouts=view.rollouts,
+            rollout_successes=view.rollout_successes,
+            value_error=view.value_error,
             return_variance=view.return_variance,
         )
         msg.header.stamp = self.get_clock().now().to_msg()
@@ -182,11 +224,22 @@ class LearnerNode(Q2rlNode):
         _write_version(self._version_path, version)
         stamp = stamp_from_msg(self.get_clock().now().to_msg())
         for kind, data in files.items():
-            for chunk in split(data, kind, version, parent, self.task.contract_hash, weights_chunk_size(len(data))):
-                self._weights[kind].publish(weights_chunk_to_msg(
-                    chunk.data, kind=kind, version=version, parent=parent, contract=chunk.contract,
-                    sha256=chunk.sha256, index=chunk.index, count=chunk.count, stamp=stamp,
-                ))
+            for chunk in split(
+                data, kind, version, parent, self.task.contract_hash, weights_chunk_size(len(data))
+            ):
+                self._weights[kind].publish(
+                    weights_chunk_to_msg(
+                        chunk.data,
+                        kind=kind,
+                        version=version,
+                        parent=parent,
+                        contract=chunk.contract,
+                        sha256=chunk.sha256,
+                        index=chunk.index,
+                        count=chunk.count,
+                        stamp=stamp,
+                    )
+                )
                 time.sleep(CHUNK_PAUSE_S)
 
     def _write_scalars(self, gradient_steps: int, scalars: dict[str, float]) -> None:
@@ -194,6 +247,7 @@ class LearnerNode(Q2rlNode):
         if self._writer is None:
             # Imported here: it takes a second that configuring should not.
             from torch.utils.tensorboard import SummaryWriter
+
             self._writer = SummaryWriter(str(self._tensorboard))
         for name, value in scalars.items():
             self._writer.add_scalar(f'learner/{name}', value, gradient_steps)
@@ -203,7 +257,9 @@ def _read_version(path: Path) -> int:
     try:
         return int(json.loads(path.read_text())['version'])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(path, f'is damaged ({error})', 'remove it, and restart the policies too') from None
+        raise InputError(
+            path, f'is damaged ({error})', 'remove it, and restart the policies too'
+        ) from None
 
 
 def _write_version(path: Path, version: int) -> None:

@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+import torch
 from torch import Tensor
 
 from q2rl_learner.estimation import EstimateReport
@@ -24,7 +24,12 @@ from q2rl_task import InputError
 
 FORMAT = 'q2rl-learner-1'
 _COUNTERS = (
-    'trained_steps', 'gradient_steps', 'actor_steps', 'weights_version', 'value_version', 'networks_made',
+    'trained_steps',
+    'gradient_steps',
+    'actor_steps',
+    'weights_version',
+    'value_version',
+    'networks_made',
 )
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
@@ -64,14 +69,15 @@ def load_state(path: str | Path, learner: OnlineLearner) -> None:
     try:
         with safe_open(path, framework='pt') as file:
             meta = file.metadata() or {}
-            stored = {name: file.get_tensor(name) for name in file.keys()}
+            stored = {name: file.get_tensor(name) for name in list(file.keys())}
         _check(path, meta, learner)
         _restore(learner, stored, meta)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            path, f'is not a readable state of a learner ({" ".join(str(error).split())})',
+            path,
+            f'is not a readable state of a learner ({" ".join(str(error).split())})',
             'remove it: the learner then starts over from the log',
         ) from None
 
@@ -80,12 +86,16 @@ def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
     if meta.get('format') != FORMAT:
         raise InputError(path, f'is not a state of a learner ({FORMAT})', 'remove it')
     if meta['contract'] != learner.task.contract_hash:
-        raise InputError(path, f'is of contract {meta["contract"]}', 'resume with the task of the run')
+        raise InputError(
+            path, f'is of contract {meta["contract"]}', 'resume with the task of the run'
+        )
     ours, theirs = learner.config.model_dump(mode='json'), json.loads(meta['config'])
     different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if different:
         raise InputError(
-            path, f'was made with other settings of {", ".join(different)}', 'resume with the preset of the run',
+            path,
+            f'was made with other settings of {", ".join(different)}',
+            'resume with the preset of the run',
         )
 
 
@@ -97,7 +107,9 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
         raise ValueError(f'no tensor {min(missing)}')
     for name in sorted(expected):
         if own[name].shape != stored[name].shape:
-            raise ValueError(f'tensor {name} is {tuple(stored[name].shape)}, not {tuple(own[name].shape)}')
+            raise ValueError(
+                f'tensor {name} is {tuple(stored[name].shape)}, not {tuple(own[name].shape)}'
+            )
     with torch.no_grad():
         for name in expected:
             own[name].copy_(stored[name])
@@ -107,7 +119,8 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
             names = [f'{prefix}.{index}.{moment}' for moment in _MOMENTS]
             if names[0] in stored:
                 optimiser.state[parameter] = {
-                    moment: stored[name].clone() for moment, name in zip(_MOMENTS, names, strict=True)
+                    moment: stored[name].clone()
+                    for moment, name in zip(_MOMENTS, names, strict=True)
                 }
     counters: dict[str, int] = json.loads(meta['counters'])
     report: dict[str, Any] | None = json.loads(meta['report'])
@@ -127,11 +140,15 @@ def _optimisers(learner: OnlineLearner) -> dict[str, torch.optim.Optimizer]:
 def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
     updater = learner.updater
     modules = {
-        'actor': updater.actor, 'critics': updater.critics, 'target': updater.target, 'value': learner.value,
+        'actor': updater.actor,
+        'critics': updater.critics,
+        'target': updater.target,
+        'value': learner.value,
     }
     tensors = {
         f'{prefix}.{name}': tensor
-        for prefix, module in modules.items() for name, tensor in module.state_dict().items()
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict().items()
     }
     for prefix, optimiser in _optimisers(learner).items():
         for index, parameter in enumerate(optimiser.param_groups[0]['params']):

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+import time
 
 import numpy as np
 import torch
@@ -76,12 +76,16 @@ class OnlineLearner:
             o, d, config.replay_capacity, config.n_step, reward.discount, config.imitation
         )
         if config.demo_fraction > 0:
-            self.replay.set_demonstrations(self.demonstrations, config.reward_scale, config.reward_bias)
+            self.replay.set_demonstrations(
+                self.demonstrations, config.reward_scale, config.reward_bias
+            )
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._pending: deque[Transition] = deque()
         self._newest: dict[str, int] = {}
-        self._skip = 0  # online transitions still to come that gradient steps were made for before a restart
+        self._skip = (
+            0  # online transitions still to come that gradient steps were made for before a restart
+        )
         self.online_steps = 0
         self.trained_steps = 0
         self.gradient_steps = 0
@@ -126,15 +130,24 @@ class OnlineLearner:
         where = f'transition {t.sequence} of {t.robot}'
         if t.contract != self.task.contract_hash:
             raise InputError(
-                where, f'is of contract {t.contract}, not {self.task.contract_hash}',
+                where,
+                f'is of contract {t.contract}, not {self.task.contract_hash}',
                 'run all nodes with one task',
             )
         o, d = self.task.observation_size, self.task.action_size
         sizes = (len(t.observation), len(t.action), len(t.next_observation))
-        if sizes != (o, d, o) or len(t.bc_action) not in (0, d) or len(t.next_bc_action) not in (0, d):
+        if (
+            sizes != (o, d, o)
+            or len(t.bc_action) not in (0, d)
+            or len(t.next_bc_action) not in (0, d)
+        ):
             raise InputError(where, 'has vectors of wrong length', 'run all nodes with one task')
-        if not (np.isfinite(t.observation).all() and np.isfinite(t.action).all()
-                and np.isfinite(t.next_observation).all() and np.isfinite(t.reward)):
+        if not (
+            np.isfinite(t.observation).all()
+            and np.isfinite(t.action).all()
+            and np.isfinite(t.next_observation).all()
+            and np.isfinite(t.reward)
+        ):
             raise InputError(where, 'is not finite', 'look for the fault in the arm interface')
 
     def _store(self, transition: Transition) -> None:
@@ -181,7 +194,11 @@ class OnlineLearner:
     def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
         try:
             return fit_value(
-                episodes, self.config, self.task.reward.discount, self.attainable, self._make_value,
+                episodes,
+                self.config,
+                self.task.reward.discount,
+                self.attainable,
+                self._make_value,
                 self.generator,
             )
         except ValueError as error:
@@ -199,7 +216,10 @@ class OnlineLearner:
         if config.fit.actor_data == 'successes':
             imitated = [e for e in episodes if e.terminated] or episodes
         nll = fit_actor(
-            self.actor, _stack(imitated), _stack(demonstrations) if demonstrations else None, config,
+            self.actor,
+            _stack(imitated),
+            _stack(demonstrations) if demonstrations else None,
+            config,
             self.generator,
         )
         return error, nll
@@ -217,7 +237,7 @@ class OnlineLearner:
 
     @property
     def paid_sequence(self) -> int | None:
-        """Up to which sequence no transition waits for its gradient steps (of several robots the least); None: none came."""
+        """Sequence up to which nothing waits for its gradient steps, the least over robots; None before any came."""
         paid = dict(self._newest)
         for transition in reversed(self._pending):
             paid[transition.robot] = transition.sequence - 1
@@ -260,19 +280,33 @@ class OnlineLearner:
         The version is `weights_version`; `publish` raises it.
         """
         common = {
-            'contract': self.task.contract_hash, 'task': self.task.name, 'version': self.weights_version,
-            'parent': max(0, self.weights_version - 1), 'gradient_steps': self.gradient_steps,
+            'contract': self.task.contract_hash,
+            'task': self.task.name,
+            'version': self.weights_version,
+            'parent': max(0, self.weights_version - 1),
+            'gradient_steps': self.gradient_steps,
         }
         if kind == 'actor':
-            return pack('actor', self.actor.state_dict(), common | {'architecture': self.actor.architecture})
+            return pack(
+                'actor', self.actor.state_dict(), common | {'architecture': self.actor.architecture}
+            )
         if kind != 'critic':
             raise ValueError(f'no weights of kind {kind!r}')
         tensors = {f'critics.{k}': v for k, v in self.critics.state_dict().items()}
         tensors |= {f'value.{k}': v for k, v in self.value.state_dict().items()}
-        return pack('critic', tensors, common | {
-            'architecture': {'critics': self.critics.architecture, 'value': self.value.architecture},
-            'value_version': self.value_version, 'alpha': self.config.alpha,
-        })
+        return pack(
+            'critic',
+            tensors,
+            common
+            | {
+                'architecture': {
+                    'critics': self.critics.architecture,
+                    'value': self.value.architecture,
+                },
+                'value_version': self.value_version,
+                'alpha': self.config.alpha,
+            },
+        )
 
     def replay_until(self, trained_steps: int) -> None:
         """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
@@ -286,7 +320,8 @@ class OnlineLearner:
     def _make_value(self) -> ValueNet:
         with self._seeded():
             return ValueNet(
-                self.task.observation_size, self.config.fit.value_hidden,
+                self.task.observation_size,
+                self.config.fit.value_hidden,
                 layer_norm=self.config.layer_norm,
             )
 

@@ -62,7 +62,12 @@ class Replay:
     """
 
     def __init__(
-        self, observation_size: int, action_size: int, capacity: int, steps: int, discount: float,
+        self,
+        observation_size: int,
+        action_size: int,
+        capacity: int,
+        steps: int,
+        discount: float,
         imitation: str = 'both',
     ) -> None:
         o, d = observation_size, action_size
@@ -98,10 +103,17 @@ class Replay:
             for t in range(len(episode)):
                 last = t + 1 == len(episode)
                 following = episode.actions[t + 1] if not last else np.empty(0, dtype=np.float32)
-                window.append(_Step(
-                    episode.observations[t], episode.actions[t], scale * episode.rewards[t] + bias,
-                    episode.actions[t], episode.next_observations[t], following, t,
-                ))
+                window.append(
+                    _Step(
+                        episode.observations[t],
+                        episode.actions[t],
+                        scale * episode.rewards[t] + bias,
+                        episode.actions[t],
+                        episode.next_observations[t],
+                        following,
+                        t,
+                    )
+                )
                 rows += self._close(window, last, last and episode.terminated, demonstration=True)
         if rows:
             head = torch.from_numpy(np.stack(rows))
@@ -119,10 +131,17 @@ class Replay:
             self._store(self._close(window, ended=True, terminated=False))
             window = deque()
             self._windows[transition.robot] = (transition.episode, window)
-        window.append(_Step(
-            transition.observation, transition.action, reward, transition.bc_action,
-            transition.next_observation, transition.next_bc_action, transition.step,
-        ))
+        window.append(
+            _Step(
+                transition.observation,
+                transition.action,
+                reward,
+                transition.bc_action,
+                transition.next_observation,
+                transition.next_bc_action,
+                transition.step,
+            )
+        )
         ended = transition.terminated or transition.truncated
         self._store(self._close(window, ended, transition.terminated))
 
@@ -141,11 +160,23 @@ class Replay:
             wanted = self._imitation in ('both', 'demonstration' if demonstration else 'bc_action')
             imitated = vector_or_nan(first.imitated, self._action_size)
             next_bc = vector_or_nan(last.next_bc, self._action_size)
-            rows.append(np.concatenate([
-                first.observation, first.action, [reward], last.next_observation, [bootstrap],
-                np.nan_to_num(imitated), [wanted and np.isfinite(imitated).all()],
-                np.nan_to_num(next_bc), [np.isfinite(next_bc).all()],
-            ], dtype=np.float32, casting='unsafe'))
+            rows.append(
+                np.concatenate(
+                    [
+                        first.observation,
+                        first.action,
+                        [reward],
+                        last.next_observation,
+                        [bootstrap],
+                        np.nan_to_num(imitated),
+                        [wanted and np.isfinite(imitated).all()],
+                        np.nan_to_num(next_bc),
+                        [np.isfinite(next_bc).all()],
+                    ],
+                    dtype=np.float32,
+                    casting='unsafe',
+                )
+            )
             window.popleft()
         return rows
 
@@ -167,7 +198,7 @@ class Replay:
     def sample(
         self, batch: int, demo_fraction: float, generator: torch.Generator, repeats: int = 1
     ) -> list[Batch]:
-        """Draw `repeats` independent batches, uniformly with replacement, each with the exact share of demonstrations."""
+        """Draw `repeats` batches, uniformly with replacement, each with the exact share of demonstrations."""
         if len(self) == 0:
             raise ValueError('the replay is empty')
         demo, online = self.counts(batch, demo_fraction)
@@ -176,7 +207,8 @@ class Replay:
             parts.append(torch.randint(self.demonstrations, (repeats, demo), generator=generator))
         if online:
             parts.append(
-                torch.randint(self.online, (repeats, online), generator=generator) + self.demonstrations
+                torch.randint(self.online, (repeats, online), generator=generator)
+                + self.demonstrations
             )
         index = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         self.drawn += repeats * batch
@@ -189,6 +221,13 @@ class Replay:
             rows.split(self._widths, dim=1)
         )
         return Batch(
-            observation, action, reward.squeeze(1), following, bootstrap.squeeze(1), imitated,
-            imitation.squeeze(1), next_bc, known.squeeze(1),
+            observation,
+            action,
+            reward.squeeze(1),
+            following,
+            bootstrap.squeeze(1),
+            imitated,
+            imitation.squeeze(1),
+            next_bc,
+            known.squeeze(1),
         )

@@ -41,11 +41,16 @@ def segments(episodes: Sequence[Episode]) -> list[Segment]:
             if len(run) == 0:
                 continue
             first, last = int(run[0]), int(run[-1]) + 1
-            found.append(Segment(
-                episode=number, first=first, last=last, rewards=episode.rewards[first:last],
-                terminated=episode.terminated and last == len(episode),
-                end=episode.next_observations[last - 1],
-            ))
+            found.append(
+                Segment(
+                    episode=number,
+                    first=first,
+                    last=last,
+                    rewards=episode.rewards[first:last],
+                    terminated=episode.terminated and last == len(episode),
+                    end=episode.next_observations[last - 1],
+                )
+            )
     return found
 
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
+import threading
+import time
 
 from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
@@ -125,7 +125,9 @@ class TrainingLoop:
         try:
             while self._wait():
                 self._turn()
-        except Exception as error:  # the thread's last words: without them the run would wait for ever
+        except (
+            Exception
+        ) as error:  # the thread's last words: without them the run would wait for ever
             self._fail(f'{type(error).__name__}: {error}')
             raise
         finally:

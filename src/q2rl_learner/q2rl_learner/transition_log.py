@@ -8,13 +8,13 @@ key and body and is checked at every read. Transitions are acknowledged only aft
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 import json
+from pathlib import Path
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +22,12 @@ from q2rl_task import EndReason, InputError, Mode, Phase, Reason, Source, Transi
 
 FORMAT = 1
 _VECTORS = (
-    'observation', 'action', 'executed_action', 'next_observation', 'bc_action', 'next_bc_action',
+    'observation',
+    'action',
+    'executed_action',
+    'next_observation',
+    'bc_action',
+    'next_bc_action',
 )
 _ENUMS = {'phase': Phase, 'mode': Mode, 'source': Source, 'reason': Reason, 'end_reason': EndReason}
 _SCALARS = tuple(f.name for f in dataclasses.fields(Transition) if f.name not in _VECTORS)
@@ -46,7 +51,7 @@ def decode(body: bytes) -> Transition:
     """
     try:
         (size,) = struct.unpack_from('<I', body)
-        header = json.loads(body[4:4 + size])
+        header = json.loads(body[4 : 4 + size])
         lengths = header.pop('lengths')
         flat = np.frombuffer(body, dtype='<f4', offset=4 + size, count=sum(lengths))
         parts = np.split(flat.astype(np.float32), np.cumsum(lengths)[:-1])
@@ -70,7 +75,9 @@ class TransitionLog:
     :raises InputError: not a log, a damaged file, or the log of another contract
     """
 
-    def __init__(self, path: str | Path, contract: str | None = None, read_only: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, contract: str | None = None, read_only: bool = False
+    ) -> None:
         self.path = Path(path)
         self.damaged: list[str] = []
         self.damaged_keys: set[tuple[str, int]] = set()
@@ -102,15 +109,20 @@ class TransitionLog:
                     'PRIMARY KEY (robot, sequence))'
                 )
                 db.execute('INSERT OR IGNORE INTO about VALUES (?, ?)', ('format', str(FORMAT)))
-                db.execute('INSERT OR IGNORE INTO about VALUES (?, ?)', ('contract', contract or ''))
+                db.execute(
+                    'INSERT OR IGNORE INTO about VALUES (?, ?)', ('contract', contract or '')
+                )
         about = dict(db.execute('SELECT name, value FROM about'))
         if about.get('format') != str(FORMAT):
             raise InputError(
-                self.path, f'is a log of format {about.get("format")}, not {FORMAT}', 'start a new run',
+                self.path,
+                f'is a log of format {about.get("format")}, not {FORMAT}',
+                'start a new run',
             )
         if contract is not None and about.get('contract') != contract:
             raise InputError(
-                self.path, f'holds transitions of contract {about.get("contract")}, not {contract}',
+                self.path,
+                f'holds transitions of contract {about.get("contract")}, not {contract}',
                 'use the task it was recorded with, or start a new run',
             )
         self.contract = about.get('contract', '')
@@ -118,7 +130,9 @@ class TransitionLog:
 
     def _unreadable(self, error: Exception) -> InputError:
         return InputError(
-            self.path, f'is not a readable transition log ({error})', 'restore a copy or start a new run',
+            self.path,
+            f'is not a readable transition log ({error})',
+            'restore a copy or start a new run',
         )
 
     def _find_contiguous(self, robot: str) -> int:
@@ -158,13 +172,22 @@ class TransitionLog:
                     body = encode(t)
                     cursor = self._db.execute(
                         'INSERT OR IGNORE INTO transitions VALUES (?, ?, ?, ?, ?, ?)',
-                        (t.robot, t.sequence, t.episode, t.step, body, _checksum(t.robot, t.sequence, body)),
+                        (
+                            t.robot,
+                            t.sequence,
+                            t.episode,
+                            t.step,
+                            body,
+                            _checksum(t.robot, t.sequence, body),
+                        ),
                     )
                     if cursor.rowcount:
                         fresh.append(t)
         except sqlite3.DatabaseError as error:
             raise InputError(
-                self.path, f'cannot be written ({error})', 'free disk space or check its permissions',
+                self.path,
+                f'cannot be written ({error})',
+                'free disk space or check its permissions',
             ) from None
         for robot in {t.robot for t in fresh}:
             self._advance(robot, {t.sequence for t in fresh if t.robot == robot})

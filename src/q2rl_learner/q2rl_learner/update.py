@@ -13,8 +13,8 @@ Source: arXiv 2605.05172 (Q-Gating, online phase); the switches of LearnerConfig
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+import copy
 
 import torch
 from torch import Tensor
@@ -33,8 +33,12 @@ class Updater:
     """
 
     def __init__(
-        self, actor: TanhGaussianActor, critics: CriticEnsemble, config: LearnerConfig,
-        attainable: tuple[float, float], generator: torch.Generator,
+        self,
+        actor: TanhGaussianActor,
+        critics: CriticEnsemble,
+        config: LearnerConfig,
+        attainable: tuple[float, float],
+        generator: torch.Generator,
     ) -> None:
         self.actor, self.critics = actor, critics
         self.target = copy.deepcopy(critics).requires_grad_(False)
@@ -49,8 +53,11 @@ class Updater:
             self._actor_parameters, lr=config.actor_learning_rate, fused=True
         )
         self.critic_optimiser = torch.optim.Adam(
-            self._critic_parameters, lr=config.critic_learning_rate, fused=True,
-            weight_decay=config.weight_decay, decoupled_weight_decay=True,
+            self._critic_parameters,
+            lr=config.critic_learning_rate,
+            fused=True,
+            weight_decay=config.weight_decay,
+            decoupled_weight_decay=True,
         )
 
     def copy_target(self) -> None:
@@ -68,9 +75,11 @@ class Updater:
             metrics = self.critic_step(batch, next_action)
         observation, imitated, imitation = (
             (batches[-1].observation, batches[-1].imitated, batches[-1].imitation)
-            if config.actor_batch == 'last' else
-            tuple(torch.cat([getattr(b, name) for b in batches])
-                  for name in ('observation', 'imitated', 'imitation'))
+            if config.actor_batch == 'last'
+            else tuple(
+                torch.cat([getattr(b, name) for b in batches])
+                for name in ('observation', 'imitated', 'imitation')
+            )
         )
         for _ in range(config.actor_updates_per_step):
             metrics |= self.actor_step(observation, imitated, imitation, bc_weight)
@@ -87,8 +96,10 @@ class Updater:
             self._target_parameters, [p.detach() for p in self._critic_parameters], self._config.tau
         )
         return {
-            'critic_loss': loss.detach() / len(q), 'q_mean': q.detach().mean(),
-            'q_spread': q.detach().std(dim=0, correction=0).mean(), 'target_mean': target.mean(),
+            'critic_loss': loss.detach() / len(q),
+            'q_mean': q.detach().mean(),
+            'q_spread': q.detach().std(dim=0, correction=0).mean(),
+            'target_mean': target.mean(),
         }
 
     @torch.no_grad()
@@ -118,7 +129,9 @@ class Updater:
         else:
             action = self.actor.mode(observation)
         if config.target_policy_noise > 0:
-            noise = torch.randn(action.shape, generator=self._generator) * config.target_policy_noise
+            noise = (
+                torch.randn(action.shape, generator=self._generator) * config.target_policy_noise
+            )
             action = (action + noise).clamp(-1.0, 1.0)
         return action
 
