@@ -22,6 +22,7 @@ WORKSPACE_FILES = ('colcon.meta', 'colcon_defaults.yaml', 'bootstrap/*.cmake')
 BUILD_FILES = ('package.xml', 'setup.py', 'setup.cfg', 'CMakeLists.txt')
 INTERFACE_FOLDERS = ('msg', 'srv', 'action', 'cmake')
 STAMP = 'q2rl.json'
+ENDING = (signal.SIGINT, signal.SIGTERM)
 PATH_LISTS = ('PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH')
 SYSTEM_PREFIXES = ('', '/usr', '/usr/local')  # may be named as ROS prefixes, are never only that
 ROS_VARIABLES = ('AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH', 'COLCON_PREFIX_PATH')
@@ -243,6 +244,8 @@ class Workspace:
         say(f'{label} (usually {usual})')
         started = shown = time.monotonic()
         line, tail, terminal = '', '', sys.stderr.isatty()
+        # Held back until the child is known: a signal in between would leave it running.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         child = subprocess.Popen(
             command,
             cwd=str(self.root),
@@ -252,8 +255,10 @@ class Workspace:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             pass_fds=(lock,),
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING),
         )
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
             with open(str(self.log), 'ab') as log, selectors.DefaultSelector() as ready:
                 log.write(f'\n$ {" ".join(command)}\n'.encode())
                 ready.register(child.stdout, selectors.EVENT_READ)
@@ -371,7 +376,7 @@ class Workspace:
         """Return the environment of the caller with that of the workspace in front."""
         noted, environment = read_json(self.install / STAMP)['environment'], self.user_environment()
         for name, entries in noted['front'].items():
-            kept = environment.get(name, '').split(':') if environment.get(name) else []
-            environment[name] = ':'.join(entries + kept)
+            kept = environment.get(name, '').split(':')
+            environment[name] = ':'.join(entries + [x for x in kept if x and x not in entries])
         environment.update(noted['values'])
         return environment
