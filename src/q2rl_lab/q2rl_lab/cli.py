@@ -9,8 +9,11 @@ import typer
 
 from q2rl_lab.commands.demos import demos
 from q2rl_lab.commands.doctor import doctor
+from q2rl_lab.commands.eval import evaluate_verb
+from q2rl_lab.commands.learn import learn
 from q2rl_lab.commands.report import report
 from q2rl_lab.commands.test import CONTEXT, test
+from q2rl_lab.commands.train_bc import train_bc
 from q2rl_lab.commands.up import up
 from q2rl_lab.console import CommandGroup
 
@@ -32,6 +35,9 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(demos)
+app.command('train-bc')(train_bc)
+app.command()(learn)
+app.command('eval')(evaluate_verb)
 app.command()(report)
 app.command()(doctor)
 app.command(context_settings=CONTEXT)(test)

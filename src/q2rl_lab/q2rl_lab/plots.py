@@ -255,7 +255,7 @@ def safety_figures(data: RunData) -> dict[str, str]:
 
 def learner_figures(data: RunData) -> dict[str, str]:
     """Gradient steps against environment steps, and their pace."""
-    entries = [e for e in data.timeline if e.get('online_steps')]
+    entries = [e for e in data.timeline if e.get('online_steps') and 't' in e]
     if len(entries) < 2:
         return {}
 

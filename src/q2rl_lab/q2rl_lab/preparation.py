@@ -9,8 +9,8 @@ from pathlib import Path
 import time
 from typing import Any
 
+from q2rl_lab.console import say
 from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
-from q2rl_learner.episodes import Episode
 from q2rl_task import TaskSpec, episode_seed, load_task
 
 
@@ -31,19 +31,6 @@ def record(task: TaskSpec, count: int, seed: int, path: Path, noise: float = 1.0
     }
 
 
-def read_episodes(path: Path, task: TaskSpec) -> list[Episode]:
-    """Read demonstrations as the learner's episodes.
-
-    :raises InputError: no such file, damaged, or of another task
-    """
-    from q2rl_sim.demonstrations import read_demonstrations
-
-    return [
-        Episode.demonstration(f'demo_{k}', d.observations, d.actions, d.rewards, d.success)
-        for k, d in enumerate(read_demonstrations(path, task))
-    ]
-
-
 def clone(
     task: TaskSpec, demonstrations: Path, preset: str, seed: int, path: Path
 ) -> dict[str, Any]:
@@ -55,10 +42,11 @@ def clone(
 
     from q2rl_learner.bc_training import train_bc
     from q2rl_learner.config import load_preset
+    from q2rl_learner.demonstrations import load_demonstrations
     from q2rl_policies.networks_file import save
 
     config = load_preset(preset)
-    episodes = read_episodes(demonstrations, task)
+    episodes = load_demonstrations(demonstrations, task)
     torch.set_num_threads(1)
     began = time.monotonic()
     net, fit = train_bc(episodes, config.bc, task, episode_seed(seed, 'bc', 0))
@@ -89,3 +77,16 @@ def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         reports['bc'] = clone(task, folder.demonstrations, config.preset, config.seed, folder.bc)
     write_atomically(kept, json.dumps(reports, indent=2))
     return reports
+
+
+def tell(reports: dict[str, Any]) -> None:
+    """Say on stderr what was prepared."""
+    if 'demonstrations' in reports:
+        made = reports['demonstrations']
+        say(f'{made["demonstrations"]} demonstrations, {made["steps"]} steps ({made["wall_s"]:.1f} s)')
+    if 'bc' in reports:
+        fit = reports['bc']
+        say(
+            f'BC cloned: {fit["held_out_nll"]:.2f} nats per action on held-out demonstrations, '
+            f'{fit["steps"]} gradient steps ({fit["wall_s"]:.1f} s)'
+        )

@@ -176,7 +176,7 @@ def _read_ticks(folder: RunFolder, task: TaskSpec, notes: list[str]) -> Ticks | 
     from q2rl_learner.transition_log import TransitionLog
 
     try:
-        log = TransitionLog(folder.transitions, contract=task.contract_hash, read_only=True)
+        log = TransitionLog(folder.transitions, task.contract_hash, read_only=True)
     except InputError as error:
         notes.append(str(error))
         return None

@@ -28,6 +28,7 @@ class RunConfig:
     rollouts: int = 20
     eval_episodes: int = 100
     realtime: bool = False
+    in_process: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ LOOK_PERIOD_S = 1.0
 STOP_PATIENCE_S = 15.0
 """How long the episode under way, and the learner's last acknowledgement, are waited for."""
 SETTLE_PATIENCE_S = 10.0
-AT_WORK = (Phase.ESTIMATING, Phase.FITTING, Phase.ONLINE, Phase.EVALUATING)
 
 
 class End(Enum):
@@ -49,7 +48,7 @@ class Ending:
     text: str = ''
 
 
-def graph_arguments(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+def graph_arguments(folder: RunFolder, config: RunConfig, resume: bool) -> dict[str, Any]:
     """Return what the run's config means to the node graph."""
     return {
         'task': config.task,
@@ -64,10 +63,11 @@ def graph_arguments(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         'eval_episodes': config.eval_episodes,
         'bc_checkpoint': str(folder.bc),
         'demos': str(folder.demonstrations),
+        'resume': resume,
     }
 
 
-def node_processes(folder: RunFolder, config: RunConfig) -> list[ProcessSpec]:
+def node_processes(folder: RunFolder, config: RunConfig, resume: bool) -> list[ProcessSpec]:
     """Return the processes of the run's node graph; their parameters are written to its `parameters` folder.
 
     :raises InputError: the graph refuses the arguments, or a program of it is not installed
@@ -75,7 +75,7 @@ def node_processes(folder: RunFolder, config: RunConfig) -> list[ProcessSpec]:
     # The command line starts what bringup describes: the one place where lab looks up the table of packages.
     from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 
-    graph = build_graph(graph_arguments(folder, config))
+    graph = build_graph(graph_arguments(folder, config, resume))
     parameters = folder.path / 'parameters'
     parameters.mkdir(exist_ok=True)
     specs = []
@@ -193,7 +193,6 @@ class _Watch:
     def __init__(self, supervisor, watcher, view: RunView, display: Display, stop, hurry) -> None:
         self._supervisor, self._watcher, self._view = supervisor, watcher, view
         self._display, self._stop, self._hurry = display, stop, hurry
-        self._resumed = self._worked = False
 
     async def until_end(self) -> Ending:
         crash = asyncio.create_task(self._supervisor.wait_crash())
@@ -211,19 +210,11 @@ class _Watch:
                 if phase is Phase.FINISHED:
                     await self._wait_for(self._is_settled, SETTLE_PATIENCE_S)
                     return Ending(End.FINISHED)
-                if phase is Phase.STOPPED and not await self._take_up():
+                if phase is Phase.STOPPED:
                     return Ending(End.STOPPED, detail)
         finally:
             for task in (crash, stopping):
                 task.cancel()
-
-    async def _take_up(self) -> bool:
-        """Resume a run that was stopped before we began; once, and only before it was seen at work."""
-        if self._resumed or self._worked:
-            return False
-        self._resumed = True
-        agreed = await asyncio.to_thread(self._watcher.ask_to_resume, STOP_PATIENCE_S)
-        return agreed and await self._wait_for(lambda: self._view.phase is not Phase.STOPPED, 5.0)
 
     async def _wind_down(self) -> Ending:
         self._display.note('stopping after the step under way; Ctrl-C again to stop at once')
@@ -241,7 +232,6 @@ class _Watch:
             view = self._view
             view.alive = {name: state is ProcessState.RUNNING for name, state in states.items()}
             view.respawns = self._supervisor.respawns
-            self._worked |= view.phase in AT_WORK
             self._display.update(view, time.monotonic())
             return view.phase, '' if view.run is None else view.run.detail
 

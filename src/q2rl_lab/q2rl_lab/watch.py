@@ -79,20 +79,13 @@ class Watcher:
 
     def ask_to_stop(self, timeout_s: float) -> bool:
         """Ask the episode manager to end the episode under way, save and stop; tell whether it agreed in time."""
-        return self._ask(RunCommand.Request.STOP, timeout_s)
-
-    def ask_to_resume(self, timeout_s: float) -> bool:
-        """Ask the episode manager to go on with a stopped run; tell whether it agreed in time."""
-        return self._ask(RunCommand.Request.RESUME, timeout_s)
-
-    def _ask(self, command: int, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
         while not self._command.service_is_ready():
             if time.monotonic() > end:
                 return False
             time.sleep(0.05)
         answered = threading.Event()
-        future = self._command.call_async(RunCommand.Request(command=command))
+        future = self._command.call_async(RunCommand.Request(command=RunCommand.Request.STOP))
         future.add_done_callback(lambda _: answered.set())
         if not answered.wait(max(0.0, end - time.monotonic())):
             return False

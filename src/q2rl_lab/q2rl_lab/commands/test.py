@@ -64,7 +64,7 @@ def test(
         ]
         # pytest's own output is progress, not the result: with --json it goes to stderr.
         code = subprocess.run(
-            command, cwd=root, check=False, stdout=sys.stderr if as_json else None
+            command, cwd=root, check=False, stdout=2 if as_json else None
         ).returncode
         summary = read_summary(outcome) if outcome.is_file() else None
     if summary is None:

@@ -92,13 +92,13 @@ def up(
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.display import open_display
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import prepare
+    from q2rl_lab.preparation import prepare, tell
     from q2rl_lab.result import short_result
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
     from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
-    from q2rl_task import load_task
+    from q2rl_task import InputError, load_task
 
     spec = load_task(task)
     asked = {
@@ -114,6 +114,8 @@ def up(
     if resume:
         folder = open_run(runs_dir, name)
         config = resume_config(folder, asked)
+        if config.in_process:
+            raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
     else:
         config = RunConfig(**{key: value for key, value in asked.items() if value is not None})
         load_preset(config.preset)
@@ -125,8 +127,8 @@ def up(
             how += f' --runs-dir {runs_dir}'
         try:
             say(f'run {folder.id} in {folder.path}')
-            _tell_preparation(prepare(folder, config))
-            specs = node_processes(folder, config)
+            tell(prepare(folder, config))
+            specs = node_processes(folder, config, resume)
             display = open_display(f'q2rl up {config.task}, run {folder.id}')
             ending = run_graph(folder, config, spec, specs, display, started, domain)
             write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
@@ -143,20 +145,3 @@ def up(
         emit(result, True)
     else:
         emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
-
-
-def _tell_preparation(reports: dict) -> None:
-    from q2rl_lab.console import say
-
-    if 'demonstrations' in reports:
-        recorded = reports['demonstrations']
-        say(
-            f'{recorded["demonstrations"]} demonstrations, {recorded["steps"]} steps '
-            f'({recorded["wall_s"]:.1f} s)'
-        )
-    if 'bc' in reports:
-        fit = reports['bc']
-        say(
-            f'BC cloned: {fit["held_out_nll"]:.2f} nats per action on held-out demonstrations, '
-            f'{fit["steps"]} gradient steps ({fit["wall_s"]:.1f} s)'
-        )

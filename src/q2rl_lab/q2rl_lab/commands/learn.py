@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl learn`: the same run as `q2rl up`, in one process and without ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import Json, Preset, RunsDir, Seed
+
+
+def learn(
+    task: Annotated[
+        str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
+    ],
+    seed: Seed = 0,
+    preset: Preset = 'laptop',
+    steps: Annotated[int, typer.Option(min=0, help='Steps of the online phase.')] = 10_000,
+    rollouts: Annotated[
+        int, typer.Option(min=2, help='BC-only episodes that V is fitted on.')
+    ] = 20,
+    eval_episodes: Annotated[
+        int, typer.Option(min=0, help='Fresh scenes at the end, each run by BC, gated and RL.')
+    ] = 100,
+    demonstrations: Annotated[
+        int, typer.Option(min=2, help='Demonstrations to record and clone.')
+    ] = 15,
+    name: Annotated[
+        str | None, typer.Option('--run', help='Name of the run.', show_default='the time')
+    ] = None,
+    runs_dir: RunsDir = Path('runs'),
+    as_json: Json = False,
+) -> None:
+    """Learn a task in one process, without ROS: for experiments and many seeds.
+
+    Phases, scenes, guard, gate and updates are those of up, and so are the files
+    in runs/NAME. It waits for every gradient step, so one core is enough.
+
+    \b
+    q2rl learn pipe_assembly --seed 3
+    for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
+    """  # noqa: D301
+    import time
+
+    started = time.monotonic()
+    from q2rl_lab.console import EXIT_FAILED, emit, say
+    from q2rl_lab.finish import finish_run
+    from q2rl_lab.preparation import prepare, tell
+    from q2rl_lab.result import short_result
+    from q2rl_lab.run_folder import RunConfig, create_run
+    from q2rl_lab.workspace import versions
+    from q2rl_learner.config import load_preset
+    from q2rl_task import Phase, load_task
+
+    load_task(task)
+    load_preset(preset)
+    config = RunConfig(
+        task=task, seed=seed, preset=preset, demonstrations=demonstrations, steps=steps,
+        rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
+    )  # fmt: skip
+    folder = create_run(runs_dir, name, config, versions())
+    with folder.lock():
+        say(f'run {folder.id} in {folder.path}')
+        tell(prepare(folder, config))
+        from q2rl_lab.learn_run import learn_in_process
+
+        plan = learn_in_process(folder, config, say)
+        if plan.phase is not Phase.FINISHED:
+            say(f'the run stopped: {plan.detail}')
+            raise typer.Exit(EXIT_FAILED)
+        result = finish_run(folder, started)
+    if as_json:
+        emit(result, True)
+    else:
+        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)

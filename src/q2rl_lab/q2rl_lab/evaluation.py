@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The policies of a run or a file, ready to be measured, and the numbers of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from q2rl_control.episode_tally import EpisodeRecord
+from q2rl_lab.cell import Deciders
+from q2rl_lab.statistics import Rate
+from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.learner_state import load_state
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_policies.bc import MixtureBCPolicy
+from q2rl_policies.gate import QGate
+from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
+from q2rl_policies.live_networks import LiveActor, LiveCritic
+from q2rl_policies.networks_file import build_bc, load
+from q2rl_task import EndReason, InputError, Mode, TaskSpec
+
+
+def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
+    """Return the numbers of evaluated episodes as plain data; the mean time is that of successes [steps]."""
+    steps = [record.steps for record in records if record.success]
+    acted = sum(record.steps for record in records)
+    return {
+        'mode': mode.name.lower(),
+        'success': Rate.of([record.success for record in records]).as_dict(),
+        'mean_steps_to_success': sum(steps) / len(steps) if steps else None,
+        'actions_by_rl': sum(record.rl_steps for record in records) / acted if acted else None,
+        'peak_force_n': max((record.peak_force for record in records), default=None),
+        'force_stops': sum(record.end_reason == EndReason.FORCE_LIMIT.name for record in records),
+    }
+
+
+def bc_from_file(path: Path, task: TaskSpec, seed: int) -> MixtureBCPolicy:
+    """Read a cloned policy; it samples, as everywhere.
+
+    :raises InputError: missing, damaged, or of another task
+    """
+    tensors, meta = load(path, 'bc', task.contract_hash)
+    return MixtureBCPolicy(build_bc(meta, tensors, path), seed, task.contract_hash, meta['version'])
+
+
+def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
+    """Return a cloned policy as the only one there is."""
+    return Deciders(bc_from_file(path, task, seed), QGate(0.0, task.action_size))
+
+
+def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deciders:
+    """Return the policies of a run's folder: BC, and what its learner had learned when it last saved.
+
+    :raises InputError: something is missing or damaged, or nothing was learned yet
+    """
+    folder = run / 'learner'
+    weights = [folder / f'{kind}.safetensors' for kind in ('actor', 'critic')]
+    if all(path.is_file() for path in weights):
+        alpha = load_preset(preset).alpha
+        contract = task.contract_hash
+        actor = LiveActor.from_file(weights[0].read_bytes(), weights[0], contract)
+        critic = LiveCritic.from_file(weights[1].read_bytes(), weights[1], contract)
+    else:
+        learner = _restored(folder / 'state.safetensors', task)
+        alpha = learner.config.alpha
+        version = learner.weights_version
+        actor = LiveActor(learner.actor, version)
+        critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
+    return Deciders(
+        bc_from_file(bc, task, seed),
+        QGate(alpha, task.action_size, seed=seed),
+        RLPolicy(Pinned(actor)),
+        GateCritic(Pinned(critic)),
+    )
+
+
+def _restored(state: Path, task: TaskSpec) -> OnlineLearner:
+    """Return the learner that a state file is of."""
+    learner = OnlineLearner(_config_of(state), task, 0)
+    load_state(state, learner)
+    return learner
+
+
+def _config_of(state: Path) -> LearnerConfig:
+    """Return the settings that a learner's state was made with."""
+    from pydantic import ValidationError
+    from safetensors import SafetensorError, safe_open
+
+    if not state.is_file():
+        raise InputError(state, 'no such file: nothing was learned yet', 'evaluate --mode bc')
+    try:
+        with safe_open(state, framework='pt') as file:
+            return LearnerConfig.model_validate_json((file.metadata() or {})['config'])
+    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+        problem = f'is not a readable state of a learner ({" ".join(str(error).split())})'
+        raise InputError(state, problem, 'evaluate another run') from None

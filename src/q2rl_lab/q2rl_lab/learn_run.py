@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run in one process, from the files of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import time
+
+from q2rl_control.run_plan import RunPlan, RunSettings
+from q2rl_lab.evaluation import bc_from_file
+from q2rl_lab.in_process import InProcessRun, Progress
+from q2rl_lab.run_folder import RunConfig, RunFolder
+from q2rl_lab.run_view import clock_text
+from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_policies.networks_file import build_bc, load
+from q2rl_task import episode_seed, load_task
+
+TELL_PERIOD_S = 10.0
+WINDOW = 50
+
+
+def learn_in_process(
+    folder: RunFolder, config: RunConfig, tell: Callable[[str], None]
+) -> RunPlan:
+    """Run all phases; returns the plan as it ended.
+
+    :param tell: called with a line now and then
+    """
+    task = load_task(config.task)
+    settings = load_preset(config.preset)
+    settings = LearnerConfig.model_validate({**settings.model_dump(), 'rollouts': config.rollouts})
+    tensors, meta = load(folder.bc, 'bc', task.contract_hash)
+    learner = OnlineLearner(
+        settings,
+        task,
+        episode_seed(config.seed, 'learner', 0),
+        load_demonstrations(folder.demonstrations, task),
+        build_bc(meta, tensors, folder.bc),
+    )
+    plan = RunSettings(
+        run_id=folder.id,
+        seed=config.seed,
+        rollouts=config.rollouts,
+        online_steps=config.steps,
+        evaluation_episodes=config.eval_episodes,
+    )
+    bc = bc_from_file(folder.bc, task, config.seed)
+    run = InProcessRun(task, plan, bc, learner, folder.path, _Teller(tell))
+    run.run()
+    return run.plan
+
+
+class _Teller:
+    """One line at every change of phase, else one in ten seconds."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._phase, self._next = '', 0.0
+        self._outcomes: list[bool] = []
+
+    def __call__(self, progress: Progress) -> None:
+        episode = progress.episode
+        if episode.phase != self._phase:
+            self._outcomes.clear()
+        if episode.mode == 'GATED' or episode.phase == 'ESTIMATING':
+            self._outcomes.append(episode.success)
+        now = time.monotonic()
+        if episode.phase == self._phase and now < self._next:
+            return
+        self._phase, self._next = episode.phase, now + TELL_PERIOD_S
+        recent = self._outcomes[-WINDOW:]
+        share = f', success {100 * sum(recent) / len(recent):.0f} % of last {len(recent)}' if recent else ''
+        self._tell(
+            f'[{clock_text(progress.wall_s)}] {episode.phase.lower()} episode {episode.number}, '
+            f'{progress.online_steps} online steps, {progress.gradient_steps} gradient steps{share}'
+        )
