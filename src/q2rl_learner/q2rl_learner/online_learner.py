@@ -329,7 +329,8 @@ class OnlineLearner:
     def _seeded(self) -> Iterator[None]:
         """Seed the global generator, which initialises networks, and leave it as it was."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed * 1000 + self.networks_made)
+            sequence = np.random.SeedSequence([self._seed, self.networks_made])
+            torch.manual_seed(int(sequence.generate_state(1)[0]))
             self.networks_made += 1
             yield
 
