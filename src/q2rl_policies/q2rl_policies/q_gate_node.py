@@ -138,6 +138,8 @@ class QGateNode(Q2rlNode):
     def _wait(self) -> None:
         """Start the deadline of the observation just taken."""
         silent = self.lockstep and any(n >= self.value('patience') for n in self._missed.values())
+        if silent:
+            self.count('impatient')
         seconds = self.value('impatient_timeout') if silent else self._deadline_s
         self._deadline.timer_period_ns = round(seconds * 1e9)
         self._deadline.reset()
@@ -159,7 +161,10 @@ class QGateNode(Q2rlNode):
         elif self._tracker.is_over(*key):
             self.drop('late')
         else:
-            self._early.setdefault(key, {}).setdefault(source, answer)
+            early = self._early.setdefault(key, {})
+            if source in early:
+                self.count('repeats')
+            early.setdefault(source, answer)
             if len(self._early) > EARLY_TICKS:
                 self._early.pop(next(iter(self._early)))
                 self.drop('foreign')

@@ -32,7 +32,7 @@ from q2rl_task import (
 )
 
 TASK = load_task('pipe_assembly')
-O, D = TASK.observation_size, TASK.action_size
+OBS, ACT = TASK.observation_size, TASK.action_size
 NAN = float('nan')
 
 finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -57,24 +57,24 @@ def members(kind):
 
 observations = st.builds(
     ObservationRecord, stamp=stamps, contract=st.just(TASK.contract_hash), episode=texts, step=st.integers(0, 2**32 - 1),
-    mode=members(Mode), final=st.booleans(), observation=vectors(O))
-proposals = st.builds(Proposal, action=vectors(D), log_prob=any64, entropy=any64, version=versions)
+    mode=members(Mode), final=st.booleans(), observation=vectors(OBS))
+proposals = st.builds(Proposal, action=vectors(ACT), log_prob=any64, entropy=any64, version=versions)
 decisions = st.builds(
-    Decision, source=members(Source), reason=members(Reason), action=vectors(D), q_bc=any64, q_rl=any64, v_bc=any64,
-    q_spread=any64, bc_action=optional_vectors(D), bc_log_prob=any64, bc_entropy=any64, rl_action=optional_vectors(D),
+    Decision, source=members(Source), reason=members(Reason), action=vectors(ACT), q_bc=any64, q_rl=any64, v_bc=any64,
+    q_spread=any64, bc_action=optional_vectors(ACT), bc_log_prob=any64, bc_entropy=any64, rl_action=optional_vectors(ACT),
     actor_version=versions, critic_version=versions, value_version=versions)
 executed_steps = st.builds(
     ExecutedStep, stamp=stamps, robot=texts, contract=st.just(TASK.contract_hash), episode=texts,
-    step=st.integers(0, 2**32 - 1), mode=members(Mode), final=st.booleans(), observation=vectors(O), reward=any32,
+    step=st.integers(0, 2**32 - 1), mode=members(Mode), final=st.booleans(), observation=vectors(OBS), reward=any32,
     terminated=st.booleans(), truncated=st.booleans(), end_reason=members(EndReason), force=any32,
-    executed_action=vectors(D), interventions=st.lists(texts, max_size=3).map(tuple), decision=decisions)
+    executed_action=vectors(ACT), interventions=st.lists(texts, max_size=3).map(tuple), decision=decisions)
 transitions = st.builds(
     Transition, stamp=stamps, robot=texts, sequence=st.integers(1, 2**64 - 1), contract=st.just(TASK.contract_hash),
     episode=texts, step=st.integers(0, 2**32 - 1), phase=members(Phase), mode=members(Mode), source=members(Source),
-    reason=members(Reason), observation=vectors(O), action=vectors(D), executed_action=vectors(D),
-    interventions=st.lists(texts, max_size=3).map(tuple), reward=any32, next_observation=vectors(O),
+    reason=members(Reason), observation=vectors(OBS), action=vectors(ACT), executed_action=vectors(ACT),
+    interventions=st.lists(texts, max_size=3).map(tuple), reward=any32, next_observation=vectors(OBS),
     terminated=st.booleans(), truncated=st.booleans(), end_reason=members(EndReason), force=any32,
-    bc_action=optional_vectors(D), bc_log_prob=any64, bc_entropy=any64, next_bc_action=optional_vectors(D),
+    bc_action=optional_vectors(ACT), bc_log_prob=any64, bc_entropy=any64, next_bc_action=optional_vectors(ACT),
     next_bc_log_prob=any64, next_bc_entropy=any64, q_bc=any64, q_rl=any64, v_bc=any64, q_spread=any64,
     actor_version=versions, critic_version=versions, value_version=versions)
 
@@ -169,13 +169,13 @@ def test_impossible_seconds_are_no_stamp(seconds):
 
 @pytest.mark.parametrize('field, value, kind', [
     ('contract', '0' * 16, 'contract'),
-    ('observation', [0.0] * (O - 1), 'malformed'),
-    ('observation', [0.0] * (O + 1), 'malformed'),
+    ('observation', [0.0] * (OBS - 1), 'malformed'),
+    ('observation', [0.0] * (OBS + 1), 'malformed'),
     ('observation', [], 'malformed'),
     ('mode', 77, 'malformed'),
 ])
 def test_a_broken_observation_names_its_counter(field, value, kind):
-    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(O, np.float32))
+    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32))
     msg = conv.observation_to_msg(record, 'socket')
     setattr(msg, field, value)
     with pytest.raises(MessageError) as caught:
@@ -187,10 +187,10 @@ def test_a_broken_observation_names_its_counter(field, value, kind):
     ('action', [0.0]), ('bc_action', [0.0]), ('source', 9), ('reason', 200), ('step', 4),
 ])
 def test_a_broken_decision_spoils_its_executed_step(field, value):
-    observation = np.zeros(O, np.float32)
+    observation = np.zeros(OBS, np.float32)
     record = ExecutedStep(
         1.0, 'arm', TASK.contract_hash, 'e', 3, Mode.BC, False, observation, 0.0, False, False, EndReason.NONE, 0.0,
-        np.zeros(D, np.float32), (), Decision.hold(D))
+        np.zeros(ACT, np.float32), (), Decision.hold(ACT))
     msg = conv.executed_step_to_msg(record, 'socket')
     setattr(msg.decision, field, value)
     with pytest.raises(MessageError, match='.') as caught:
@@ -199,8 +199,8 @@ def test_a_broken_decision_spoils_its_executed_step(field, value):
 
 
 def test_a_policy_cannot_propose_a_hold():
-    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(O, np.float32))
-    msg = conv.proposal_to_msg(Proposal(np.zeros(D, np.float32)), Source.HOLD, record)
+    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32))
+    msg = conv.proposal_to_msg(Proposal(np.zeros(ACT, np.float32)), Source.HOLD, record)
     with pytest.raises(MessageError, match='does not propose'):
         conv.proposal_from_msg(msg, TASK)
 
