@@ -65,8 +65,9 @@ class Box:
     def admit(self, *points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
         low, high = self._nominal
-        self._low = np.minimum(low, np.min(points, axis=0))
-        self._high = np.maximum(high, np.max(points, axis=0))
+        # Less the tolerance, or tolerances would add up tick by tick.
+        self._low = np.minimum(low, np.min(points, axis=0) + TOLERANCE)
+        self._high = np.maximum(high, np.max(points, axis=0) - TOLERANCE)
 
 
 class Cone:
@@ -101,7 +102,8 @@ class Cone:
 
     def admit(self, *points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
-        self._angle = max(self._nominal_angle, *(self._from_centre(p) for p in points))
+        widest = max(self._from_centre(p) for p in points)
+        self._angle = max(self._nominal_angle, widest - TOLERANCE)
 
 
 class LimitedMotion:

@@ -67,7 +67,12 @@ class ReplayLink:
     def acknowledge(self, robot: str, sequence: int, now: float) -> None:
         """Take an acknowledgement."""
         self.heard(now)
+        before = self.assembler.next_sequence
+        renumbered = self.assembler.renumbered
         self.assembler.acknowledge(robot, sequence)
+        if self.assembler.renumbered > renumbered:
+            self._episode_start += self.assembler.next_sequence - before
+            self.compact()
 
     def silent(self, now: float, after: float) -> bool:
         """Whether transitions wait and the learner has given no sign of life for `after` seconds."""

@@ -131,8 +131,8 @@ class RunProgress:
     counts: dict[str, PhaseCounts] = field(default_factory=dict)
 
     def of(self, phase: Phase) -> PhaseCounts:
-        """Return the sums of a phase."""
-        return self.counts.setdefault(phase.name, PhaseCounts())
+        """Return the sums of a phase; those of a phase without episodes are not kept."""
+        return self.counts.get(phase.name, PhaseCounts())
 
     def to_dict(self) -> dict:
         """Return the same as JSON-ready data."""
@@ -226,7 +226,7 @@ class RunPlan:
 
     def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> None:
         """Count a finished episode and go on to the next phase where this one is over."""
-        counts = self.progress.of(plan.phase)
+        counts = self.progress.counts.setdefault(plan.phase.name, PhaseCounts())
         counts.episodes += 1
         counts.successes += result.success
         counts.transitions += result.transitions

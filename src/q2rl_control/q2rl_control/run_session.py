@@ -79,8 +79,8 @@ class RunSession:
         self.plan.episode_dropped()
         self.link.begin('', self.plan.phase)
 
-    def save(self) -> None:
-        """Write the state of the run."""
+    def save(self, durable: bool = False) -> None:
+        """Write the state of the run; `durable` waits for the disk."""
         if self._store is None:
             return
         assembler = self.link.assembler
@@ -92,11 +92,12 @@ class RunSession:
                 'episodes_recorded': self._recorded,
                 'dropped': dict(assembler.dropped),
             },
+            durable,
         )
 
     def close(self) -> None:
         """Save and close the files."""
-        self.save()
+        self.save(durable=True)
         if self._outbox is not None:
             self._outbox.close()
 

@@ -56,10 +56,10 @@ class RunStore:
                 self._state, f'cannot be resumed from ({error})', 'use another run directory'
             ) from None
 
-    def save(self, progress: RunProgress, extra: dict) -> None:
-        """Replace the saved state; a crash leaves the old or the new one, never half of one."""
+    def save(self, progress: RunProgress, extra: dict, durable: bool = False) -> None:
+        """Replace the saved state atomically; `durable` as in `replace_atomically`."""
         data = {'format': FORMAT, 'progress': progress.to_dict(), 'extra': extra}
-        replace_atomically(self._state, json.dumps(data, indent=1).encode())
+        replace_atomically(self._state, json.dumps(data, indent=1).encode(), durable)
 
     def append_episode(self, record: dict) -> None:
         """Add one finished episode; numbers that are not finite become null."""
@@ -126,13 +126,18 @@ class Outbox:
             self._file = None
 
 
-def replace_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` by way of a synced neighbour file."""
+def replace_atomically(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write `data` to `path` by way of a neighbour file: readers see the old or the new, never half of one.
+
+    :param durable: also wait for the disk, which takes up to seconds on a busy one; without it the death of
+        this process is survived, a power cut perhaps not
+    """
     temporary = path.with_name(path.name + '.new')
     with temporary.open('wb') as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 

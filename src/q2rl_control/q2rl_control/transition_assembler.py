@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from q2rl_task import ExecutedStep, Phase, Transition, pair_steps
 
@@ -35,6 +35,7 @@ class TransitionAssembler:
         self.next_sequence = first_sequence
         self.acknowledged = first_sequence - 1
         self.dropped: Counter[str] = Counter()
+        self.renumbered = 0
         self._capacity = capacity
         self._waiting: deque[_Waiting] = deque()
         self._episode = ''
@@ -92,16 +93,14 @@ class TransitionAssembler:
     def acknowledge(self, robot: str, sequence: int) -> int:
         """Take an acknowledgement of everything up to `sequence`; return how many transitions that released.
 
-        Before the first transition of a fresh start, a higher number moves the numbering on: the learner
-        knows this robot from before.
+        A number that was never given means that the learner knows this robot from a life whose records
+        are gone: what waits is numbered anew behind it, since the learner took it for repetitions.
         """
         if robot != self.robot:
             return 0
         if sequence >= self.next_sequence:
-            if self._waiting or self._last is not None:
-                self.dropped['ack_ahead'] += 1
-                return 0
-            self.next_sequence = sequence + 1
+            self._renumber(sequence + 1)
+            return 0
         released = 0
         while self._waiting and self._waiting[0].transition.sequence <= sequence:
             self._waiting.popleft()
@@ -126,6 +125,16 @@ class TransitionAssembler:
     def unacknowledged(self) -> list[Transition]:
         """Return all transitions that wait for acknowledgement, oldest first."""
         return [w.transition for w in self._waiting]
+
+    def _renumber(self, first: int) -> None:
+        numbered = enumerate((w.transition for w in self._waiting), start=first)
+        self._waiting = deque(
+            _Waiting(replace(transition, sequence=number), float('-inf'))
+            for number, transition in numbered
+        )
+        self.next_sequence = first + len(self._waiting)
+        self.acknowledged = first - 1
+        self.renumbered += 1
 
     def _fault(self, step: ExecutedStep) -> str | None:
         if step.robot != self.robot:

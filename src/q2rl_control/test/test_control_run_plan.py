@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from q2rl_control.run_plan import (
+    Command,
+    EpisodeResult,
+    LearnerReport,
+    LearnerState,
+    RunPlan,
+    RunProgress,
+    RunSettings,
+    fit_fault,
+)
+from q2rl_task import EndReason, InputError, Mode, Phase
+
+GOOD = LearnerReport(LearnerState.READY, '', 3, 1, value_error=1.0, return_variance=2.0)
+
+
+def settings_of(**changes) -> RunSettings:
+    values = dict(
+        run_id='r', seed=3, rollouts=3, online_steps=100, bc_only_every=4, rl_only_every=4,
+        evaluation_episodes=2,
+    )  # fmt: skip
+    return RunSettings(**(values | changes))
+
+
+def finish(plan: RunPlan, transitions: int = 10, success: bool = True):
+    episode = plan.next_episode()
+    reason = EndReason.SUCCESS if success else EndReason.TIME_LIMIT
+    result = EpisodeResult(success, reason, transitions, {'BC': transitions}, 1, 2.5)
+    plan.episode_finished(episode, result)
+    return episode
+
+
+def online(**changes) -> RunPlan:
+    plan = RunPlan(settings_of(**changes))
+    plan.start()
+    while plan.phase is Phase.ESTIMATING:
+        finish(plan)
+    plan.learner_reported(GOOD)
+    assert plan.phase is Phase.ONLINE
+    return plan
+
+
+def test_a_whole_run():
+    plan = RunPlan(settings_of())
+    assert plan.phase is Phase.STARTING and plan.next_episode() is None
+    plan.start()
+    assert plan.episodes_planned == 3
+    rollouts = [finish(plan) for _ in range(3)]
+    assert [e.episode for e in rollouts] == ['r-e0001', 'r-e0002', 'r-e0003']
+    assert {e.mode for e in rollouts} == {Mode.BC}
+    assert plan.phase is Phase.FITTING and plan.next_episode() is None
+    for state in (LearnerState.WAITING, LearnerState.FITTING):
+        plan.learner_reported(LearnerReport(state))
+        assert plan.phase is Phase.FITTING
+    plan.learner_reported(GOOD)
+    episodes = []
+    while plan.phase is Phase.ONLINE:
+        assert plan.online_steps < 100
+        episodes.append(finish(plan, transitions=13))
+    assert plan.online_steps == 104
+    assert [e.mode.name for e in episodes] == [
+        'GATED', 'RL', 'GATED', 'BC', 'GATED', 'RL', 'GATED', 'BC',
+    ]  # fmt: skip
+    assert plan.phase is Phase.EVALUATING and plan.episodes_planned == 6
+    evaluation = [finish(plan) for _ in range(6)]
+    assert plan.phase is Phase.FINISHED and plan.next_episode() is None
+    for number in (0, 3):
+        three = evaluation[number : number + 3]
+        assert [e.mode for e in three] == [Mode.BC, Mode.GATED, Mode.RL]
+        assert len({e.seed for e in three}) == 1
+    seeds = [e.seed for e in rollouts + episodes + evaluation[::3]]
+    assert len(set(seeds)) == len(seeds)
+    ids = [e.episode for e in rollouts + episodes + evaluation]
+    assert len(set(ids)) == len(ids)
+    counts = plan.progress.of(Phase.ONLINE)
+    assert counts.by_mode['BC'] == {'episodes': 2, 'successes': 2}
+    assert counts.by_source['BC'] == 104 and counts.interventions == 8
+    assert counts.robot_time_s == 20.0
+
+
+@pytest.mark.parametrize(
+    ('report', 'said'),
+    [
+        (LearnerReport(LearnerState.READY, '', 20, 0, 1.0, 2.0), 'none of 20 BC rollouts'),
+        (LearnerReport(LearnerState.READY, '', 20, 5, 2.0, 2.0), 'no better than the mean'),
+        (LearnerReport(LearnerState.READY, '', 20, 5), 'no better than the mean'),
+        (LearnerReport(LearnerState.FAILED, 'out of memory'), 'out of memory'),
+    ],
+)
+def test_a_fit_that_is_no_good_stops_the_run_and_says_what_to_do(report, said):
+    plan = RunPlan(settings_of())
+    plan.start()
+    for _ in range(3):
+        finish(plan, success=report.rollout_successes > 0)
+    plan.learner_reported(report)
+    assert plan.phase is Phase.STOPPED and said in plan.detail
+    assert plan.command(Command.RESUME) is None
+    assert plan.phase is Phase.FITTING
+    plan.learner_reported(GOOD)
+    assert plan.phase is Phase.ONLINE
+    assert fit_fault(GOOD) is None
+
+
+def test_pause_lets_the_episode_finish_and_resume_goes_on():
+    plan = online(online_steps=10)
+    episode = plan.next_episode()
+    assert plan.command(Command.PAUSE) is None
+    assert plan.phase is Phase.PAUSED and plan.next_episode() is None
+    plan.episode_finished(episode, EpisodeResult(True, EndReason.SUCCESS, 10, {'RL': 10}))
+    assert plan.phase is Phase.PAUSED
+    assert plan.command(Command.PAUSE) is not None
+    assert plan.command(Command.RESUME) is None
+    assert plan.phase is Phase.EVALUATING  # that episode had spent the budget
+    assert plan.command(Command.RESUME) is not None
+
+
+def test_stop_and_evaluate():
+    plan = online()
+    assert plan.command(Command.STOP) is None
+    assert plan.phase is Phase.STOPPED and plan.command(Command.STOP) is not None
+    assert plan.command(Command.EVALUATE) is not None
+    plan.command(Command.RESUME)
+    assert plan.phase is Phase.ONLINE
+    assert plan.command(Command.EVALUATE) is None
+    assert plan.phase is Phase.EVALUATING
+    plan.fail('the cell burns')
+    assert plan.phase is Phase.STOPPED and plan.detail == 'the cell burns'
+    paused = online()
+    paused.command(Command.PAUSE)
+    paused.command(Command.STOP)
+    paused.command(Command.RESUME)
+    assert paused.phase is Phase.ONLINE
+
+
+def test_phases_of_no_length_are_left_out():
+    plan = RunPlan(settings_of(online_steps=0, evaluation_episodes=0))
+    plan.start()
+    for _ in range(3):
+        finish(plan)
+    plan.learner_reported(GOOD)
+    assert plan.phase is Phase.FINISHED
+    plan = online(bc_only_every=0, rl_only_every=0)
+    assert {finish(plan, 10).mode for _ in range(10)} == {Mode.GATED}
+
+
+def test_a_dropped_episode_is_tried_again_under_a_fresh_id():
+    plan = online()
+    first = plan.next_episode()
+    plan.episode_dropped()
+    again = plan.next_episode()
+    assert again.seed == first.seed and again.number == first.number
+    assert again.episode != first.episode
+    finish(plan)
+    assert plan.next_episode().number == 2
+    assert plan.progress.of(Phase.ONLINE).episodes == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([*Command, 'finish', 'report', 'drop', 'fail']), max_size=40))
+def test_no_order_of_events_breaks_a_plan_and_every_state_can_be_saved(events):
+    plan = RunPlan(settings_of(online_steps=20, evaluation_episodes=1))
+    plan.start()
+    for event in events:
+        if event == 'finish':
+            if plan.next_episode():
+                finish(plan)
+        elif event == 'report':
+            plan.learner_reported(GOOD)
+        elif event == 'drop':
+            plan.episode_dropped()
+        elif event == 'fail':
+            plan.fail('x')
+        else:
+            plan.command(event)
+        assert (plan.next_episode() is not None) == (
+            plan.phase in (Phase.ESTIMATING, Phase.ONLINE, Phase.EVALUATING)
+        )
+        saved = RunProgress.from_dict(plan.progress.to_dict())
+        assert saved == plan.progress
+        assert RunPlan(plan.settings, saved).next_episode() == plan.next_episode()
+
+
+def test_settings_and_saved_progress_are_checked():
+    for change in ({'run_id': ''}, {'rollouts': 0}, {'online_steps': -1}, {'evaluation_modes': ()}):
+        with pytest.raises(InputError):
+            settings_of(**change)
+    with pytest.raises(InputError, match='another run'):
+        RunPlan(settings_of(), RunProgress('r', 4))
