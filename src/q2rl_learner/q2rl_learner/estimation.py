@@ -116,6 +116,17 @@ class _Samples:
         """Value at the cuts that a value constant over all states would have: c = mean(partial) + mean(weight) c."""
         return float(self._partial.mean() / (1.0 - self._weights.mean()))
 
+    def relaxation(self) -> float:
+        """How much further than V says the values at the cuts should move per round.
+
+        With u the weight of the value at the cut in the returns around it, a round turns the error e into u e, and
+        a step of 1 / (1 - u) would end at once. u is known on average only: go half of that way, which is stable
+        for any u in [0, 1).
+        """
+        weights = self._weights[self._weights > 0]
+        average = float(weights.mean()) if len(weights) else 0.0
+        return 0.5 * (1.0 + 1.0 / (1.0 - average))
+
     def returns(self, tails: Tensor) -> Tensor:
         """Return the completed returns (N,) float32 for the values (S,) at the segments' ends."""
         return (self._partial + self._weights * tails.double()[self._segment_of]).float()
@@ -147,7 +158,7 @@ def fit_value(
     tails = torch.zeros(len(samples.ends))
     if fit.completions:
         tails = tails.fill_(samples.constant_tail()).clamp_(*attainable)
-    rounds, change = 0, 0.0
+    gain, rounds, change = samples.relaxation(), 0, 0.0
     while True:
         returns = samples.returns(tails)
         networks, error, steps = _cross_fit(samples, returns, folds, fit, make_value, generator)
@@ -157,7 +168,8 @@ def fit_value(
         with torch.no_grad():
             for fold, network in enumerate(networks):
                 mine = samples.end_fold == fold
-                tails[mine] = network(samples.ends[mine]).clamp(*attainable)
+                moves = network(samples.ends[mine]) - tails[mine]
+                tails[mine] = (tails[mine] + gain * moves).clamp(*attainable)
         rounds += 1
         moved = (tails - before)[samples.is_cut].abs().mean()
         change = float(moved) / (attainable[1] - attainable[0])

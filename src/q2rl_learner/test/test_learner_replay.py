@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from learner_helpers import EMPTY, demonstrations, toy_task, transition
+import pytest
+import torch
+
+from q2rl_learner.replay import Batch, Replay
+from q2rl_task import Source
+
+TASK = toy_task()
+GAMMA = 0.5
+
+
+def replay(**changes) -> Replay:
+    values = {'capacity': 1000, 'steps': 3, 'discount': GAMMA, **changes}
+    return Replay(TASK.observation_size, TASK.action_size, **values)
+
+
+def run(buffer: Replay, steps: int, end: str = '', name: str = 'e', start: int = 0, **changes) -> None:
+    """Add an episode with reward -(k + 1) at step k; `end` marks its last step."""
+    for k in range(start, start + steps):
+        marks = {end: True} if end and k == start + steps - 1 else {}
+        buffer.add(transition(TASK, k + 1, name, k, **marks, **changes), -(k + 1.0))
+
+
+def rows(buffer: Replay) -> dict[int, tuple[float, float, int]]:
+    """Return first state -> (n-step reward, bootstrap factor, state after) of all that can be drawn."""
+    batch = everything(buffer)
+    return {
+        int(o[0]): (float(r), float(b), int(n[0]))
+        for o, r, b, n in zip(
+            batch.observation, batch.reward, batch.bootstrap, batch.next_observation, strict=True
+        )
+    }
+
+
+def everything(buffer: Replay) -> Batch:
+    return buffer.sample(50 * len(buffer), 0.5, torch.Generator().manual_seed(0))[0]
+
+
+def test_n_steps_within_an_episode():
+    buffer = replay()
+    run(buffer, 4)
+    # Two windows of three are full; R = -1 - 0.5*2 - 0.25*3 and so on.
+    assert rows(buffer) == {0: (-2.75, 0.125, 3), 1: (-4.5, 0.125, 4)}
+
+
+@pytest.mark.parametrize(
+    ('end', 'mask'), [('terminated', 0.0), ('truncated', 1.0)], ids=['success', 'time limit or stop'],
+)
+def test_windows_stop_at_the_end(end, mask):
+    buffer = replay()
+    run(buffer, 4, end)
+    run(buffer, 3, name='next', start=10)
+    assert rows(buffer) == {
+        0: (-2.75, 0.125, 3),  # ends before the last step: not masked
+        1: (-4.5, 0.125 * mask, 4),
+        2: (-5.0, 0.25 * mask, 4),
+        3: (-4.0, 0.5 * mask, 4),
+        10: (-11.0 - 6.0 - 3.25, 0.125, 13),
+    }
+
+
+def test_an_episode_that_breaks_off_is_cut():
+    buffer = replay()
+    run(buffer, 2)
+    assert buffer.online == 0
+    run(buffer, 1, name='next', start=7)
+    assert rows(buffer) == {0: (-2.0, 0.25, 2), 1: (-2.0, 0.5, 2)}
+
+
+def test_a_missing_step_cuts_the_window():
+    buffer = replay()
+    run(buffer, 2)
+    run(buffer, 3, start=5)
+    assert rows(buffer) == {0: (-2.0, 0.25, 2), 1: (-2.0, 0.5, 2), 5: (-6.0 - 3.5 - 2.0, 0.125, 8)}
+
+
+def test_robots_do_not_mix():
+    buffer = replay()
+    for k in range(3):
+        for robot in ('a', 'b'):
+            shift = 0 if robot == 'a' else 20
+            buffer.add(transition(TASK, k + 1, robot, k + shift, robot=robot), -(k + shift + 1.0))
+    assert rows(buffer) == {0: (-2.75, 0.125, 3), 20: (-21 - 11 - 5.75, 0.125, 23)}
+
+
+def test_the_ring_forgets_the_oldest_and_keeps_demonstrations():
+    buffer = replay(capacity=1000, steps=1)
+    demos = demonstrations(TASK, 2, seed=0)
+    buffer.set_demonstrations(demos, 1.0, 0.0)
+    run(buffer, 1500, 'truncated')
+    assert (buffer.demonstrations, buffer.online) == (sum(map(len, demos)), 1000)
+    batch = buffer.sample(4000, 0.25, torch.Generator().manual_seed(1))[0]
+    assert batch.observation[1000:, 0].min() == 500
+    # A demonstration's states lie within 2 of the origin, the ring's are 500 and more.
+    assert batch.observation[:1000].abs().max() < 2
+
+
+@pytest.mark.parametrize('fraction', [0.0, 0.25, 0.5, 1.0])
+def test_the_share_of_demonstrations_is_exact(fraction):
+    buffer = replay()
+    buffer.set_demonstrations(demonstrations(TASK, 2, seed=0), 1.0, 0.0)
+    run(buffer, 30, 'truncated', start=100)
+    for batch in buffer.sample(64, fraction, torch.Generator().manual_seed(2), repeats=3):
+        assert int((batch.observation[:, 0] < 50).sum()) == 64 * fraction
+    assert buffer.drawn_demonstrations / buffer.drawn == fraction
+
+
+def test_all_samples_come_from_what_there_is():
+    buffer = replay()
+    with pytest.raises(ValueError, match='empty'):
+        buffer.sample(8, 0.5, torch.Generator())
+    buffer.set_demonstrations(demonstrations(TASK, 2, seed=0), 1.0, 0.0)
+    assert buffer.counts(8, 0.5) == (8, 0)
+    other = replay()
+    run(other, 5)
+    assert other.counts(8, 0.5) == (0, 8)
+
+
+def test_rewards_of_demonstrations_are_scaled():
+    buffer = replay(steps=1)
+    (demo,) = demonstrations(TASK, 1, seed=0)
+    buffer.set_demonstrations([demo], 5.0, 4.0)
+    batch = everything(buffer)
+    ends = batch.bootstrap == 0
+    assert set(batch.reward[ends].tolist()) == {4.0}
+    assert set(batch.reward[~ends].tolist()) == {-1.0}
+
+
+@pytest.mark.parametrize(
+    ('imitation', 'demonstrated', 'proposed'),
+    [('both', 1.0, 1.0), ('bc_action', 0.0, 1.0), ('demonstration', 1.0, 0.0)],
+)
+def test_whose_actions_are_imitated(imitation, demonstrated, proposed):
+    buffer = replay(imitation=imitation)
+    buffer.set_demonstrations(demonstrations(TASK, 2, seed=0), 1.0, 0.0)
+    run(buffer, 30, 'truncated', start=100)
+    batch = buffer.sample(64, 0.5, torch.Generator().manual_seed(3))[0]
+    assert set(batch.imitation[:32].tolist()) == {demonstrated}
+    assert set(batch.imitation[32:].tolist()) == {proposed}
+
+
+def test_a_step_without_a_proposal_is_not_imitated():
+    buffer = replay(steps=1)
+    run(buffer, 2, bc_action=EMPTY, next_bc_action=EMPTY, source=Source.HOLD)
+    batch = everything(buffer)
+    assert not batch.imitation.any() and not batch.next_bc_known.any()
+    assert torch.isfinite(batch.imitated).all() and torch.isfinite(batch.next_bc).all()
