@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
 from typing import Any
 
@@ -21,19 +22,37 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the verb and turn the errors that users can act on into exit codes."""
+        pressed = []
+
+        def interrupt(number: int, frame: Any) -> None:
+            pressed.append(number)
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, interrupt)
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            say('stopped')
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except ValueError as error:
-            # Imported here: numpy and scipy come with it, and `--help` must not wait for them.
-            from q2rl_task.errors import InputError
+        except (KeyboardInterrupt, Exception) as error:
+            # Native modules that are interrupted while they are imported raise an ImportError instead.
+            if pressed or isinstance(error, KeyboardInterrupt):
+                code = error.exit_code if isinstance(error, typer.Exit) else EXIT_INTERRUPTED
+                if not isinstance(error, typer.Exit):
+                    say('stopped')
+                raise typer.Exit(code) from None
+            if _is_input_error(error):
+                say(f'q2rl: {error}')
+                raise typer.Exit(EXIT_BAD_INPUT) from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
 
-            if not isinstance(error, InputError):
-                raise
-            say(f'q2rl: {error}')
-            raise typer.Exit(EXIT_BAD_INPUT) from None
+
+def _is_input_error(error: BaseException) -> bool:
+    if not isinstance(error, ValueError):
+        return False
+    # Imported here: numpy and scipy come with it, and `--help` must not wait for them.
+    from q2rl_task.errors import InputError
+
+    return isinstance(error, InputError)
 
 
 def say(text: str) -> None:

@@ -80,6 +80,19 @@ class SyntheticRun:
                 )  # fmt: skip
             )
 
+    def learn(self) -> SyntheticRun:
+        """Add 10 rollouts (3 succeed), 30 failures, then 70 successes online, 20 scenes evaluated."""
+        for k in range(10):
+            self.add(Phase.ESTIMATING, Mode.BC, k < 3)
+        for k in range(100):
+            self.add(Phase.ONLINE, Mode.GATED, k >= 30)
+        self.add(Phase.ONLINE, Mode.BC, False)
+        for k in range(20):
+            self.add(Phase.EVALUATING, Mode.BC, k < 7, logged=False)
+            self.add(Phase.EVALUATING, Mode.GATED, True, logged=False)
+            self.add(Phase.EVALUATING, Mode.RL, k < 18, reason=None, logged=False)
+        return self
+
     def write(self, phase=Phase.FINISHED) -> RunFolder:
         """Write all files."""
         folder = self.folder
@@ -109,6 +122,12 @@ class SyntheticRun:
         return folder
 
 
+@pytest.fixture(scope='session')
+def synthetic():
+    """The maker of synthetic runs, for fixtures that live longer than a test."""
+    return SyntheticRun
+
+
 @pytest.fixture
 def run(tmp_path):
     """An empty synthetic run."""
@@ -117,14 +136,5 @@ def run(tmp_path):
 
 @pytest.fixture
 def learned(run):
-    """A run that learned: 10 rollouts with 3 successes, 30 failures then 70 successes online, 20 scenes evaluated."""
-    for k in range(10):
-        run.add(Phase.ESTIMATING, Mode.BC, k < 3)
-    for k in range(100):
-        run.add(Phase.ONLINE, Mode.GATED, k >= 30)
-    run.add(Phase.ONLINE, Mode.BC, False)
-    for k in range(20):
-        run.add(Phase.EVALUATING, Mode.BC, k < 7, logged=False)
-        run.add(Phase.EVALUATING, Mode.GATED, True, logged=False)
-        run.add(Phase.EVALUATING, Mode.RL, k < 18, reason=None, logged=False)
-    return run
+    """A run that learned."""
+    return run.learn()

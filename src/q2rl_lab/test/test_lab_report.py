@@ -53,9 +53,9 @@ def check(page: str) -> Checker:
     return checker
 
 
-@pytest.fixture
-def page(learned):
-    data = read_run(learned.write())
+@pytest.fixture(scope='module')
+def page(tmp_path_factory, synthetic):
+    data = read_run(synthetic(tmp_path_factory.mktemp('runs')).learn().write())
     return render_report(data, build_result(data), [Clip('BC fails', 'scene 3', b'RIFFwebp')])
 
 
@@ -88,14 +88,17 @@ def test_figures_are_svg_that_takes_the_colours_of_the_page(learned):
         assert 'currentColor' in svg and plots.INK not in svg
 
 
-def test_the_same_run_gives_the_same_page(learned):
-    data = read_run(learned.write())
+def test_the_same_run_gives_the_same_page(run):
+    for k in range(3):
+        run.add(Phase.ONLINE, Mode.GATED, k > 0)
+    data = read_run(run.write())
     result = build_result(data)
     assert render_report(data, result, []) == render_report(data, result, [])
 
 
-def test_what_the_run_says_is_escaped(learned):
-    folder = learned.write()
+def test_what_the_run_says_is_escaped(run):
+    run.add(Phase.ONLINE, Mode.GATED, False)
+    folder = run.write()
     folder.episodes.write_text(folder.episodes.read_text().replace('made_up-o0001', '<b>o1</b>'))
     data = read_run(folder)
     page = render_report(data, build_result(data), [])
@@ -112,8 +115,8 @@ def test_a_run_with_nothing_in_it_yet_has_a_page(run):
     assert 'install libegl1' in text
 
 
-def test_the_page_is_written_into_the_run(learned):
-    data = read_run(learned.write())
+def test_the_page_is_written_into_the_run(run):
+    data = read_run(run.folder)
     path = write_report(data, build_result(data), [])
     assert path == data.folder.report
     assert path.read_text().startswith('<!doctype html>')
