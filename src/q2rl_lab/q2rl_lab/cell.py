@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One robot cell in one process: the simulated arm under the very arm logic and guard that the nodes run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_policies.bc import BCPolicy
+from q2rl_policies.gate import QGate
+from q2rl_policies.inference import GateCritic, RLPolicy
+from q2rl_sim.arm import SimArm
+from q2rl_task import Decision, ExecutedStep, Mode, ObservationRecord, Pose, TaskSpec
+
+Decide = Callable[[ObservationRecord], Decision]
+"""From one observation to a decision; also asked on the final observation, where nothing is executed."""
+
+
+class Deciders:
+    """BC, RL and the gate, asked in turn: what three nodes do, in one call."""
+
+    def __init__(
+        self,
+        bc: BCPolicy,
+        gate: QGate,
+        rl: RLPolicy | None = None,
+        critic: GateCritic | None = None,
+    ) -> None:
+        self._bc, self._gate, self._rl, self._critic = bc, gate, rl, critic
+
+    def __call__(self, record: ObservationRecord) -> Decision:
+        """Decide on one observation; a new episode (step 0) resets a recurrent BC policy."""
+        if record.step == 0:
+            self._bc.reset()
+            self._gate.reset()
+        bc = self._bc.act(record.observation)
+        rl = self._rl.act(record.observation) if self._rl else None
+        values = None
+        if self._critic:
+            values = self._critic.values(record.observation, rl.action if rl else None)
+        return self._gate.decide(record.mode, bc, rl, values)
+
+
+class Cell:
+    """A simulated arm and its arm logic; episodes run through them one after another.
+
+    :param seed: of the sensor noise; fixtures and start poses have the seeds of their episodes
+    """
+
+    def __init__(self, task: TaskSpec, seed: int, robot: str = 'arm') -> None:
+        self.task = task
+        self.arm = SimArm(task, seed)
+        self.logic = ArmLogic(task, robot)
+        self._measurement = self.arm.measure()
+
+    @property
+    def time(self) -> float:
+        """Robot time [s], resets included."""
+        return self._measurement.stamp
+
+    def run_episode(
+        self, episode: str, mode: Mode, seed: int, decide: Decide
+    ) -> Iterator[ExecutedStep]:
+        """Retreat, present a fresh fixture, go to the start pose and run one episode.
+
+        Yields every executed step, the final one (where nothing is executed) included.
+
+        :raises RuntimeError: the arm could not retreat or reach its start pose
+        """
+        self._go_ready()
+        fixture = self.arm.place_fixture(seed)
+        self.logic.start_episode(episode, mode, seed, fixture)
+        while True:
+            tick = self.logic.tick(self._measurement)
+            if tick.observation is None:
+                self._advance(episode, tick.target)
+                continue
+            target, step = self.logic.execute(decide(tick.observation))
+            if not step.final:
+                self._measurement = self.arm.step(target)
+            yield step
+            if step.final:
+                return
+
+    def _go_ready(self) -> None:
+        if self.logic.state is not ArmState.READY:
+            self.logic.retreat()
+        while self.logic.state is not ArmState.READY:
+            self._advance('between episodes', self.logic.tick(self._measurement).target)
+
+    def _advance(self, what: str, target: Pose | None) -> None:
+        if self.logic.state is ArmState.STOPPED:
+            raise RuntimeError(f'{what}: the arm stopped: {self.logic.detail}')
+        self._measurement = self.arm.step(target)

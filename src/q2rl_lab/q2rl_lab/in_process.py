@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learn and evaluate in one process: the modules of the nodes, without the nodes between them.
+
+The phases, seeds, episodes, records and files are those of a run through the node graph, so that both can be compared
+number by number. What differs: gradient steps are made between environment steps, not beside them, and weights are
+live as soon as they are published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+import json
+import math
+from pathlib import Path
+import time
+
+from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
+from q2rl_control.run_plan import (
+    EpisodePlan,
+    LearnerReport,
+    LearnerState,
+    RunPlan,
+    RunSettings,
+)
+from q2rl_control.run_store import RunStore, replace_atomically
+from q2rl_control.transition_assembler import TransitionAssembler
+from q2rl_lab.cell import Cell, Deciders
+from q2rl_learner.config import LearnerConfig
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.transition_log import TransitionLog
+from q2rl_policies.bc import BCPolicy
+from q2rl_policies.gate import QGate
+from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
+from q2rl_policies.live_networks import LiveActor, LiveCritic
+from q2rl_policies.torch_runtime import prepare_torch
+from q2rl_task import Mode, Phase, TaskSpec, Transition
+
+ROBOT = 'arm'
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher may want to know after each episode."""
+
+    episode: EpisodeRecord
+    online_steps: int
+    gradient_steps: int
+    wall_s: float
+
+
+class InProcessRun:
+    """One run of Q2RL without ROS: estimate, fit, learn online, evaluate.
+
+    :param bc: the policy that is to be improved; it keeps its own random stream
+    :param learner: fresh; its demonstrations and configuration are the caller's
+    :param directory: where `episodes.jsonl`, `transitions.db`, `run_state.json` and the weights go; None keeps nothing
+    """
+
+    def __init__(
+        self,
+        task: TaskSpec,
+        settings: RunSettings,
+        bc: BCPolicy,
+        learner: OnlineLearner,
+        directory: Path | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        prepare_torch()
+        self.plan = RunPlan(settings)
+        self.learner = learner
+        self.records: list[EpisodeRecord] = []
+        self._cell = Cell(task, settings.seed, ROBOT)
+        self._bc = bc
+        self._gate = QGate(learner.config.alpha, task.action_size, seed=settings.seed)
+        self._deciders = Deciders(bc, self._gate)
+        self._assembler = TransitionAssembler(ROBOT)
+        self._directory = directory
+        self._store = RunStore(directory) if directory else None
+        self._log = TransitionLog(directory / 'transitions.db') if directory else None
+        self._on_progress = on_progress
+        self._published = 0
+        self._began = time.monotonic()
+
+    @property
+    def config(self) -> LearnerConfig:
+        """The learner's settings."""
+        return self.learner.config
+
+    def run(self) -> list[EpisodeRecord]:
+        """Run all phases; return the records of all episodes.
+
+        :raises InputError: Q-Estimation cannot be done on these rollouts
+        """
+        self.plan.start()
+        while self.plan.phase not in (Phase.FINISHED, Phase.STOPPED):
+            if self.plan.phase is Phase.FITTING:
+                self._fit()
+                continue
+            self._run_episode(self.plan.next_episode())
+        self._finish()
+        return self.records
+
+    def _fit(self) -> None:
+        report = self.learner.fit_estimate()
+        self._publish()
+        self.plan.learner_reported(
+            LearnerReport(
+                state=LearnerState.READY,
+                detail='',
+                rollouts=report.rollouts,
+                rollout_successes=report.successes,
+                value_error=report.value_error,
+                return_variance=report.return_variance,
+            )
+        )
+
+    def _run_episode(self, plan: EpisodePlan) -> None:
+        tally = EpisodeTally(plan, ROBOT, self._cell.time)
+        self._assembler.begin(plan.episode, plan.phase)
+        transitions: list[Transition] = []
+        for step in self._cell.run_episode(plan.episode, plan.mode, plan.seed, self._deciders):
+            tally.add(step)
+            transition = self._assembler.add(step, time.monotonic())
+            if transition is None:
+                continue
+            transitions.append(transition)
+            self.learner.add(transition)
+            if plan.phase is Phase.ONLINE:
+                self._learn()
+        if transitions and self._log:
+            self._log.append(transitions)
+        self._assembler.acknowledge(ROBOT, self._assembler.next_sequence - 1)
+        self.plan.episode_finished(plan, tally.result(len(transitions)))
+        self._record(tally.record())
+
+    def _learn(self) -> None:
+        while self.learner.busy:
+            self.learner.update()
+        every = self.config.publish_every
+        if self.learner.gradient_steps // every > self._published // every:
+            self._publish()
+
+    def _publish(self) -> None:
+        files = self.learner.publish()
+        contract = self._cell.task.contract_hash
+        actor = LiveActor.from_file(files['actor'], 'actor weights', contract)
+        critic = LiveCritic.from_file(files['critic'], 'critic weights', contract)
+        self._deciders = Deciders(
+            self._bc, self._gate, RLPolicy(Pinned(actor)), GateCritic(Pinned(critic))
+        )
+        self._published = self.learner.gradient_steps
+
+    def _record(self, record: EpisodeRecord) -> None:
+        self.records.append(record)
+        if self._store:
+            self._store.append_episode(asdict(record))
+            self._save()
+        self._on_progress(
+            Progress(
+                record,
+                self.learner.online_steps,
+                self.learner.gradient_steps,
+                time.monotonic() - self._began,
+            )
+        )
+
+    def _save(self) -> None:
+        extra = {
+            'next_sequence': self._assembler.next_sequence,
+            'acknowledged': self._assembler.acknowledged,
+            'episodes_recorded': len(self.records),
+            'dropped': dict(self._assembler.dropped),
+        }
+        self._store.save(self.plan.progress, extra)
+
+    def _finish(self) -> None:
+        if not self._directory:
+            return
+        self._save()
+        self._log.close()
+        folder = self._directory / 'learner'
+        folder.mkdir(exist_ok=True)
+        for kind in ('actor', 'critic'):
+            replace_atomically(folder / f'{kind}.safetensors', self.learner.weights(kind))
+        replay = self.learner.replay
+        line = {
+            'online_steps': self.learner.online_steps,
+            'gradient_steps': self.learner.gradient_steps,
+            'weights_version': self.learner.weights_version,
+            'demo_fraction': replay.drawn_demonstrations / max(1, replay.drawn),
+            'wall_s': time.monotonic() - self._began,
+        }
+        (self._directory / 'timeline.jsonl').write_text(json.dumps(line) + '\n')
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Fresh episodes of one policy or gate. steps: mean length; peak_force: mean of the episodes' peaks [N]."""
+
+    outcomes: tuple[bool, ...]
+    steps: float
+    peak_force: float
+
+
+def evaluate(
+    task: TaskSpec,
+    decide: Deciders,
+    mode: Mode,
+    episodes: int,
+    seed: int,
+    on_episode: Callable[[EpisodeRecord], None] = lambda record: None,
+) -> Evaluation:
+    """Run fresh episodes of the evaluation stream of `seed`; nothing learns from them.
+
+    The same seed gives the same fixtures and start poses whatever decides, so results are paired.
+    """
+    if episodes < 1:
+        raise ValueError('an evaluation needs at least one episode')
+    settings = RunSettings(
+        run_id='eval',
+        seed=seed,
+        online_steps=0,
+        evaluation_episodes=episodes,
+        evaluation_modes=(mode,),
+    )
+    plan = RunPlan(settings)
+    plan.progress.phase = Phase.EVALUATING
+    cell = Cell(task, seed, ROBOT)
+    records = []
+    while (episode := plan.next_episode()) is not None:
+        tally = EpisodeTally(episode, ROBOT, cell.time)
+        for step in cell.run_episode(episode.episode, episode.mode, episode.seed, decide):
+            tally.add(step)
+        plan.episode_finished(episode, tally.result(0))
+        records.append(tally.record())
+        on_episode(records[-1])
+    return Evaluation(
+        tuple(r.success for r in records),
+        math.fsum(r.steps for r in records) / len(records),
+        math.fsum(r.peak_force for r in records) / len(records),
+    )
