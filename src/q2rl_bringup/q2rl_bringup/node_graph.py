@@ -163,7 +163,7 @@ def _own_parameters(
     demos = args['demos'] or str(run_dir / 'demonstrations.hdf5')
     learns = mode == 'gated' and args['learn']
     return {
-        'mujoco_arm': {'seed': seed},
+        'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
         'arm_interface': {},
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed},
         'rl_policy': {},
