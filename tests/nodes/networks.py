@@ -23,8 +23,14 @@ HIDDEN = (16, 16)
 
 
 def description(architecture: dict, version: int, **more) -> dict:
-    return {'contract': CONTRACT, 'task': TASK.name, 'version': version, 'parent': version - 1,
-            'architecture': architecture, **more}
+    return {
+        'contract': CONTRACT,
+        'task': TASK.name,
+        'version': version,
+        'parent': version - 1,
+        'architecture': architecture,
+        **more,
+    }
 
 
 def bc_checkpoint(path: Path) -> str:
@@ -52,12 +58,22 @@ def critic_file(version: int) -> bytes:
 def chunks(data: bytes, kind: str, version: int, chunk_bytes: int = 2048) -> list[WeightsChunk]:
     return [
         weights_chunk_to_msg(
-            c.data, kind=c.kind, version=c.version, parent=c.parent, contract=c.contract, sha256=c.sha256, index=c.index,
-            count=c.count, stamp=1.0)
+            c.data,
+            kind=c.kind,
+            version=c.version,
+            parent=c.parent,
+            contract=c.contract,
+            sha256=c.sha256,
+            index=c.index,
+            count=c.count,
+            stamp=1.0,
+        )
         for c in split(data, kind, version, version - 1, CONTRACT, chunk_bytes)
     ]
 
 
-def observation(episode: str = 'e1', step: int = 0, mode: Mode = Mode.GATED, final: bool = False) -> ObservationRecord:
+def observation(
+    episode: str = 'e1', step: int = 0, mode: Mode = Mode.GATED, final: bool = False
+) -> ObservationRecord:
     vector = np.random.default_rng(step).normal(size=OBS).astype(np.float32)
     return ObservationRecord(10.0 + 0.05 * step, CONTRACT, episode, step, mode, final, vector)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from networks import ACT, CONTRACT, OBS, TASK, chunks, critic_file, observation
 import numpy as np
 import pytest
-from networks import ACT, CONTRACT, OBS, TASK, chunks, critic_file, observation
-from q2rl_msgs.msg import ActionProposal, GateDecision, Observation, WeightsChunk
 from rclpy.serialization import serialize_message
 
+from q2rl_msgs.msg import ActionProposal, GateDecision, Observation, WeightsChunk
 from q2rl_policies.live_networks import LiveCritic
 from q2rl_policies.q_gate_node import QGateNode
 from q2rl_ros.conversions import decision_from_msg, observation_to_msg, proposal_to_msg
@@ -34,12 +34,14 @@ class Gate:
         self.node = bench.start(QGateNode, **{'proposal_timeout': LONG, **parameters})
         self.decisions = bench.listen(GateDecision, 'gate_decision', QOS.tick)
         self._observe = bench.talk(Observation, 'observation', QOS.tick)
-        self._propose = {source: bench.talk(ActionProposal, topic, QOS.tick) for source, topic in TOPICS.items()}
+        self._propose = {
+            source: bench.talk(ActionProposal, topic, QOS.tick) for source, topic in TOPICS.items()
+        }
 
     def observe(self, record) -> None:
         self._observe.publish(observation_to_msg(record, 'socket'))
 
-    def propose(self, source: Source, record, proposal: Proposal | None | str = 'usual') -> None:
+    def propose(self, source: Source, record, proposal: Proposal | str | None = 'usual') -> None:
         proposal = PROPOSALS[source] if proposal == 'usual' else proposal
         self._propose[source].publish(proposal_to_msg(proposal, source, record))
 
@@ -59,7 +61,7 @@ class Gate:
         self.observe(record)
         for source in PROPOSALS:
             self.propose(source, record)
-        self.bench.until(lambda: any(d.episode == 'settling' for d in self.decisions[number - 1:]))
+        self.bench.until(lambda: any(d.episode == 'settling' for d in self.decisions[number - 1 :]))
 
 
 @pytest.fixture
@@ -110,14 +112,17 @@ def test_proposals_that_overtake_their_observation_are_joined_to_it(gate):
     assert gate.decision().decision.reason is Reason.NO_CRITIC
 
 
-@pytest.mark.parametrize('mode, present, source, reason', [
-    (Mode.GATED, Source.BC, Source.BC, Reason.NO_RL),
-    (Mode.GATED, Source.RL, Source.HOLD, Reason.NO_BC),
-    (Mode.GATED, None, Source.HOLD, Reason.NOTHING),
-    (Mode.BC, Source.BC, Source.BC, Reason.MODE),
-    (Mode.BC, Source.RL, Source.HOLD, Reason.NO_BC),
-    (Mode.RL, Source.RL, Source.RL, Reason.MODE),
-])
+@pytest.mark.parametrize(
+    'mode, present, source, reason',
+    [
+        (Mode.GATED, Source.BC, Source.BC, Reason.NO_RL),
+        (Mode.GATED, Source.RL, Source.HOLD, Reason.NO_BC),
+        (Mode.GATED, None, Source.HOLD, Reason.NOTHING),
+        (Mode.BC, Source.BC, Source.BC, Reason.MODE),
+        (Mode.BC, Source.RL, Source.HOLD, Reason.NO_BC),
+        (Mode.RL, Source.RL, Source.RL, Reason.MODE),
+    ],
+)
 def test_what_is_missing_at_the_deadline_is_done_without(bench, mode, present, source, reason):
     gate = Gate(bench, proposal_timeout=SHORT)
     record = observation('e1', 0, mode)
@@ -226,7 +231,11 @@ def test_messages_of_another_contract_or_shape_are_counted_and_dropped(gate):
     gate.counted('contract', 2)
     gate.propose(Source.BC, observation('e1', 0), Proposal(np.zeros(ACT + 1, dtype=np.float32)))
     gate.counted('malformed')
-    gate.observe(dataclasses.replace(observation('e1', 0), observation=np.full(OBS, np.inf, dtype=np.float32)))
+    gate.observe(
+        dataclasses.replace(
+            observation('e1', 0), observation=np.full(OBS, np.inf, dtype=np.float32)
+        )
+    )
     gate.counted('not_finite')
     gate.settle()
     assert [d.episode for d in gate.decisions] == ['settling']
@@ -237,7 +246,11 @@ def test_a_proposal_that_is_not_finite_never_acts(gate, bad, source):
     record = observation('e1', 0)
     gate.observe(record)
     for each in PROPOSALS:
-        gate.propose(each, record, Proposal(np.full(ACT, np.nan, dtype=np.float32)) if each is bad else 'usual')
+        gate.propose(
+            each,
+            record,
+            Proposal(np.full(ACT, np.nan, dtype=np.float32)) if each is bad else 'usual',
+        )
     decision = gate.decision().decision
     assert (decision.source, decision.reason) == (source, Reason.NOT_FINITE)
     assert np.isfinite(decision.action).all()

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+from geometry_msgs.msg import PoseStamped
+from networks import OBS, TASK
 import numpy as np
 import pytest
-from networks import OBS, TASK
-from q2rl_msgs.msg import LearnerStatus, Transition
-from q2rl_msgs.srv import PrepareScene
 from rosgraph_msgs.msg import Clock
 
-from geometry_msgs.msg import PoseStamped
+from q2rl_msgs.msg import LearnerStatus, Transition
+from q2rl_msgs.srv import PrepareScene
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.qos import profiles
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
@@ -39,14 +39,17 @@ class Cell:
                 self.measurements.append(measurement)
 
         for topic, kind in SENSOR_TOPICS.items():
-            bench.probe.create_subscription(kind, topic, lambda msg, t=topic: receive(t, msg), qos.sensors)
+            bench.probe.create_subscription(
+                kind, topic, lambda msg, t=topic: receive(t, msg), qos.sensors
+            )
         self.status = bench.probe.create_publisher(LearnerStatus, 'learner_status', QOS.latched)
         if credit is not None:
             self.status.publish(LearnerStatus(credit=credit))
-        self.node = bench.start(MujocoArmNode, activate=False, **{'repeat_period': NEVER, **parameters})
+        self.node = bench.start(
+            MujocoArmNode, activate=False, **{'repeat_period': NEVER, **parameters}
+        )
         self.node.trigger_configure()
-        for topic in SENSOR_TOPICS:
-            bench.until(lambda t=topic: bench.probe.count_publishers(t) > 0)
+        bench.until(lambda: all(out.get_subscription_count() for out in self.node._sensors))
         self.targets = bench.talk(PoseStamped, 'target_pose', QOS.command)
         if parameters.get('lockstep', True):
             self.transitions = bench.talk(Transition, 'transition', QOS.replay)
@@ -63,7 +66,11 @@ class Cell:
     def answer(self, measurement, shift=(0.0, 0.0, 0.0)) -> None:
         """Send a target that is the measured tip, shifted."""
         tip = measurement.tip_pose
-        self.targets.publish(pose_to_msg(Pose.of(tip.position + np.array(shift), tip.quaternion), BASE, measurement.stamp))
+        self.targets.publish(
+            pose_to_msg(
+                Pose.of(tip.position + np.array(shift), tip.quaternion), BASE, measurement.stamp
+            )
+        )
 
     def step(self, shift=(0.0, 0.0, 0.0)):
         """Answer the last measurement and return the next."""
@@ -84,7 +91,9 @@ def cell(bench):
 def test_an_answered_measurement_is_worth_one_control_period(cell):
     clock = cell.bench.listen(Clock, 'clock', QOS.tick)
     stamps = [cell.measurements[0].stamp] + [cell.step().stamp for _ in range(5)]
-    assert [stamp_to_msg(stamp) for stamp in stamps] == [stamp_to_msg(TASK.period_s * (k + 1)) for k in range(6)]
+    assert [stamp_to_msg(stamp) for stamp in stamps] == [
+        stamp_to_msg(TASK.period_s * (k + 1)) for k in range(6)
+    ]
     assert cell.node.counters['steps'] == 5
     cell.bench.until(lambda: len(clock) == 5)
     assert [stamp_from_msg(msg.clock) for msg in clock] == stamps[1:]
@@ -125,12 +134,17 @@ def test_an_unanswered_measurement_is_sent_again(bench):
     assert cell.node.counters['steps'] == 0
 
 
-@pytest.mark.parametrize('counter, position, quaternion, frame', [
-    ('not_finite', (np.nan, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), BASE),
-    ('not_finite', (0.5, 0.0, 0.3), (0.0, 0.0, 0.0, 2.0), BASE),
-    ('malformed', (0.5, 0.0, 0.3), (0.0, 0.0, 0.0, 1.0), 'elsewhere'),
-])
-def test_a_target_that_is_no_pose_in_the_base_frame_is_refused(cell, counter, position, quaternion, frame):
+@pytest.mark.parametrize(
+    'counter, position, quaternion, frame',
+    [
+        ('not_finite', (np.nan, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), BASE),
+        ('not_finite', (0.5, 0.0, 0.3), (0.0, 0.0, 0.0, 2.0), BASE),
+        ('malformed', (0.5, 0.0, 0.3), (0.0, 0.0, 0.0, 1.0), 'elsewhere'),
+    ],
+)
+def test_a_target_that_is_no_pose_in_the_base_frame_is_refused(
+    cell, counter, position, quaternion, frame
+):
     bad = Pose(np.array(position), np.array(quaternion))
     cell.targets.publish(pose_to_msg(bad, frame, cell.measurements[0].stamp))
     cell.counted(counter)
@@ -168,7 +182,9 @@ def test_without_credit_from_the_learner_there_is_no_limit(cell):
 
 def test_the_scene_is_the_one_of_the_seed_and_the_answer_is_only_the_estimate(cell):
     for seed in (3, 4, 3):
-        response = cell.bench.call(PrepareScene, 'prepare_scene', PrepareScene.Request(episode='e', seed=seed))
+        response = cell.bench.call(
+            PrepareScene, 'prepare_scene', PrepareScene.Request(episode='e', seed=seed)
+        )
         assert response.success
         placement = draw_placement(TASK, seed)
         estimate = pose_from_msg(response.estimate, BASE)
@@ -178,7 +194,9 @@ def test_the_scene_is_the_one_of_the_seed_and_the_answer_is_only_the_estimate(ce
 
 def test_the_fixture_is_not_moved_under_the_tip(cell):
     cell.node._arm.reset_to(TASK.fixture.nominal.pose)
-    response = cell.bench.call(PrepareScene, 'prepare_scene', PrepareScene.Request(episode='e', seed=1))
+    response = cell.bench.call(
+        PrepareScene, 'prepare_scene', PrepareScene.Request(episode='e', seed=1)
+    )
     assert not response.success
     assert 'clear' in response.message
 
@@ -194,8 +212,12 @@ def test_every_step_is_in_the_trace(bench, tmp_path):
     bench.drop(cell.node)
     records = TraceFile.read(path, joints)
     np.testing.assert_allclose(records[:3, 0], [m.stamp for m in measurements])
-    np.testing.assert_array_equal(records[:3, 1:1 + joints], [m.joint_positions for m in measurements])
-    np.testing.assert_array_equal(records[3, 1 + joints:4 + joints], draw_placement(TASK, 1).truth.position)
+    np.testing.assert_array_equal(
+        records[:3, 1 : 1 + joints], [m.joint_positions for m in measurements]
+    )
+    np.testing.assert_array_equal(
+        records[3, 1 + joints : 4 + joints], draw_placement(TASK, 1).truth.position
+    )
 
 
 def test_a_record_cut_in_two_by_a_crash_is_dropped(tmp_path):

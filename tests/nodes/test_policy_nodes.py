@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from networks import ACT, CONTRACT, OBS, TASK, actor_file, bc_checkpoint, chunks, observation
 import numpy as np
 import pytest
-from networks import ACT, CONTRACT, OBS, TASK, actor_file, bc_checkpoint, chunks, observation
-from q2rl_msgs.msg import ActionProposal, Observation, WeightsChunk
 
+from q2rl_msgs.msg import ActionProposal, Observation, WeightsChunk
 from q2rl_policies.bc_policy_node import BcPolicyNode
 from q2rl_policies.live_networks import LiveActor
 from q2rl_policies.rl_policy_node import RlPolicyNode
@@ -51,7 +51,9 @@ class Asked:
 
 @pytest.fixture
 def bc(bench, tmp_path):
-    return Asked(bench, BcPolicyNode, 'bc_proposal', checkpoint=bc_checkpoint(tmp_path / 'bc.safetensors'))
+    return Asked(
+        bench, BcPolicyNode, 'bc_proposal', checkpoint=bc_checkpoint(tmp_path / 'bc.safetensors')
+    )
 
 
 @pytest.fixture
@@ -87,11 +89,14 @@ def test_an_observation_out_of_turn_is_dropped(bc):
     bc.ask_in_vain(observation('e1', 3), 'late')
 
 
-@pytest.mark.parametrize('counter, change', [
-    ('contract', {'contract': '0' * 16}),
-    ('malformed', {'observation': np.zeros(OBS - 1, dtype=np.float32)}),
-    ('not_finite', {'observation': np.full(OBS, np.nan, dtype=np.float32)}),
-])
+@pytest.mark.parametrize(
+    'counter, change',
+    [
+        ('contract', {'contract': '0' * 16}),
+        ('malformed', {'observation': np.zeros(OBS - 1, dtype=np.float32)}),
+        ('not_finite', {'observation': np.full(OBS, np.nan, dtype=np.float32)}),
+    ],
+)
 def test_an_observation_that_is_not_of_this_task_is_counted_and_dropped(bc, counter, change):
     bc.ask_in_vain(dataclasses.replace(observation(), **change), counter)
 

@@ -29,17 +29,29 @@ class BcPolicyNode(PolicyNode):
         super().__init__('bc_policy', **kwargs)
         self.declare('checkpoint', '', 'Path of the BC checkpoint (.safetensors).')
         self.declare('seed', 0, 'Seed of the samples.', low=0, high=2**62)
-        self.declare('entropy', 'monte_carlo', 'Entropy of a mixture: unbiased estimate, or closed-form bound.',
-                     choices=('monte_carlo', 'bound'))
-        self.declare('act_by', 'sample', 'What is proposed: a sample (what Q2RL assumes) or the mode.',
-                     choices=('sample', 'mode'))
+        self.declare(
+            'entropy',
+            'monte_carlo',
+            'Entropy of a mixture: unbiased estimate, or closed-form bound.',
+            choices=('monte_carlo', 'bound'),
+        )
+        self.declare(
+            'act_by',
+            'sample',
+            'What is proposed: a sample (what Q2RL assumes) or the mode.',
+            choices=('sample', 'mode'),
+        )
         self._policy: BCPolicy | None = None
 
     def configure(self) -> None:
         """Load the checkpoint and warm it up."""
         path = self.value('checkpoint')
         if not path:
-            raise InputError('parameter `checkpoint` of bc_policy', 'is empty', 'set it to the path of a BC checkpoint')
+            raise InputError(
+                'parameter `checkpoint` of bc_policy',
+                'is empty',
+                'set it to the path of a BC checkpoint',
+            )
         tensors, self._meta = load(path, 'bc', self.task.contract_hash)
         self._net = build_bc(self._meta, tensors)
         super().configure()
@@ -50,8 +62,13 @@ class BcPolicyNode(PolicyNode):
     def make_policy(self, episode: str) -> BCPolicy:
         """Return the policy as it starts an episode."""
         return MixtureBCPolicy(
-            self._net, episode_stream(self.value('seed'), episode), self.task.contract_hash, int(self._meta['version']),
-            entropy_kind=self.value('entropy'), deterministic=self.value('act_by') == 'mode')
+            self._net,
+            episode_stream(self.value('seed'), episode),
+            self.task.contract_hash,
+            int(self._meta['version']),
+            entropy_kind=self.value('entropy'),
+            deterministic=self.value('act_by') == 'mode',
+        )
 
     def release(self) -> None:
         """Drop the policy."""

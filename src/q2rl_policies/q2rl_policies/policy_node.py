@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the nodes of both policies have in common: each observation is answered once, its repeats with the same answer."""
+"""What both policies' nodes have in common: an observation is answered once, its repeats with the same answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import torch
-from q2rl_msgs.msg import ActionProposal, Observation
 
+from q2rl_msgs.msg import ActionProposal, Observation
 from q2rl_ros.conversions import observation_from_msg, proposal_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
@@ -47,10 +47,14 @@ class PolicyNode(Q2rlNode):
     def _on_observation(self, msg: Observation) -> None:
         record = observation_from_msg(msg, self.task)
         if not np.isfinite(record.observation).all():
-            raise MessageError('not_finite', f'observation {record.episode}/{record.step} is not finite')
+            raise MessageError(
+                'not_finite', f'observation {record.episode}/{record.step} is not finite'
+            )
         arrival = self.tracker.arrive(record.episode, record.step)
         if arrival is Arrival.LATE:
-            raise MessageError('late', f'observation {record.episode}/{record.step} comes after its turn')
+            raise MessageError(
+                'late', f'observation {record.episode}/{record.step} comes after its turn'
+            )
         if arrival is Arrival.REPEAT:
             self.count('repeats')
         else:

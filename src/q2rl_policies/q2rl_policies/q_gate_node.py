@@ -37,25 +37,63 @@ class QGateNode(Q2rlNode):
     """Decide each observation once: when both proposals are in, or at the deadline with what is there.
 
     The deadline runs on the wall from the observation's arrival: `decision_deadline` in real time, `proposal_timeout`
-    in lockstep. There a policy that missed `patience` deadlines in a row is waited for only `impatient_timeout` until it is
-    heard again, so that a dead node does not make the run crawl. A repeated observation gets the same decision again.
+    in lockstep. There a policy that missed `patience` deadlines in a row is waited for only `impatient_timeout`
+    until it is heard again, so that a dead node does not make the run crawl. A repeated observation gets the same
+    decision again.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('q_gate', **kwargs)
-        self.declare('alpha', 1.0, 'Temperature of Q_BC, reward units per nat; 0: V alone.', low=0.0, high=1e3)
+        self.declare(
+            'alpha',
+            1.0,
+            'Temperature of Q_BC, reward units per nat; 0: V alone.',
+            low=0.0,
+            high=1e3,
+        )
         self.declare('margin', 0.0, 'What RL must be better by, reward units.', low=-1e6, high=1e6)
-        self.declare('min_dwell', 0, 'Ticks a source keeps acting after a switch.', low=0, high=1000)
-        self.declare('soft_temperature', 0.0, '0: the better one acts; above: RL acts by a sigmoid of the advantage.',
-                     low=0.0, high=1e6)
-        self.declare('max_spread', 0.0, 'Ensemble standard deviation above which the critic is not trusted; 0: none.',
-                     low=0.0, high=1e9)
+        self.declare(
+            'min_dwell', 0, 'Ticks a source keeps acting after a switch.', low=0, high=1000
+        )
+        self.declare(
+            'soft_temperature',
+            0.0,
+            '0: the better one acts; above: RL acts by a sigmoid of the advantage.',
+            low=0.0,
+            high=1e6,
+        )
+        self.declare(
+            'max_spread',
+            0.0,
+            'Ensemble standard deviation above which the critic is not trusted; 0: none.',
+            low=0.0,
+            high=1e9,
+        )
         self.declare('seed', 0, 'Seed of the soft choice.', low=0, high=2**62)
-        self.declare('decision_deadline', 0.0, 'Real time: wait for proposals [s]; 0: half the control period.',
-                     low=0.0, high=10.0)
-        self.declare('proposal_timeout', 1.0, 'Lockstep: wait for proposals [s].', low=0.001, high=600.0)
-        self.declare('impatient_timeout', 0.05, 'Lockstep: wait for a policy that fell silent [s].', low=0.001, high=600.0)
-        self.declare('patience', 3, 'Deadlines in a row that a policy misses before it counts as silent.', low=1, high=1000)
+        self.declare(
+            'decision_deadline',
+            0.0,
+            'Real time: wait for proposals [s]; 0: half the control period.',
+            low=0.0,
+            high=10.0,
+        )
+        self.declare(
+            'proposal_timeout', 1.0, 'Lockstep: wait for proposals [s].', low=0.001, high=600.0
+        )
+        self.declare(
+            'impatient_timeout',
+            0.05,
+            'Lockstep: wait for a policy that fell silent [s].',
+            low=0.001,
+            high=600.0,
+        )
+        self.declare(
+            'patience',
+            3,
+            'Deadlines in a row that a policy misses before it counts as silent.',
+            low=1,
+            high=1000,
+        )
 
         self._inbox: WeightsInbox | None = None
 
@@ -65,9 +103,14 @@ class QGateNode(Q2rlNode):
         task = self.task
         try:
             self._gate = QGate(
-                self.value('alpha'), task.action_size, margin=self.value('margin'), min_dwell=self.value('min_dwell'),
-                soft_temperature=self.value('soft_temperature'), max_spread=self.value('max_spread') or math.inf,
-                seed=self.value('seed'))
+                self.value('alpha'),
+                task.action_size,
+                margin=self.value('margin'),
+                min_dwell=self.value('min_dwell'),
+                soft_temperature=self.value('soft_temperature'),
+                max_spread=self.value('max_spread') or math.inf,
+                seed=self.value('seed'),
+            )
         except ValueError as error:
             raise InputError('parameters of q_gate', str(error), 'correct the parameter') from None
         self._tracker = TickTracker()
@@ -107,10 +150,14 @@ class QGateNode(Q2rlNode):
     def _on_observation(self, msg: Observation) -> None:
         record = observation_from_msg(msg, self.task)
         if not np.isfinite(record.observation).all():
-            raise MessageError('not_finite', f'observation {record.episode}/{record.step} is not finite')
+            raise MessageError(
+                'not_finite', f'observation {record.episode}/{record.step} is not finite'
+            )
         arrival = self._tracker.arrive(record.episode, record.step)
         if arrival is Arrival.LATE:
-            raise MessageError('late', f'observation {record.episode}/{record.step} comes after its turn')
+            raise MessageError(
+                'late', f'observation {record.episode}/{record.step} comes after its turn'
+            )
         if arrival is Arrival.REPEAT:
             self.count('repeats')
             if self._decision is not None:
@@ -147,7 +194,9 @@ class QGateNode(Q2rlNode):
     def _on_proposal(self, source: Source, msg: ActionProposal) -> None:
         answer = proposal_from_msg(msg, self.task)
         if answer.source is not source:
-            raise MessageError('foreign', f'a proposal of {answer.source.name} on the topic of {source.name}')
+            raise MessageError(
+                'foreign', f'a proposal of {answer.source.name} on the topic of {source.name}'
+            )
         self._missed.pop(source, None)
         key = (answer.episode, answer.step)
         if key == (self._tracker.episode, self._tracker.step):

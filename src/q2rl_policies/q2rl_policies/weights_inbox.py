@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 import sys
 import threading
-from collections import deque
 
 import numpy as np
-from q2rl_msgs.msg import WeightsChunk
 
+from q2rl_msgs.msg import WeightsChunk
 from q2rl_policies.chunks import Chunk, ChunkAssembler
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.weights import LiveWeights
@@ -38,9 +38,12 @@ class WeightsInbox:
         self._node = node
         self.topic = f'{networks.kind}_weights'
         reward = task.reward
-        bound = VALUE_SLACK * max(abs(reward.per_step) / (1.0 - reward.discount), abs(reward.success), 1.0)
+        bound = VALUE_SLACK * max(
+            abs(reward.per_step) / (1.0 - reward.discount), abs(reward.success), 1.0
+        )
         self.live: LiveWeights = LiveWeights(
-            networks, task.contract_hash, task.observation_size, value_range=(-bound, bound))
+            networks, task.contract_hash, task.observation_size, value_range=(-bound, bound)
+        )
         self._assembler = ChunkAssembler(networks.kind, task.contract_hash)
         self._recorded: deque[np.ndarray] = deque(maxlen=RECORDED)
         self._wake = threading.Condition()
@@ -49,7 +52,9 @@ class WeightsInbox:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._check, name=self.topic, daemon=True)
         self._thread.start()
-        node.subscribe(WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True)
+        node.subscribe(
+            WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
+        )
 
     @property
     def version(self) -> int:
@@ -68,8 +73,18 @@ class WeightsInbox:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def _on_chunk(self, msg: WeightsChunk) -> None:
-        data = self._assembler.add(Chunk(
-            msg.kind, msg.version, msg.parent, msg.contract, msg.sha256, msg.index, msg.count, weights_chunk_data(msg)))
+        data = self._assembler.add(
+            Chunk(
+                msg.kind,
+                msg.version,
+                msg.parent,
+                msg.contract,
+                msg.sha256,
+                msg.index,
+                msg.count,
+                weights_chunk_data(msg),
+            )
+        )
         if data is not None:
             with self._wake:
                 self._waiting = data
@@ -84,7 +99,9 @@ class WeightsInbox:
                 data, self._waiting = self._waiting, None
             recorded = list(self._recorded)
             try:
-                self.live.stage(data, self.topic, observations=np.stack(recorded) if recorded else None)
+                self.live.stage(
+                    data, self.topic, observations=np.stack(recorded) if recorded else None
+                )
             except InputError as error:
                 self._node.drop('weights_refused', str(error))
 
@@ -92,6 +109,8 @@ class WeightsInbox:
         """The live version and what became of chunks and files."""
         return {
             f'{self.topic} version': self.version,
-            **{f'{self.topic} chunks {name}': n for name, n in list(self._assembler.counts.items())},
+            **{
+                f'{self.topic} chunks {name}': n for name, n in list(self._assembler.counts.items())
+            },
             **{f'{self.topic} files {name}': n for name, n in list(self.live.counts.items())},
         }

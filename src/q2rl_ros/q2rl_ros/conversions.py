@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to the records of q2rl_task and back, lossless but for stamps (see `stamps`) and float32 fields.
 
-Arrays cross without going through lists. The `*_from_msg` functions raise `MessageError`: of kind 'contract' for a message of
-another task contract, of kind 'malformed' for a wrong vector length, an unknown enumeration value or an impossible stamp.
-Numbers that are not finite pass: NaN is the wire's 'absent', and what to do about one is the reader's decision.
+Arrays cross without going through lists. The `*_from_msg` functions raise `MessageError`: of kind 'contract' for a
+message of another task contract, of kind 'malformed' for a wrong vector length, an unknown enumeration value or an
+impossible stamp. Numbers that are not finite pass: NaN is the wire's 'absent', and what to do about one is the
+reader's decision.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
+import numpy as np
+
 from q2rl_msgs.msg import ActionProposal, GateDecision, WeightsChunk
 from q2rl_msgs.msg import ExecutedStep as ExecutedStepMsg
 from q2rl_msgs.msg import Observation as ObservationMsg
 from q2rl_msgs.msg import Transition as TransitionMsg
-
 from q2rl_ros.errors import MessageError
 from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
 from q2rl_task import (
@@ -116,13 +117,19 @@ def observation_from_msg(msg: ObservationMsg, task: TaskSpec) -> ObservationReco
     """Return the record of an observation message."""
     check_contract(msg.contract, task)
     return ObservationRecord(
-        stamp=stamp_from_msg(msg.header.stamp), contract=msg.contract, episode=msg.episode, step=msg.step,
-        mode=to_enum(Mode, msg.mode, 'mode'), final=msg.final,
+        stamp=stamp_from_msg(msg.header.stamp),
+        contract=msg.contract,
+        episode=msg.episode,
+        step=msg.step,
+        mode=to_enum(Mode, msg.mode, 'mode'),
+        final=msg.final,
         observation=to_vector(msg.observation, task.observation_size, 'observation'),
     )
 
 
-def proposal_to_msg(proposal: Proposal | None, source: Source, to: ObservationRecord) -> ActionProposal:
+def proposal_to_msg(
+    proposal: Proposal | None, source: Source, to: ObservationRecord
+) -> ActionProposal:
     """Return the message with which `source` answers the observation `to`; None abstains."""
     msg = ActionProposal()
     msg.header.stamp = stamp_to_msg(to.stamp)
@@ -156,7 +163,8 @@ def decision_to_msg(decision: Decision, to: ObservationRecord | ExecutedStep) ->
     msg.contract, msg.episode, msg.step = to.contract, to.episode, to.step
     msg.source, msg.reason = int(decision.source), int(decision.reason)
     msg.action, msg.bc_action, msg.rl_action = (
-        to_array(v) for v in (decision.action, decision.bc_action, decision.rl_action))
+        to_array(v) for v in (decision.action, decision.bc_action, decision.rl_action)
+    )
     for name in (*VALUE_FIELDS, 'bc_log_prob', 'bc_entropy'):
         setattr(msg, name, float(getattr(decision, name)))
     for name in VERSION_FIELDS:
@@ -169,13 +177,20 @@ def decision_from_msg(msg: GateDecision, task: TaskSpec) -> DecisionRecord:
     check_contract(msg.contract, task)
     size = task.action_size
     decision = Decision(
-        source=to_enum(Source, msg.source, 'source'), reason=to_enum(Reason, msg.reason, 'reason'),
+        source=to_enum(Source, msg.source, 'source'),
+        reason=to_enum(Reason, msg.reason, 'reason'),
         action=to_vector(msg.action, size, 'action'),
-        q_bc=msg.q_bc, q_rl=msg.q_rl, v_bc=msg.v_bc, q_spread=msg.q_spread,
+        q_bc=msg.q_bc,
+        q_rl=msg.q_rl,
+        v_bc=msg.v_bc,
+        q_spread=msg.q_spread,
         bc_action=to_vector(msg.bc_action, size, 'bc_action', optional=True),
-        bc_log_prob=msg.bc_log_prob, bc_entropy=msg.bc_entropy,
+        bc_log_prob=msg.bc_log_prob,
+        bc_entropy=msg.bc_entropy,
         rl_action=to_vector(msg.rl_action, size, 'rl_action', optional=True),
-        actor_version=msg.actor_version, critic_version=msg.critic_version, value_version=msg.value_version,
+        actor_version=msg.actor_version,
+        critic_version=msg.critic_version,
+        value_version=msg.value_version,
     )
     return DecisionRecord(stamp_from_msg(msg.header.stamp), msg.episode, msg.step, decision)
 
@@ -185,10 +200,22 @@ def executed_step_to_msg(record: ExecutedStep, frame: str) -> ExecutedStepMsg:
     msg = ExecutedStepMsg()
     msg.header.stamp = stamp_to_msg(record.stamp)
     msg.header.frame_id = frame
-    msg.robot, msg.contract, msg.episode, msg.step = record.robot, record.contract, record.episode, record.step
+    msg.robot, msg.contract, msg.episode, msg.step = (
+        record.robot,
+        record.contract,
+        record.episode,
+        record.step,
+    )
     msg.mode, msg.final = int(record.mode), record.final
-    msg.observation, msg.executed_action = to_array(record.observation), to_array(record.executed_action)
-    msg.reward, msg.terminated, msg.truncated = float(record.reward), record.terminated, record.truncated
+    msg.observation, msg.executed_action = (
+        to_array(record.observation),
+        to_array(record.executed_action),
+    )
+    msg.reward, msg.terminated, msg.truncated = (
+        float(record.reward),
+        record.terminated,
+        record.truncated,
+    )
     msg.end_reason, msg.force = int(record.end_reason), float(record.force)
     msg.interventions = list(record.interventions)
     msg.decision = decision_to_msg(record.decision, record)
@@ -202,21 +229,49 @@ def executed_step_from_msg(msg: ExecutedStepMsg, task: TaskSpec) -> ExecutedStep
     if (answer.episode, answer.step) != (msg.episode, msg.step):
         raise MessageError('malformed', 'the decision within is of another step')
     return ExecutedStep(
-        stamp=stamp_from_msg(msg.header.stamp), robot=msg.robot, contract=msg.contract, episode=msg.episode,
-        step=msg.step, mode=to_enum(Mode, msg.mode, 'mode'), final=msg.final,
+        stamp=stamp_from_msg(msg.header.stamp),
+        robot=msg.robot,
+        contract=msg.contract,
+        episode=msg.episode,
+        step=msg.step,
+        mode=to_enum(Mode, msg.mode, 'mode'),
+        final=msg.final,
         observation=to_vector(msg.observation, task.observation_size, 'observation'),
-        reward=msg.reward, terminated=msg.terminated, truncated=msg.truncated,
-        end_reason=to_enum(EndReason, msg.end_reason, 'end_reason'), force=msg.force,
+        reward=msg.reward,
+        terminated=msg.terminated,
+        truncated=msg.truncated,
+        end_reason=to_enum(EndReason, msg.end_reason, 'end_reason'),
+        force=msg.force,
         executed_action=to_vector(msg.executed_action, task.action_size, 'executed_action'),
-        interventions=tuple(msg.interventions), decision=answer.decision,
+        interventions=tuple(msg.interventions),
+        decision=answer.decision,
     )
 
 
 _TRANSITION_PLAIN = (
-    'robot', 'sequence', 'contract', 'episode', 'step', 'reward', 'terminated', 'truncated', 'force',
-    'bc_log_prob', 'bc_entropy', 'next_bc_log_prob', 'next_bc_entropy', *VALUE_FIELDS, *VERSION_FIELDS,
+    'robot',
+    'sequence',
+    'contract',
+    'episode',
+    'step',
+    'reward',
+    'terminated',
+    'truncated',
+    'force',
+    'bc_log_prob',
+    'bc_entropy',
+    'next_bc_log_prob',
+    'next_bc_entropy',
+    *VALUE_FIELDS,
+    *VERSION_FIELDS,
 )
-_TRANSITION_ENUMS = {'phase': Phase, 'mode': Mode, 'source': Source, 'reason': Reason, 'end_reason': EndReason}
+_TRANSITION_ENUMS = {
+    'phase': Phase,
+    'mode': Mode,
+    'source': Source,
+    'reason': Reason,
+    'end_reason': EndReason,
+}
 _TRANSITION_OBSERVATIONS = ('observation', 'next_observation')
 _TRANSITION_ACTIONS = ('action', 'executed_action')
 _TRANSITION_BC_ACTIONS = ('bc_action', 'next_bc_action')
@@ -243,10 +298,17 @@ def transition_from_msg(msg: TransitionMsg, task: TaskSpec) -> Transition:
     if msg.sequence < 1:
         raise MessageError('malformed', 'sequence 0')
     values: dict = {name: getattr(msg, name) for name in _TRANSITION_PLAIN}
-    values |= {name: to_enum(kind, getattr(msg, name), name) for name, kind in _TRANSITION_ENUMS.items()}
-    values |= {n: to_vector(getattr(msg, n), task.observation_size, n) for n in _TRANSITION_OBSERVATIONS}
+    values |= {
+        name: to_enum(kind, getattr(msg, name), name) for name, kind in _TRANSITION_ENUMS.items()
+    }
+    values |= {
+        n: to_vector(getattr(msg, n), task.observation_size, n) for n in _TRANSITION_OBSERVATIONS
+    }
     values |= {n: to_vector(getattr(msg, n), task.action_size, n) for n in _TRANSITION_ACTIONS}
-    values |= {n: to_vector(getattr(msg, n), task.action_size, n, optional=True) for n in _TRANSITION_BC_ACTIONS}
+    values |= {
+        n: to_vector(getattr(msg, n), task.action_size, n, optional=True)
+        for n in _TRANSITION_BC_ACTIONS
+    }
     stamp = stamp_from_msg(msg.header.stamp)
     return Transition(stamp=stamp, interventions=tuple(msg.interventions), **values)
 
@@ -269,19 +331,35 @@ def pose_from_msg(msg: PoseStamped, frame: str | None = None) -> Pose:
     :raises MessageError: another frame
     """
     if frame is not None and msg.header.frame_id != frame:
-        raise MessageError('malformed', f'pose in frame {msg.header.frame_id!r}, expected {frame!r}')
+        raise MessageError(
+            'malformed', f'pose in frame {msg.header.frame_id!r}, expected {frame!r}'
+        )
     point, turn = msg.pose.position, msg.pose.orientation
     return Pose(np.array([point.x, point.y, point.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
 
 
 def weights_chunk_to_msg(
-    data: bytes, *, kind: str, version: int, parent: int, contract: str, sha256: str, index: int, count: int,
+    data: bytes,
+    *,
+    kind: str,
+    version: int,
+    parent: int,
+    contract: str,
+    sha256: str,
+    index: int,
+    count: int,
     stamp: float,
 ) -> WeightsChunk:
     """Return the message of one chunk of a weights file."""
     msg = WeightsChunk()
     msg.header.stamp = stamp_to_msg(stamp)
-    msg.kind, msg.version, msg.parent, msg.contract, msg.sha256 = kind, version, parent, contract, sha256
+    msg.kind, msg.version, msg.parent, msg.contract, msg.sha256 = (
+        kind,
+        version,
+        parent,
+        contract,
+        sha256,
+    )
     msg.index, msg.count = index, count
     msg.data = array('B', data)
     return msg

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+import time
+import traceback
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -49,11 +49,19 @@ class Q2rlNode(LifecycleNode):
         self._choices: dict[str, Sequence[str]] = {}
         self._made: list[tuple[Callable, object]] = []
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self.declare('task', 'pipe_assembly', 'Task: name of a shipped one, or path of a task YAML.')
-        self.declare('lockstep', False, 'Whether a simulation waits for each decision; false: a wall-clock tick.')
+        self.declare(
+            'task', 'pipe_assembly', 'Task: name of a shipped one, or path of a task YAML.'
+        )
+        self.declare(
+            'lockstep',
+            False,
+            'Whether a simulation waits for each decision; false: a wall-clock tick.',
+        )
         self.declare('robot', 'arm', 'Name of the robot, unique among those that share a learner.')
         self.declare('autostart', True, 'Configure and activate without being asked.')
-        self.declare('run_dir', '', 'Directory of the run; empty: nothing is read from or written to one.')
+        self.declare(
+            'run_dir', '', 'Directory of the run; empty: nothing is read from or written to one.'
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=self._wall)
 
@@ -78,7 +86,13 @@ class Q2rlNode(LifecycleNode):
     # What a subclass uses
 
     def declare(
-        self, name: str, default, description: str, *, low: float | None = None, high: float | None = None,
+        self,
+        name: str,
+        default,
+        description: str,
+        *,
+        low: float | None = None,
+        high: float | None = None,
         choices: Sequence[str] = (),
     ) -> None:
         """Declare a parameter with its description; read it with `value` when configuring.
@@ -89,9 +103,13 @@ class Q2rlNode(LifecycleNode):
         descriptor = ParameterDescriptor(name=name, description=description)
         if low is not None and high is not None:
             if isinstance(default, float):
-                descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high))
+                ]
             else:
-                descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(low), to_value=int(high), step=1)
+                ]
         if choices:
             descriptor.additional_constraints = f'one of {", ".join(choices)}'
             self._choices[name] = choices
@@ -106,12 +124,19 @@ class Q2rlNode(LifecycleNode):
         return self._keep(self.destroy_publisher, self.create_publisher(kind, topic, qos))
 
     def subscribe(
-        self, kind: type, topic: str, handler: Callable, qos: QoSProfile, *, while_inactive: bool = False,
+        self,
+        kind: type,
+        topic: str,
+        handler: Callable,
+        qos: QoSProfile,
+        *,
+        while_inactive: bool = False,
     ) -> None:
         """Call `handler` with each message while active; a `MessageError` it raises drops and counts the message.
 
         :param while_inactive: take messages while inactive too (latched ones come only once)
         """
+
         def receive(msg) -> None:
             if not (self.active or while_inactive):
                 self.counters['inactive'] += 1
@@ -133,6 +158,7 @@ class Q2rlNode(LifecycleNode):
 
     def wall_timer(self, period_s: float, handler: Callable[[], None]):
         """Call `handler` every `period_s` of wall time, whatever the simulation does, while active."""
+
         def tick() -> None:
             if self.active:
                 handler()
@@ -210,8 +236,11 @@ class Q2rlNode(LifecycleNode):
     def _configure(self) -> None:
         for name, choices in self._choices.items():
             if self.value(name) not in choices:
-                raise InputError(f'parameter `{name}` of {self.get_name()}', f'unknown value {self.value(name)!r}',
-                                 f'set one of {", ".join(choices)}')
+                raise InputError(
+                    f'parameter `{name}` of {self.get_name()}',
+                    f'unknown value {self.value(name)!r}',
+                    f'set one of {", ".join(choices)}',
+                )
         self.task = load_task(self.value('task'))
         self.lockstep = self.value('lockstep')
         self.robot = self.value('robot')
@@ -261,7 +290,11 @@ class Q2rlNode(LifecycleNode):
             message=f'{label}; {", ".join(recent)}' if recent else label,
             hardware_id=self.value('robot'),
         )
-        shown = {**self.diagnose(), **self.counters} if label in ('inactive', 'active') else self.counters
+        shown = (
+            {**self.diagnose(), **self.counters}
+            if label in ('inactive', 'active')
+            else self.counters
+        )
         status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()

@@ -43,11 +43,18 @@ def profiles(lockstep: bool, period_s: float) -> Profiles:
     if lockstep:
         sensors = _reliable(TICK_DEPTH)
     else:
-        sensors = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+        sensors = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT
+        )
         tick.deadline = tick.lifespan = Duration(seconds=2.0 * period_s)
     return Profiles(
-        sensors=sensors, tick=tick, command=_reliable(1), events=_reliable(100), latched=_latched(1),
-        replay=_reliable(REPLAY_DEPTH), weights=_latched(WEIGHTS_DEPTH),
+        sensors=sensors,
+        tick=tick,
+        command=_reliable(1),
+        events=_reliable(100),
+        latched=_latched(1),
+        replay=_reliable(REPLAY_DEPTH),
+        weights=_latched(WEIGHTS_DEPTH),
     )
 
 
@@ -57,7 +64,9 @@ def weights_chunk_size(total: int) -> int:
 
 
 def _reliable(depth: int) -> QoSProfile:
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE
+    )
 
 
 def _latched(depth: int) -> QoSProfile:

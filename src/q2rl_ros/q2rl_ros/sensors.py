@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
-from q2rl_msgs.msg import SuccessSignal
+import numpy as np
 from sensor_msgs.msg import JointState
 
+from q2rl_msgs.msg import SuccessSignal
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.stamps import stamp_from_msg
@@ -37,7 +37,9 @@ class SensorMessages(NamedTuple):
     success: SuccessSignal
 
 
-def measurement_to_msgs(measurement: Measurement, joint_names: Sequence[str], task: TaskSpec) -> SensorMessages:
+def measurement_to_msgs(
+    measurement: Measurement, joint_names: Sequence[str], task: TaskSpec
+) -> SensorMessages:
     """Return the sensor messages of a measurement, all with its stamp."""
     frames = task.frames
     pose = pose_to_msg(measurement.tip_pose, frames.base, measurement.stamp)
@@ -80,7 +82,9 @@ class MeasurementJoiner:
         if before is not None and before[0] != key:
             self.incomplete += 1
         self._slots[topic] = (key, msg)
-        if len(self._slots) < len(SENSOR_TOPICS) or any(slot[0] != key for slot in self._slots.values()):
+        if len(self._slots) < len(SENSOR_TOPICS) or any(
+            slot[0] != key for slot in self._slots.values()
+        ):
             return None
         whole = SensorMessages(*(self._slots[name][1] for name in SENSOR_TOPICS))
         self._slots.clear()
@@ -89,13 +93,19 @@ class MeasurementJoiner:
     def _build(self, msgs: SensorMessages) -> Measurement:
         joints, frames = msgs.joint_states, self._task.frames
         if len(joints.position) != len(joints.velocity):
-            raise MessageError('malformed', 'joint_states with unequal lengths of position and velocity')
+            raise MessageError(
+                'malformed', 'joint_states with unequal lengths of position and velocity'
+            )
         for msg, frame in ((msgs.twist, frames.base), (msgs.wrench, frames.tip)):
             if msg.header.frame_id != frame:
-                raise MessageError('malformed', f'{type(msg).__name__} in frame {msg.header.frame_id!r}, expected {frame!r}')
+                raise MessageError(
+                    'malformed',
+                    f'{type(msg).__name__} in frame {msg.header.frame_id!r}, expected {frame!r}',
+                )
         return Measurement(
             stamp=stamp_from_msg(joints.header.stamp),
-            joint_positions=np.array(joints.position), joint_velocities=np.array(joints.velocity),
+            joint_positions=np.array(joints.position),
+            joint_velocities=np.array(joints.velocity),
             tip_pose=pose_from_msg(msgs.pose, frames.base),
             tip_twist=_read(msgs.twist.twist.linear, msgs.twist.twist.angular),
             wrench=_read(msgs.wrench.wrench.force, msgs.wrench.wrench.torque),

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 import ctypes
 import gc
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import (
@@ -49,8 +49,12 @@ def spin(factory: Callable[[], Q2rlNode], args: Sequence[str] | None = None) -> 
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = factory()
-    except (InputError, InvalidParameterTypeException, InvalidParameterValueException,
-            ParameterUninitializedException) as error:
+    except (
+        InputError,
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+        ParameterUninitializedException,
+    ) as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+import os
+import time
 
 import rclpy
 from rclpy.node import Node
@@ -24,7 +24,10 @@ DOMAINS = 100
 
 def isolated_environment() -> dict[str, str]:
     """Return the variables that keep this process and its children from hearing other ROS processes."""
-    return {'ROS_DOMAIN_ID': str(1 + os.getpid() % DOMAINS), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    return {
+        'ROS_DOMAIN_ID': str(1 + os.getpid() % DOMAINS),
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
 
 
 class Bench:
@@ -36,9 +39,13 @@ class Bench:
         self.probe = rclpy.create_node('probe')
         self._add(self.probe)
 
-    def start(self, factory: Callable[..., Q2rlNode], *, activate: bool = True, **parameters) -> Q2rlNode:
+    def start(
+        self, factory: Callable[..., Q2rlNode], *, activate: bool = True, **parameters
+    ) -> Q2rlNode:
         """Make a node with these parameters, configured and (unless told otherwise) active."""
-        overrides = [Parameter(name, value=value) for name, value in {'lockstep': True, **parameters}.items()]
+        overrides = [
+            Parameter(name, value=value) for name, value in {'lockstep': True, **parameters}.items()
+        ]
         node = factory(parameter_overrides=overrides)
         self._add(node)
         if activate:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 
 from q2rl_ros import conversions as conv
@@ -44,7 +44,9 @@ stamps = st.one_of(st.floats(0, 1e5), st.floats(1.6e9, 2.0e9)).map(wire_seconds)
 
 
 def vectors(size: int):
-    return st.lists(any32, min_size=size, max_size=size).map(lambda v: np.array(v, dtype=np.float32))
+    return st.lists(any32, min_size=size, max_size=size).map(
+        lambda v: np.array(v, dtype=np.float32)
+    )
 
 
 def optional_vectors(size: int):
@@ -56,27 +58,90 @@ def members(kind):
 
 
 observations = st.builds(
-    ObservationRecord, stamp=stamps, contract=st.just(TASK.contract_hash), episode=texts, step=st.integers(0, 2**32 - 1),
-    mode=members(Mode), final=st.booleans(), observation=vectors(OBS))
-proposals = st.builds(Proposal, action=vectors(ACT), log_prob=any64, entropy=any64, version=versions)
+    ObservationRecord,
+    stamp=stamps,
+    contract=st.just(TASK.contract_hash),
+    episode=texts,
+    step=st.integers(0, 2**32 - 1),
+    mode=members(Mode),
+    final=st.booleans(),
+    observation=vectors(OBS),
+)
+proposals = st.builds(
+    Proposal, action=vectors(ACT), log_prob=any64, entropy=any64, version=versions
+)
 decisions = st.builds(
-    Decision, source=members(Source), reason=members(Reason), action=vectors(ACT), q_bc=any64, q_rl=any64, v_bc=any64,
-    q_spread=any64, bc_action=optional_vectors(ACT), bc_log_prob=any64, bc_entropy=any64, rl_action=optional_vectors(ACT),
-    actor_version=versions, critic_version=versions, value_version=versions)
+    Decision,
+    source=members(Source),
+    reason=members(Reason),
+    action=vectors(ACT),
+    q_bc=any64,
+    q_rl=any64,
+    v_bc=any64,
+    q_spread=any64,
+    bc_action=optional_vectors(ACT),
+    bc_log_prob=any64,
+    bc_entropy=any64,
+    rl_action=optional_vectors(ACT),
+    actor_version=versions,
+    critic_version=versions,
+    value_version=versions,
+)
 executed_steps = st.builds(
-    ExecutedStep, stamp=stamps, robot=texts, contract=st.just(TASK.contract_hash), episode=texts,
-    step=st.integers(0, 2**32 - 1), mode=members(Mode), final=st.booleans(), observation=vectors(OBS), reward=any32,
-    terminated=st.booleans(), truncated=st.booleans(), end_reason=members(EndReason), force=any32,
-    executed_action=vectors(ACT), interventions=st.lists(texts, max_size=3).map(tuple), decision=decisions)
+    ExecutedStep,
+    stamp=stamps,
+    robot=texts,
+    contract=st.just(TASK.contract_hash),
+    episode=texts,
+    step=st.integers(0, 2**32 - 1),
+    mode=members(Mode),
+    final=st.booleans(),
+    observation=vectors(OBS),
+    reward=any32,
+    terminated=st.booleans(),
+    truncated=st.booleans(),
+    end_reason=members(EndReason),
+    force=any32,
+    executed_action=vectors(ACT),
+    interventions=st.lists(texts, max_size=3).map(tuple),
+    decision=decisions,
+)
 transitions = st.builds(
-    Transition, stamp=stamps, robot=texts, sequence=st.integers(1, 2**64 - 1), contract=st.just(TASK.contract_hash),
-    episode=texts, step=st.integers(0, 2**32 - 1), phase=members(Phase), mode=members(Mode), source=members(Source),
-    reason=members(Reason), observation=vectors(OBS), action=vectors(ACT), executed_action=vectors(ACT),
-    interventions=st.lists(texts, max_size=3).map(tuple), reward=any32, next_observation=vectors(OBS),
-    terminated=st.booleans(), truncated=st.booleans(), end_reason=members(EndReason), force=any32,
-    bc_action=optional_vectors(ACT), bc_log_prob=any64, bc_entropy=any64, next_bc_action=optional_vectors(ACT),
-    next_bc_log_prob=any64, next_bc_entropy=any64, q_bc=any64, q_rl=any64, v_bc=any64, q_spread=any64,
-    actor_version=versions, critic_version=versions, value_version=versions)
+    Transition,
+    stamp=stamps,
+    robot=texts,
+    sequence=st.integers(1, 2**64 - 1),
+    contract=st.just(TASK.contract_hash),
+    episode=texts,
+    step=st.integers(0, 2**32 - 1),
+    phase=members(Phase),
+    mode=members(Mode),
+    source=members(Source),
+    reason=members(Reason),
+    observation=vectors(OBS),
+    action=vectors(ACT),
+    executed_action=vectors(ACT),
+    interventions=st.lists(texts, max_size=3).map(tuple),
+    reward=any32,
+    next_observation=vectors(OBS),
+    terminated=st.booleans(),
+    truncated=st.booleans(),
+    end_reason=members(EndReason),
+    force=any32,
+    bc_action=optional_vectors(ACT),
+    bc_log_prob=any64,
+    bc_entropy=any64,
+    next_bc_action=optional_vectors(ACT),
+    next_bc_log_prob=any64,
+    next_bc_entropy=any64,
+    q_bc=any64,
+    q_rl=any64,
+    v_bc=any64,
+    q_spread=any64,
+    actor_version=versions,
+    critic_version=versions,
+    value_version=versions,
+)
 
 fast = settings(max_examples=25, deadline=None)
 
@@ -109,8 +174,15 @@ def test_an_observation_survives_the_wire(record):
 @fast
 @given(observations, proposals, st.sampled_from(conv.PROPOSAL_SOURCES))
 def test_a_proposal_survives_the_wire(observation, proposal, source):
-    back = conv.proposal_from_msg(over_the_wire(conv.proposal_to_msg(proposal, source, observation)), TASK)
-    assert_same(back, conv.ProposalRecord(observation.stamp, observation.episode, observation.step, source, proposal))
+    back = conv.proposal_from_msg(
+        over_the_wire(conv.proposal_to_msg(proposal, source, observation)), TASK
+    )
+    assert_same(
+        back,
+        conv.ProposalRecord(
+            observation.stamp, observation.episode, observation.step, source, proposal
+        ),
+    )
 
 
 @fast
@@ -125,19 +197,29 @@ def test_an_abstention_survives_the_wire(observation):
 @given(observations, decisions)
 def test_a_decision_survives_the_wire(observation, decision):
     back = conv.decision_from_msg(over_the_wire(conv.decision_to_msg(decision, observation)), TASK)
-    assert_same(back, conv.DecisionRecord(observation.stamp, observation.episode, observation.step, decision))
+    assert_same(
+        back,
+        conv.DecisionRecord(observation.stamp, observation.episode, observation.step, decision),
+    )
 
 
 @fast
 @given(executed_steps)
 def test_an_executed_step_survives_the_wire(record):
-    assert_same(conv.executed_step_from_msg(over_the_wire(conv.executed_step_to_msg(record, 'socket')), TASK), record)
+    assert_same(
+        conv.executed_step_from_msg(
+            over_the_wire(conv.executed_step_to_msg(record, 'socket')), TASK
+        ),
+        record,
+    )
 
 
 @fast
 @given(transitions)
 def test_a_transition_survives_the_wire(record):
-    assert_same(conv.transition_from_msg(over_the_wire(conv.transition_to_msg(record)), TASK), record)
+    assert_same(
+        conv.transition_from_msg(over_the_wire(conv.transition_to_msg(record)), TASK), record
+    )
 
 
 @fast
@@ -167,15 +249,20 @@ def test_impossible_seconds_are_no_stamp(seconds):
         stamp_to_msg(seconds)
 
 
-@pytest.mark.parametrize('field, value, kind', [
-    ('contract', '0' * 16, 'contract'),
-    ('observation', [0.0] * (OBS - 1), 'malformed'),
-    ('observation', [0.0] * (OBS + 1), 'malformed'),
-    ('observation', [], 'malformed'),
-    ('mode', 77, 'malformed'),
-])
+@pytest.mark.parametrize(
+    'field, value, kind',
+    [
+        ('contract', '0' * 16, 'contract'),
+        ('observation', [0.0] * (OBS - 1), 'malformed'),
+        ('observation', [0.0] * (OBS + 1), 'malformed'),
+        ('observation', [], 'malformed'),
+        ('mode', 77, 'malformed'),
+    ],
+)
 def test_a_broken_observation_names_its_counter(field, value, kind):
-    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32))
+    record = ObservationRecord(
+        1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32)
+    )
     msg = conv.observation_to_msg(record, 'socket')
     setattr(msg, field, value)
     with pytest.raises(MessageError) as caught:
@@ -183,23 +270,47 @@ def test_a_broken_observation_names_its_counter(field, value, kind):
     assert caught.value.kind == kind
 
 
-@pytest.mark.parametrize('field, value', [
-    ('action', [0.0]), ('bc_action', [0.0]), ('source', 9), ('reason', 200), ('step', 4),
-])
+@pytest.mark.parametrize(
+    'field, value',
+    [
+        ('action', [0.0]),
+        ('bc_action', [0.0]),
+        ('source', 9),
+        ('reason', 200),
+        ('step', 4),
+    ],
+)
 def test_a_broken_decision_spoils_its_executed_step(field, value):
     observation = np.zeros(OBS, np.float32)
     record = ExecutedStep(
-        1.0, 'arm', TASK.contract_hash, 'e', 3, Mode.BC, False, observation, 0.0, False, False, EndReason.NONE, 0.0,
-        np.zeros(ACT, np.float32), (), Decision.hold(ACT))
+        1.0,
+        'arm',
+        TASK.contract_hash,
+        'e',
+        3,
+        Mode.BC,
+        False,
+        observation,
+        0.0,
+        False,
+        False,
+        EndReason.NONE,
+        0.0,
+        np.zeros(ACT, np.float32),
+        (),
+        Decision.hold(ACT),
+    )
     msg = conv.executed_step_to_msg(record, 'socket')
     setattr(msg.decision, field, value)
-    with pytest.raises(MessageError, match='.') as caught:
+    with pytest.raises(MessageError) as caught:
         conv.executed_step_from_msg(msg, TASK)
     assert caught.value.kind == 'malformed'
 
 
 def test_a_policy_cannot_propose_a_hold():
-    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32))
+    record = ObservationRecord(
+        1.0, TASK.contract_hash, 'e', 0, Mode.BC, False, np.zeros(OBS, np.float32)
+    )
     msg = conv.proposal_to_msg(Proposal(np.zeros(ACT, np.float32)), Source.HOLD, record)
     with pytest.raises(MessageError, match='does not propose'):
         conv.proposal_from_msg(msg, TASK)
@@ -215,8 +326,19 @@ def test_a_pose_survives_the_wire_and_keeps_its_frame():
 
 def test_a_chunk_keeps_every_byte():
     data = bytes(range(256)) * 5
-    msg = over_the_wire(conv.weights_chunk_to_msg(
-        data, kind='actor', version=3, parent=2, contract='c', sha256='s', index=1, count=2, stamp=4.0))
+    msg = over_the_wire(
+        conv.weights_chunk_to_msg(
+            data,
+            kind='actor',
+            version=3,
+            parent=2,
+            contract='c',
+            sha256='s',
+            index=1,
+            count=2,
+            stamp=4.0,
+        )
+    )
     assert conv.weights_chunk_data(msg) == data
     assert (msg.kind, msg.version, msg.parent, msg.index, msg.count) == ('actor', 3, 2, 1, 2)
 
@@ -224,8 +346,14 @@ def test_a_chunk_keeps_every_byte():
 def make_measurement(stamp: float) -> Measurement:
     rng = np.random.default_rng(round(stamp * 1000))
     return Measurement(
-        wire_seconds(stamp), rng.normal(size=7), rng.normal(size=7), Pose.of(rng.normal(size=3), rng.normal(size=4)),
-        rng.normal(size=6), rng.normal(size=6), True)
+        wire_seconds(stamp),
+        rng.normal(size=7),
+        rng.normal(size=7),
+        Pose.of(rng.normal(size=3), rng.normal(size=4)),
+        rng.normal(size=6),
+        rng.normal(size=6),
+        True,
+    )
 
 
 NAMES = [f'joint{i}' for i in range(7)]
@@ -245,9 +373,14 @@ def test_a_measurement_is_joined_from_its_five_topics_in_any_order():
 def test_a_measurement_with_a_lost_message_never_appears_mixed_with_the_next():
     joiner = MeasurementJoiner(TASK)
     first, second = make_measurement(1.0), make_measurement(1.05)
-    for topic, msg in list(zip(SENSOR_TOPICS, measurement_to_msgs(first, NAMES, TASK), strict=True))[:4]:
+    for topic, msg in list(
+        zip(SENSOR_TOPICS, measurement_to_msgs(first, NAMES, TASK), strict=True)
+    )[:4]:
         assert joiner.add(topic, msg) is None
-    joined = [joiner.add(t, m) for t, m in zip(SENSOR_TOPICS, measurement_to_msgs(second, NAMES, TASK), strict=True)]
+    joined = [
+        joiner.add(t, m)
+        for t, m in zip(SENSOR_TOPICS, measurement_to_msgs(second, NAMES, TASK), strict=True)
+    ]
     assert joined[:4] == [None] * 4
     assert_same(joined[4], second)
     assert joiner.incomplete == 4
@@ -255,7 +388,9 @@ def test_a_measurement_with_a_lost_message_never_appears_mixed_with_the_next():
 
 def test_a_repeated_measurement_is_joined_again():
     joiner = MeasurementJoiner(TASK)
-    msgs = list(zip(SENSOR_TOPICS, measurement_to_msgs(make_measurement(1.0), NAMES, TASK), strict=True))
+    msgs = list(
+        zip(SENSOR_TOPICS, measurement_to_msgs(make_measurement(1.0), NAMES, TASK), strict=True)
+    )
     for _ in range(2):
         assert [joiner.add(topic, msg) is not None for topic, msg in msgs] == [False] * 4 + [True]
 

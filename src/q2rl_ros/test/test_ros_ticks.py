@@ -9,7 +9,12 @@ from q2rl_ros.ticks import Arrival, TickTracker
 def test_steps_of_an_episode_are_new_once():
     tracker = TickTracker()
     assert [tracker.arrive('a', k) for k in (0, 1, 1, 0, 2)] == [
-        Arrival.NEW, Arrival.NEW, Arrival.REPEAT, Arrival.LATE, Arrival.NEW]
+        Arrival.NEW,
+        Arrival.NEW,
+        Arrival.REPEAT,
+        Arrival.LATE,
+        Arrival.NEW,
+    ]
     assert tracker.gapless and not tracker.fresh
 
 

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
+import sys
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
-from q2rl_msgs.msg import LearnerStatus, Transition
-from q2rl_msgs.srv import PrepareScene
+import numpy as np
 from rosgraph_msgs.msg import Clock
 
+from q2rl_msgs.msg import LearnerStatus, Transition
+from q2rl_msgs.srv import PrepareScene
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
@@ -28,18 +28,27 @@ CLEARANCE_M = 0.01
 class MujocoArmNode(Q2rlNode):
     """Publish one measurement per control period, track `target_pose`.
 
-    Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp, and
-    the learner has granted the step. A target with another stamp means that the current measurement got lost, so it is
-    sent again; so is one that nobody answers.
+    Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp,
+    and the learner has granted the step. A target with another stamp means that the current measurement got lost, so
+    it is sent again; so is one that nobody answers.
     Real time: a wall timer simulates a period, the last target is tracked, stamps are the node's clock.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('mujoco_arm', **kwargs)
         self.declare('seed', 0, 'Seed of the sensor noise.', low=0, high=2**62)
-        self.declare('repeat_period', 0.25, 'Lockstep: wall time after which a measurement is sent again [s].',
-                     low=0.01, high=60.0)
-        self.declare('trace_file', '', 'File that a record of every step is appended to (see TraceFile); empty: none.')
+        self.declare(
+            'repeat_period',
+            0.25,
+            'Lockstep: wall time after which a measurement is sent again [s].',
+            low=0.01,
+            high=60.0,
+        )
+        self.declare(
+            'trace_file',
+            '',
+            'File that a record of every step is appended to (see TraceFile); empty: none.',
+        )
         self._trace: TraceFile | None = None
 
     def configure(self) -> None:
@@ -54,13 +63,21 @@ class MujocoArmNode(Q2rlNode):
         self._sequence = self._credit = 0
         self._stepped = False
         qos = self.qos
-        self._sensors = [self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()]
+        self._sensors = [
+            self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
+        ]
         self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
         if self.lockstep:
             self._clock_out = self.publisher(Clock, 'clock', qos.tick)
             self.subscribe(Transition, 'transition', self._on_transition, qos.replay)
-            self.subscribe(LearnerStatus, 'learner_status', self._on_learner_status, qos.latched, while_inactive=True)
+            self.subscribe(
+                LearnerStatus,
+                'learner_status',
+                self._on_learner_status,
+                qos.latched,
+                while_inactive=True,
+            )
             self.wall_timer(self.value('repeat_period'), self._repeat_unanswered)
         else:
             self.wall_timer(self.task.period_s, self._step)
@@ -83,7 +100,11 @@ class MujocoArmNode(Q2rlNode):
 
     def diagnose(self) -> dict[str, object]:
         """Simulated time and the learner's credit."""
-        return {'simulated_s': round(self._arm.time, 3), 'sequence': self._sequence, 'credit': self._credit}
+        return {
+            'simulated_s': round(self._arm.time, 3),
+            'sequence': self._sequence,
+            'credit': self._credit,
+        }
 
     def _on_target(self, msg: PoseStamped) -> None:
         pose = pose_from_msg(msg, self.task.frames.base)
@@ -124,7 +145,9 @@ class MujocoArmNode(Q2rlNode):
         else:
             stamp = self.get_clock().now().nanoseconds / 1e9
         self._stamp = stamp
-        self._messages: SensorMessages = measurement_to_msgs(replace(measurement, stamp=stamp), self._joint_names, self.task)
+        self._messages: SensorMessages = measurement_to_msgs(
+            replace(measurement, stamp=stamp), self._joint_names, self.task
+        )
 
     def _send(self) -> None:
         if self.lockstep:
@@ -152,7 +175,9 @@ class MujocoArmNode(Q2rlNode):
         tip = self._arm.measure().tip_pose.relative_to(self.task.fixture.nominal.pose)
         if not self.active or tip.position[2] > -CLEARANCE_M:
             response.success = False
-            response.message = 'not active' if not self.active else 'the tip is not clear of the fixture'
+            response.message = (
+                'not active' if not self.active else 'the tip is not clear of the fixture'
+            )
             return response
         estimate = self._arm.place_fixture(request.seed)
         self._compose()
@@ -166,8 +191,8 @@ class MujocoArmNode(Q2rlNode):
 class TraceFile:
     """A film of the simulation: per step `1 + nq + 7` float64, little endian, without a header.
 
-    stamp [s]; joint positions qpos (nq,); true fixture pose in the base frame, position [m] and quaternion xyzw. Records are
-    held back until `flush`; a record that a crash cut in two is dropped when the file is opened again.
+    stamp [s]; joint positions qpos (nq,); true fixture pose in the base frame, position [m] and quaternion xyzw.
+    Records are held back until `flush`; one that a crash cut in two is dropped when the file is opened again.
     """
 
     def __init__(self, path: Path, joints: int) -> None:
@@ -179,11 +204,15 @@ class TraceFile:
             with path.open('ab') as file:
                 file.truncate(file.tell() - file.tell() % self._size)
         except OSError as error:
-            raise InputError(path, f'cannot be written ({error.strerror})', 'set `trace_file` to a writable path') from None
+            raise InputError(
+                path, f'cannot be written ({error.strerror})', 'set `trace_file` to a writable path'
+            ) from None
 
     def add(self, stamp: float, positions: np.ndarray, fixture: Pose) -> None:
         """Take a record."""
-        self._records.append(np.concatenate(([stamp], positions, fixture.position, fixture.quaternion)))
+        self._records.append(
+            np.concatenate(([stamp], positions, fixture.position, fixture.quaternion))
+        )
 
     def flush(self) -> None:
         """Append the records taken since the last call."""
