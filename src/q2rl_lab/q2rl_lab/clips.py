@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 480, 360
 EVERY = 2
 """One picture in so many steps; played at the pace of the robot."""
 HOLD_PICTURES = 8
+PLACE_TOLERANCE = 1e-9
 
 
 def make_clips(data: RunData) -> tuple[list[Clip], str]:
@@ -33,7 +34,7 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
     from q2rl_sim.mujoco_arm_node import TraceFile
     from q2rl_sim.render import RenderError, SceneRenderer
 
-    records = last_session(TraceFile.read(trace, JOINTS))
+    records = TraceFile.read(trace, JOINTS)
     try:
         with SceneRenderer(data.task, WIDTH, HEIGHT) as renderer:
             clips = [_film(data, renderer, records, title, row) for title, row in chosen]
@@ -59,25 +60,38 @@ def choose_episodes(rows: list[EpisodeRow]) -> list[tuple[str, EpisodeRow]]:
     return first + [('Gated, succeeding', row) for row in succeeding[:1]]
 
 
-def last_session(records: np.ndarray) -> np.ndarray:
-    """Return the records since the simulation last started; its clock begins anew at each start."""
-    restarts = np.flatnonzero(np.diff(records[:, 0]) < 0)
-    return records[restarts[-1] + 1 :] if len(restarts) else records
+def find_steps(
+    records: np.ndarray, stamps: tuple[float, float], fixture: Pose, period_s: float
+) -> np.ndarray:
+    """Return an episode's records out of a trace: of those stamps and with the fixture at its place.
+
+    The simulation's clock begins anew whenever it is started, so stamps alone do not tell sessions apart; the latest
+    session that fits is taken. Empty where none has all of the episode.
+    """
+    first, last = stamps[0], stamps[1] + period_s
+    ends = [*(np.flatnonzero(np.diff(records[:, 0]) < 0) + 1).tolist(), len(records)]
+    place = np.concatenate([fixture.position, fixture.quaternion])
+    for begin, end in reversed(list(zip([0, *ends[:-1]], ends, strict=True))):
+        session = records[begin:end]
+        inside = (session[:, 0] > first - 0.5 * period_s) & (session[:, 0] < last + 0.5 * period_s)
+        there = np.abs(session[:, 1 + JOINTS :] - place).max(axis=1) < PLACE_TOLERANCE
+        steps = session[inside & there]
+        if len(steps) == round((last - first) / period_s) + 1:
+            return steps
+    return records[:0]
 
 
 def _film(data: RunData, renderer, records: np.ndarray, title: str, row: EpisodeRow) -> Clip | None:
+    from q2rl_sim.placement import draw_placement
     from q2rl_sim.render import write_animation
 
     span = _stamps(data, row)
-    if span is None:
+    if span is None or row.seed is None:
         return None
-    half = 0.5 * data.task.period_s
-    inside = (records[:, 0] > span[0] - half) & (
-        records[:, 0] < span[1] + data.task.period_s + half
-    )
-    steps = records[inside]
-    if abs(len(steps) - (row.steps + 1)) > 1:
-        return None  # of an earlier session, or cut
+    fixture = draw_placement(data.task, row.seed).truth
+    steps = find_steps(records, span, fixture, data.task.period_s)
+    if not len(steps):
+        return None
     pictures = [
         renderer.frame(
             step[1 : 1 + JOINTS], Pose.of(step[1 + JOINTS : 4 + JOINTS], step[4 + JOINTS :])

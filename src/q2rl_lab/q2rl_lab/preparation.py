@@ -65,18 +65,19 @@ def clone(
 
 
 def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
-    """Record and clone what the run does not have yet; returns both reports, also kept in the folder."""
+    """Record and clone what the run does not have yet; returns reports of what was done, also kept in the folder."""
     task = load_task(config.task)
-    kept = folder.path / 'preparation.json'
-    reports: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    done: dict[str, Any] = {}
     if not folder.demonstrations.is_file():
-        reports['demonstrations'] = record(
+        done['demonstrations'] = record(
             task, config.demonstrations, config.seed, folder.demonstrations
         )
     if not folder.bc.is_file():
-        reports['bc'] = clone(task, folder.demonstrations, config.preset, config.seed, folder.bc)
-    write_atomically(kept, json.dumps(reports, indent=2))
-    return reports
+        done['bc'] = clone(task, folder.demonstrations, config.preset, config.seed, folder.bc)
+    kept = folder.path / 'preparation.json'
+    before = json.loads(kept.read_text(encoding='utf-8')) if kept.is_file() else {}
+    write_atomically(kept, json.dumps({**before, **done}, indent=2))
+    return done
 
 
 def tell(reports: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from q2rl_task.episode import Mode, Phase
 
 WINDOW = 50
 RATE_SPAN_S = 60.0
+LEAST_SPAN_S = 5.0
 LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed')
 ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
 
@@ -44,6 +45,7 @@ class RunView:
     episodes: list[Any] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
     _progress: deque = field(default_factory=deque)
+    _pace: float = math.nan
 
     def hear_episode(self, summary: Any) -> None:
         """Take in an episode's summary; one that is repeated counts once."""
@@ -53,9 +55,13 @@ class RunView:
 
     def hear_run(self, state: Any, now: float) -> None:
         """Take in the run's state."""
+        if self.run is None or self.run.phase != state.phase:
+            self._pace = self.steps_per_second()
+            self._progress.clear()
         self.run = state
-        done = self._done_steps()
-        self._progress.append((now, done))
+        if self.phase is Phase.FITTING:
+            return
+        self._progress.append((now, int(state.sequence)))
         while now - self._progress[0][0] > RATE_SPAN_S and len(self._progress) > 2:
             self._progress.popleft()
 
@@ -80,11 +86,14 @@ class RunView:
         return rl / steps if steps else math.nan
 
     def steps_per_second(self) -> float:
-        """Environment steps per second of wall time over the last minute; NaN until two states were heard."""
-        if len(self._progress) < 2 or self._progress[-1][0] <= self._progress[0][0]:
-            return math.nan
+        """Environment steps per second of wall time over the last minute of this phase.
+
+        Until there is enough of it, and while nothing moves, that of the phase before; NaN without one.
+        """
+        if len(self._progress) < 2:
+            return self._pace
         (t0, s0), (t1, s1) = self._progress[0], self._progress[-1]
-        return (s1 - s0) / (t1 - t0)
+        return (s1 - s0) / (t1 - t0) if t1 - t0 >= LEAST_SPAN_S else self._pace
 
     def seconds_left(self) -> float:
         """Rough time to the end of the run [s]; NaN while unknown."""
@@ -195,11 +204,6 @@ class RunView:
         if not math.isnan(left) and self.phase < Phase.GRADUATED:
             parts.append(f'about {clock_text(left)} left')
         return ', '.join(parts)
-
-    def _done_steps(self) -> int:
-        # Evaluation transitions are not published: there the summaries count.
-        evaluated = sum(e.steps for e in self.episodes if e.phase == Phase.EVALUATING)
-        return int(self.run.sequence) + evaluated
 
     def _phase_text(self) -> str:
         if self.run is None:

@@ -168,3 +168,15 @@ def test_the_display_fits_the_terminal():
     display = open_display('', live=True)
     assert isinstance(display, LiveDisplay)
     display.close()
+
+
+def test_fitting_keeps_the_pace_of_the_rollouts(view):
+    view.hear_run(run_state(Phase.FITTING), 121.0)
+    for second in range(130, 200, 10):
+        view.hear_run(run_state(Phase.FITTING), float(second))
+    assert view.steps_per_second() == 10.0
+    view.hear_run(run_state(Phase.ONLINE, sequence=1000), 200.0)
+    view.hear_run(run_state(Phase.ONLINE, sequence=1001), 201.0)
+    assert view.steps_per_second() == 10.0
+    view.hear_run(run_state(Phase.ONLINE, sequence=1300), 210.0)
+    assert view.steps_per_second() == 30.0
