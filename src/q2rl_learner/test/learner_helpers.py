@@ -38,9 +38,10 @@ def small_config(**changes) -> LearnerConfig:
         'publish_every': 20,
         'fit': {
             'value_hidden': [32],
-            'value_steps': 100,
+            'value_steps': 75,
             'value_learning_rate': 3e-3,
-            'completions': 2,
+            'completions': 1,
+            'folds': 2,
             'critic_steps': 100,
             'actor_steps': 100,
             'batch': 32,

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+import time
+
+from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task, transition
+import pytest
+
+from q2rl_learner.learner_state import load_state
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.training_loop import UNLIMITED, LearnerState, LearnerView, TrainingLoop
+from q2rl_task import Phase, Transition
+
+TASK = toy_task()
+CONFIG = small_config(allowance=10, publish_every=20, save_every=40)
+WAIT_S = 60.0
+
+
+class Watched:
+    """A training loop and what it sent."""
+
+    def __init__(self, folder: Path, config=CONFIG, lockstep: bool = True) -> None:
+        self.state = folder / 'learner' / 'state.safetensors'
+        self.learner = OnlineLearner(config, TASK, 0, demonstrations(TASK, 3, seed=1))
+        if self.state.is_file():
+            load_state(self.state, self.learner)
+        self.weights: list[tuple[int, int, int]] = []
+        self.scalars: list[tuple[int, dict[str, float]]] = []
+        self.loop = TrainingLoop(
+            self.learner, lockstep, self.state,
+            lambda version, parent, files: self.weights.append(
+                (version, parent, self.learner.gradient_steps)
+            ),
+            lambda step, values: self.scalars.append((step, values)),
+        )
+
+    def until(self, condition: Callable[[LearnerView], bool]) -> LearnerView:
+        end = time.monotonic() + WAIT_S
+        while not condition(self.loop.view):
+            assert time.monotonic() < end, self.loop.view
+            time.sleep(0.005)
+        return self.loop.view
+
+
+@pytest.fixture
+def make(tmp_path) -> Iterator[Callable[..., Watched]]:
+    made: list[Watched] = []
+
+    def factory(**changes) -> Watched:
+        made.append(Watched(tmp_path, **changes))
+        made[-1].loop.start()
+        return made[-1]
+
+    yield factory
+    for watched in made:
+        watched.loop.close()
+
+
+def rollouts(count: int = 8) -> tuple[Toy, list[Transition]]:
+    toy = Toy(TASK, 2, noisy_bc(TASK, 2))
+    return toy, [t for i in range(count) for t in toy.run(f'r{i}', Phase.ESTIMATING)]
+
+
+def online(toy: Toy, count: int) -> list[Transition]:
+    found: list[Transition] = []
+    while len(found) < count:
+        found += toy.run(f'o{len(found)}', Phase.ONLINE, rl=toy.bc)
+    return found[:count]
+
+
+def test_a_run_from_rollouts_to_the_last_step(make):
+    watched = make()
+    loop = watched.loop
+    toy, first = rollouts()
+    loop.set_phase(Phase.ESTIMATING)
+    loop.offer(first)
+    assert loop.view.state is LearnerState.WAITING and loop.view.credit == UNLIMITED
+    loop.set_phase(Phase.FITTING)
+    view = watched.until(lambda v: v.state is LearnerState.READY)
+    assert (view.rollouts, view.weights_version, view.value_version) == (8, 1, 1)
+    assert view.value_error < view.return_variance
+    assert watched.weights == [(1, 0, 0)] and watched.state.is_file()
+
+    loop.set_phase(Phase.ONLINE)
+    arriving = online(toy, 75)
+    last = arriving[-1].sequence
+    loop.offer(arriving)
+    view = watched.until(lambda v: v.gradient_steps == 150)
+    assert (view.state, view.online_steps, view.actor_steps) == (LearnerState.TRAINING, 75, 75)
+    assert view.credit == last + CONFIG.allowance
+    assert view.demo_fraction == CONFIG.demo_fraction
+    # Every 20 gradient steps, whatever the pace; each names the one before.
+    assert watched.weights == [(n + 1, n, 20 * n) for n in range(8)]
+    assert [step for step, _ in watched.scalars] == [50, 100, 150]
+    assert 'critic_loss' in watched.scalars[0][1]
+
+    loop.set_phase(Phase.EVALUATING)
+    view = watched.until(lambda v: v.weights_version == 9)
+    assert watched.weights[-1] == (9, 8, 150)
+
+
+def test_credit_waits_for_the_gradient_steps(make):
+    watched = make()
+    toy, first = rollouts()
+    arriving = online(toy, 30)
+    credits: list[tuple[int, int]] = []
+    update = watched.learner.update
+
+    def slow(drain: bool = False):
+        credits.append((watched.loop.view.credit, watched.learner.trained_steps))
+        return update(drain)
+
+    watched.learner.update = slow
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.READY)
+    watched.loop.set_phase(Phase.ONLINE)
+    watched.loop.offer(arriving)
+    watched.until(lambda v: v.gradient_steps == 60)
+    start = arriving[0].sequence - 1
+    assert [c for c, _ in credits[1:]] == [start + n + CONFIG.allowance for _, n in credits[1:]]
+    assert [n for _, n in credits] == list(range(30))
+
+
+def test_without_a_success_learning_does_not_start(make):
+    watched = make()
+    steps = [
+        transition(TASK, 10 * e + k + 1, f'r{e}', k, phase=Phase.ESTIMATING, mode=1, truncated=k == 9)
+        for e in range(4) for k in range(10)
+    ]
+    watched.loop.offer(steps)
+    watched.loop.set_phase(Phase.FITTING)
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert 'succeeded' in view.detail and 'more' in view.detail
+    assert (view.rollouts, view.rollout_successes) == (4, 0) and not watched.weights
+    assert view.credit == UNLIMITED
+
+
+def test_fitting_without_rollouts_fails_in_words(make):
+    watched = make()
+    watched.loop.set_phase(Phase.FITTING)
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert 'rollouts' in view.detail
+
+
+def test_a_restart_publishes_what_is_live_and_goes_on(make):
+    first_life = make()
+    toy, first = rollouts()
+    arriving = online(toy, 40)
+    first_life.loop.offer(first)
+    first_life.loop.set_phase(Phase.FITTING)
+    first_life.until(lambda v: v.state is LearnerState.READY)
+    first_life.loop.set_phase(Phase.ONLINE)
+    first_life.loop.offer(arriving[:25])
+    first_life.until(lambda v: v.gradient_steps == 50)
+    first_life.loop.close()
+    last = first_life.weights[-1][0]
+
+    second = make()
+    assert second.learner.gradient_steps == 50
+    second.loop.offer(first + arriving)
+    second.loop.set_phase(Phase.ONLINE)
+    view = second.until(lambda v: v.gradient_steps == 80)
+    assert view.online_steps == 40 and view.rollouts == 8
+    assert second.weights[0] == (last + 1, last, 50)
+
+
+def test_a_learner_that_lost_its_state_starts_over_from_the_log(make):
+    toy, first = rollouts()
+    watched = make()
+    watched.loop.offer(first + online(toy, 20))
+    watched.loop.set_phase(Phase.ONLINE)
+    assert watched.until(lambda v: v.gradient_steps == 40).rollouts == 8
+
+
+def test_real_time_takes_in_all_and_limits_nothing(make):
+    watched = make(lockstep=False)
+    toy, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.READY)
+    watched.loop.set_phase(Phase.ONLINE)
+    watched.loop.offer(online(toy, 30))
+    view = watched.until(lambda v: v.gradient_steps == 60)
+    assert view.credit == UNLIMITED
+
+
+def test_a_transition_that_does_not_fit_stops_learning_in_words(make):
+    watched = make()
+    watched.loop.offer([transition(TASK, 1, contract='other')])
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert 'contract other' in view.detail
