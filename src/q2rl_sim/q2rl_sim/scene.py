@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The MuJoCo scene of a task: a Panda holding a rigid pipe, a socket on a board, a spring at the pipe's tip.
 
-Contact model. A MuJoCo cylinder among boxes can be clamped by contact normals of opposite sign, so the pipe's end is
-made of rings of small spheres: sphere against box is analytic, and its normal is right as long as the sphere's centre
-is outside the box. The spheres' radius is also the rounding of the pipe's edge (a 0.5 mm chamfer). The socket is a
-collar of boxes, each wide enough to reach into its neighbours, with a floor and a board underneath.
+Contact model. A MuJoCo cylinder among boxes gets clamped by contact normals of opposite sign, so the pipe's end is a
+barrel of thin capsules: capsule against box is computed in closed form, and its normal is right as long as the
+capsule's axis is outside the box. The capsules' radius is also the rounding of the pipe's edge (a 0.5 mm chamfer).
+The socket is a collar of boxes, each wide enough to reach into its neighbours, with a floor and a board underneath.
+Being hollow, the pipe can be touched from inside as well, when tilted by more than about 7 degrees over an outer
+corner of the collar or the board.
 
 Impedance law. The spring-damper between tip and target is six MuJoCo actuators between the tip's site and a mocap body,
 so that it runs at the physics rate in C: the law of Cartesian impedance controllers on a torque-controlled arm,
@@ -23,9 +25,9 @@ from q2rl_task import TaskSpec
 
 PHYSICS_STEP_S = 0.002
 EDGE_RADIUS_M = 0.0005
-RINGS_M = (0.0, 0.010, 0.020)
-"""Distances of the sphere rings from the foremost one, along the pipe."""
-SPHERES_PER_RING = 16
+STAVES = 32
+"""Capsules along the pipe's skin, like the staves of a barrel; their round ends are the edge of its mouth."""
+STAVE_LENGTH_M = 0.04
 COLLAR_BOXES = 24
 COLLAR_WALL_M = 0.012
 BOARD_BELOW_RIM_M = 0.035
@@ -141,16 +143,17 @@ def _add_pipe(spec: mujoco.MjSpec, radius: float) -> None:
 
 
 def _add_pipe_end(pipe, radius: float) -> None:
-    """Add what touches: rings of spheres whose skin is the pipe's."""
+    """Add what touches: staves whose outer skin is the pipe's."""
     circle = radius - EDGE_RADIUS_M
-    for back in RINGS_M:
-        for angle in np.arange(SPHERES_PER_RING) * (2.0 * np.pi / SPHERES_PER_RING):
-            centre = [circle * np.cos(angle), circle * np.sin(angle), -EDGE_RADIUS_M - back]
-            sphere = pipe.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[EDGE_RADIUS_M, 0.0, 0.0], pos=centre
-            )
-            sphere.group = CONTACT_GROUP
-            _contact(sphere, 1, 0)
+    for angle in np.arange(STAVES) * (2.0 * np.pi / STAVES):
+        x, y = circle * np.cos(angle), circle * np.sin(angle)
+        stave = pipe.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+            size=[EDGE_RADIUS_M, 0.0, 0.0],
+            fromto=[x, y, -EDGE_RADIUS_M, x, y, -STAVE_LENGTH_M],
+        )
+        stave.group = CONTACT_GROUP
+        _contact(stave, 1, 0)
 
 
 def _add_socket(spec: mujoco.MjSpec, task: TaskSpec) -> None:

@@ -123,6 +123,7 @@ def test_the_spiral_search_is_given_the_estimate_only(arm):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_the_demonstrator_succeeds_in_95_of_100(arm, record_property):
     episodes, _ = demonstrate(arm, 100, noise=1.0, run_seed=1)
     wins = sum(e.success for e in episodes)

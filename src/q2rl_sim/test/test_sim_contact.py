@@ -176,7 +176,7 @@ def cylinder_end(pipe, radius) -> None:
 
 
 def test_the_audit_convicts_a_cylinder_among_boxes(monkeypatch):
-    """The model that the rings of spheres replace: clamped by normals that point out of the pipe."""
+    """The model that the barrel of capsules replaces: clamped by normals that point out of the pipe."""
     monkeypatch.setattr(scene, '_add_pipe_end', cylinder_end)
     arm = SimArm(TASK, seed=0)
     audit, _ = search(arm, 8, run_seed=1)
@@ -201,6 +201,7 @@ def test_spiral_search_by_feel_alone(arm):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_spiral_search_by_feel_alone_succeeds_in_95_of_100(arm, record_property):
     audit, wins = search(arm, 100, run_seed=1)
     record_property('spiral_search_successes_of_100', wins)
