@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nodes of the graph, configured for real, fit together: every topic heard is spoken, every service called is served."""
+"""The configured nodes of the graph fit together: every topic heard is spoken, every service called is served."""
 
 import importlib
 import inspect
@@ -21,7 +21,12 @@ from q2rl_task import load_task
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'architecture.md'
 OF_ROS = {'/parameter_events', '/rosout', '/diagnostics'}
-FOR_PEOPLE = {'/episode_summary', '/scene_view/scene', '/scene_view/gate', '/scene_view/fixture_estimate'}
+FOR_PEOPLE = {
+    '/episode_summary',
+    '/scene_view/scene',
+    '/scene_view/gate',
+    '/scene_view/fixture_estimate',
+}
 
 
 def type_name(kind):
@@ -43,22 +48,32 @@ class Cell:
 
     def _look_at(self, spec, arguments, domain):
         module = importlib.import_module(f'{spec.package}.{spec.executable}_node')
-        kind = next(k for _, k in inspect.getmembers(module, inspect.isclass)
-                    if issubclass(k, Q2rlNode) and k.__module__ == module.__name__)
+        kind = next(
+            k
+            for _, k in inspect.getmembers(module, inspect.isclass)
+            if issubclass(k, Q2rlNode) and k.__module__ == module.__name__
+        )
         context = rclpy.Context()
         rclpy.init(args=list(arguments), context=context, domain_id=domain.number)
         node = kind(context=context)
         try:
             node.on_configure(None)
             assert node.exit_code == 0
-            for found, entities in ((self.published, node.publishers), (self.heard, node.subscriptions)):
+            for found, entities in (
+                (self.published, node.publishers),
+                (self.heard, node.subscriptions),
+            ):
                 for each in entities:
                     row = (spec.name, type_name(each.msg_type), each.qos_profile)
                     found.setdefault(each.topic_name, []).append(row)
             for found, entities in ((self.served, node.services), (self.called, node.clients)):
                 for each in entities:
                     name = each.service_name if hasattr(each, 'service_name') else each.srv_name
-                    name = name if name.startswith('/') else f'{node.get_namespace().rstrip("/")}/{name}'
+                    name = (
+                        name
+                        if name.startswith('/')
+                        else f'{node.get_namespace().rstrip("/")}/{name}'
+                    )
                     found.setdefault(name, []).append((spec.name, type_name(each.srv_type)))
         finally:
             node.on_shutdown(None)
@@ -72,8 +87,13 @@ def run_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     task = load_task('pipe_assembly')
     net = make_bc(BCConfig(), task.observation_size, task.action_size)
-    meta = {'contract': task.contract_hash, 'task': task.name, 'version': 1, 'parent': 0,
-            'architecture': net.architecture}
+    meta = {
+        'contract': task.contract_hash,
+        'task': task.name,
+        'version': 1,
+        'parent': 0,
+        'architecture': net.architecture,
+    }
     save(folder / 'bc.safetensors', 'bc', net.state_dict(), meta)
     return folder
 
@@ -94,7 +114,12 @@ def make_cell(run_dir, tmp_path_factory):
     domain.release()
 
 
-STARTS = [{'sim': 'mujoco'}, {'sim': 'mujoco', 'lockstep': 'false'}, {'sim': 'none'}, {'namespace': 'left'}]
+STARTS = [
+    {'sim': 'mujoco'},
+    {'sim': 'mujoco', 'lockstep': 'false'},
+    {'sim': 'none'},
+    {'namespace': 'left'},
+]
 
 
 @pytest.mark.parametrize('start', STARTS, ids=str)
@@ -115,8 +140,11 @@ def test_every_topic_that_is_heard_is_spoken_in_one_type_and_compatible_quality(
 
 def test_every_topic_that_is_spoken_is_heard_or_for_people(make_cell):
     cell = make_cell(sim='mujoco')
-    unheard = {t for t in set(cell.published) - set(cell.heard) - OF_ROS - FOR_PEOPLE
-               if not t.endswith('/transition_event')}
+    unheard = {
+        t
+        for t in set(cell.published) - set(cell.heard) - OF_ROS - FOR_PEOPLE
+        if not t.endswith('/transition_event')
+    }
     assert not unheard
 
 
@@ -151,11 +179,13 @@ def documented():
 def test_the_documented_topics_are_the_real_ones(make_cell):
     cell = make_cell(sim='mujoco')
     real = {}
-    for topic in ({*cell.published, *cell.heard} - OF_ROS):
+    for topic in {*cell.published, *cell.heard} - OF_ROS:
         if topic.endswith('/transition_event'):
             continue
         rows = cell.published.get(topic, []) + cell.heard.get(topic, [])
-        speakers, listeners = ({row[0] for row in side.get(topic, [])} for side in (cell.published, cell.heard))
+        speakers, listeners = (
+            {row[0] for row in side.get(topic, [])} for side in (cell.published, cell.heard)
+        )
         if topic == '/clock':
             listeners = set()  # every node's clock
         real[topic] = (rows[0][1], speakers, listeners)
