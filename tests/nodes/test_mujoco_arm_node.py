@@ -46,7 +46,9 @@ class Cell:
         if credit is not None:
             self.status.publish(LearnerStatus(credit=credit))
         self.node = bench.start(
-            MujocoArmNode, activate=False, **{'repeat_period': NEVER, **parameters}
+            MujocoArmNode,
+            activate=False,
+            **{'repeat_period': NEVER, 'clock_period': 0.0, **parameters},
         )
         self.node.trigger_configure()
         bench.until(lambda: all(out.get_subscription_count() for out in self.node._sensors))
@@ -97,6 +99,15 @@ def test_an_answered_measurement_is_worth_one_control_period(cell):
     assert cell.node.counters['steps'] == 5
     cell.bench.until(lambda: len(clock) == 5)
     assert [stamp_from_msg(msg.clock) for msg in clock] == stamps[1:]
+
+
+def test_a_fast_simulation_does_not_tell_the_time_at_every_step(bench):
+    cell = Cell(bench, clock_period=1.0, repeat_period=1.5)
+    clock = bench.listen(Clock, 'clock', QOS.tick)
+    stamps = [cell.step().stamp for _ in range(5)]
+    # A simulation that stands still tells it, so that all clocks come to agree.
+    bench.until(lambda: clock and stamp_from_msg(clock[-1].clock) == stamps[-1])
+    assert len(clock) < 5
 
 
 def test_the_arm_follows_its_target(cell):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 import sys
+import time
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -45,6 +46,13 @@ class MujocoArmNode(Q2rlNode):
             high=60.0,
         )
         self.declare(
+            'clock_period',
+            0.02,
+            'Lockstep: least wall time between two messages on `clock` [s]; every node hears each of them.',
+            low=0.0,
+            high=1.0,
+        )
+        self.declare(
             'trace_file',
             '',
             'File that a record of every step is appended to (see TraceFile); empty: none.',
@@ -62,6 +70,8 @@ class MujocoArmNode(Q2rlNode):
         self._answer: Pose | None = None
         self._sequence = self._credit = 0
         self._stepped = False
+        self._clock_period = self.value('clock_period')
+        self._clock_sent = float('-inf')
         qos = self.qos
         self._sensors = [
             self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
@@ -151,9 +161,16 @@ class MujocoArmNode(Q2rlNode):
 
     def _send(self) -> None:
         if self.lockstep:
-            self._clock_out.publish(Clock(clock=self._messages.pose.header.stamp))
+            self._send_clock()
         for publisher, msg in zip(self._sensors, self._messages, strict=True):
             publisher.publish(msg)
+
+    def _send_clock(self) -> None:
+        """Tell the time, yet not at every step of a fast simulation: the tick runs on stamps, not on the clock."""
+        now = time.monotonic()
+        if now - self._clock_sent >= self._clock_period:
+            self._clock_sent = now
+            self._clock_out.publish(Clock(clock=self._messages.pose.header.stamp))
 
     def _repeat_unanswered(self) -> None:
         if not self._stepped and self._answer is None:
