@@ -21,9 +21,7 @@ TELL_PERIOD_S = 10.0
 WINDOW = 50
 
 
-def learn_in_process(
-    folder: RunFolder, config: RunConfig, tell: Callable[[str], None]
-) -> RunPlan:
+def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str], None]) -> RunPlan:
     """Run all phases; returns the plan as it ended.
 
     :param tell: called with a line now and then
@@ -71,7 +69,11 @@ class _Teller:
             return
         self._phase, self._next = episode.phase, now + TELL_PERIOD_S
         recent = self._outcomes[-WINDOW:]
-        share = f', success {100 * sum(recent) / len(recent):.0f} % of last {len(recent)}' if recent else ''
+        share = (
+            f', success {100 * sum(recent) / len(recent):.0f} % of last {len(recent)}'
+            if recent
+            else ''
+        )
         self._tell(
             f'[{clock_text(progress.wall_s)}] {episode.phase.lower()} episode {episode.number}, '
             f'{progress.online_steps} online steps, {progress.gradient_steps} gradient steps{share}'

@@ -84,7 +84,9 @@ def tell(reports: dict[str, Any]) -> None:
     """Say on stderr what was prepared."""
     if 'demonstrations' in reports:
         made = reports['demonstrations']
-        say(f'{made["demonstrations"]} demonstrations, {made["steps"]} steps ({made["wall_s"]:.1f} s)')
+        say(
+            f'{made["demonstrations"]} demonstrations, {made["steps"]} steps ({made["wall_s"]:.1f} s)'
+        )
     if 'bc' in reports:
         fit = reports['bc']
         say(

@@ -26,7 +26,8 @@ def build_result(data: RunData) -> dict[str, Any]:
     """Return the numbers of a run as plain data; null where a number is not known.
 
     `env_steps` counts the transitions that the episode manager published, `acknowledged` the contiguous ones on the
-    learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. The windows and levels of the learning-speed numbers stand beside them.
+    learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. The windows and levels of the
+    learning-speed numbers stand beside them.
     """
     online = data.select(Phase.ONLINE, Mode.GATED)
     outcomes = [row.success for row in online]

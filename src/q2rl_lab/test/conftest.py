@@ -77,7 +77,7 @@ class SyntheticRun:
                     Source.RL if inside else Source.BC,
                     0.01 if inside else -0.01,
                     success and step == STEPS - 1,
-                )  # fmt: skip
+                )
             )
 
     def learn(self) -> SyntheticRun:

@@ -50,7 +50,10 @@ def test_every_verb_has_help_with_an_example(verb):
     'arguments, said',
     [
         (['up', 'no_such_task'], 'no_such_task: no such task'),
-        (['up', 'pipe_assembly', '--preset', 'gpu', '--runs-dir', 'RUNS'], 'gpu: no readable preset'),
+        (
+            ['up', 'pipe_assembly', '--preset', 'gpu', '--runs-dir', 'RUNS'],
+            'gpu: no readable preset',
+        ),
         (['up', 'pipe_assembly', '--resume', '--runs-dir', 'RUNS'], 'no such run; start one with'),
         (['report', 'nothing', '--runs-dir', 'RUNS'], 'no such run'),
         (['demos', 'pipe_assembly', '-o', 'RUNS'], 'is there already'),

@@ -58,7 +58,7 @@ def test_a_missing_run_names_those_there(tmp_path):
     with pytest.raises(InputError, match='start one with'):
         open_run(tmp_path, None)
     create_run(tmp_path, 'one', CONFIG, {})
-    with pytest.raises(InputError, match='name one of one$'):
+    with pytest.raises(InputError, match=r'name one of one$'):
         open_run(tmp_path, 'two')
 
 

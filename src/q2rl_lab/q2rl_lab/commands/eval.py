@@ -12,7 +12,7 @@ import typer
 from q2rl_lab.commands.options import Json, RunsDir
 
 
-class Who(str, Enum):  # noqa: UP042 (StrEnum is younger than Python 3.10)
+class Who(str, Enum):
     """Who acts."""
 
     bc = 'bc'
@@ -96,4 +96,6 @@ def _write_csv(path: Path, records: list[Any]) -> None:
             writer.writeheader()
             writer.writerows(rows)
     except OSError as error:
-        raise InputError(path, f'cannot be written ({error.strerror})', 'choose another file') from None
+        raise InputError(
+            path, f'cannot be written ({error.strerror})', 'choose another file'
+        ) from None

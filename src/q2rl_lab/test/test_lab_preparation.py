@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recording, cloning, and reading policies back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from q2rl_lab.cli import app
+from q2rl_lab.evaluation import bc_alone, bc_from_file, learned, summarize
+from q2rl_lab.preparation import prepare, tell
+from q2rl_lab.run_data import read_run
+from q2rl_lab.run_folder import RunConfig, create_run
+from q2rl_learner.config import load_preset
+from q2rl_learner.learner_state import save_state
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_task import InputError, Mode, ObservationRecord, Phase, Source, load_task
+
+SMALL = (
+    'bc: {steps: 20, evaluate_every: 10, hidden: [16]}\ncritic_hidden: [16]\nactor_hidden: [16]\n'
+)
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    """A run with three demonstrations and a small clone; what was told while it was made."""
+    runs = tmp_path_factory.mktemp('runs')
+    (runs / 'small.yaml').write_text(SMALL)
+    config = RunConfig('pipe_assembly', preset=str(runs / 'small.yaml'), demonstrations=3)
+    folder = create_run(runs, 'one', config, {})
+    return folder, prepare(folder, config)
+
+
+def test_a_run_is_prepared_once(prepared, capsys):
+    folder, done = prepared
+    assert done['demonstrations']['demonstrations'] == done['bc']['demonstrations'] == 3
+    before = (folder.demonstrations.stat().st_mtime_ns, folder.bc.stat().st_mtime_ns)
+    assert prepare(folder, folder.read_config()) == {}
+    assert (folder.demonstrations.stat().st_mtime_ns, folder.bc.stat().st_mtime_ns) == before
+    assert json.loads((folder.path / 'preparation.json').read_text()) == done
+    tell(done)
+    assert [line.split(',')[0] for line in capsys.readouterr().err.splitlines()] == [
+        '3 demonstrations', f'BC cloned: {done["bc"]["held_out_nll"]:.2f} nats per action on held-out demonstrations',
+    ]  # fmt: skip
+
+
+def test_the_same_seed_clones_the_same_policy(prepared, tmp_path):
+    folder, _ = prepared
+    again = tmp_path / 'again.safetensors'
+    result = CliRunner().invoke(app, [
+        'train-bc', str(folder.demonstrations), '-o', str(again), '-n', '0', '--json',
+        '--preset', folder.read_config().preset,
+    ])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)['demonstrations'] == 3
+    assert again.read_bytes() == folder.bc.read_bytes()
+
+
+def observation(task, mode=Mode.BC):
+    zeros = np.zeros(task.observation_size, dtype=np.float32)
+    return ObservationRecord(0.0, task.contract_hash, 'e', 0, mode, False, zeros)
+
+
+def test_a_clone_alone_acts_by_its_own_samples(prepared):
+    folder, _ = prepared
+    task = load_task('pipe_assembly')
+    decision = bc_alone(folder.bc, task, 4)(observation(task))
+    expected = bc_from_file(folder.bc, task, 4).act(observation(task).observation)
+    assert decision.source is Source.BC
+    np.testing.assert_array_equal(decision.action, expected.action)
+
+
+def test_what_a_learner_saved_acts_again(prepared):
+    folder, _ = prepared
+    task, preset = load_task('pipe_assembly'), folder.read_config().preset
+    with pytest.raises(InputError, match='nothing was learned yet'):
+        learned(folder.path, folder.bc, task, preset, 0)
+    learner = OnlineLearner(load_preset(preset), task, 0)
+    learner.weights_version = 6
+    save_state(folder.path / 'learner' / 'state.safetensors', learner)
+    decision = learned(folder.path, folder.bc, task, preset, 0)(observation(task, Mode.RL))
+    assert (decision.source, decision.actor_version) == (Source.RL, 6)
+    for kind in ('actor', 'critic'):
+        (folder.path / 'learner' / f'{kind}.safetensors').write_bytes(learner.weights(kind))
+    by_files = learned(folder.path, folder.bc, task, preset, 0)(observation(task, Mode.RL))
+    np.testing.assert_array_equal(by_files.action, decision.action)
+    assert by_files.q_rl == pytest.approx(decision.q_rl)
+
+
+def test_a_damaged_state_is_bad_input(prepared, tmp_path):
+    folder, _ = prepared
+    (tmp_path / 'learner').mkdir()
+    (tmp_path / 'learner' / 'state.safetensors').write_bytes(b'not tensors')
+    with pytest.raises(InputError, match='not a readable state'):
+        learned(tmp_path, folder.bc, load_task('pipe_assembly'), 'laptop', 0)
+
+
+def test_the_summary_of_an_evaluation(run):
+    run.add(Phase.EVALUATING, Mode.GATED, True, peak_force=31.0)
+    run.add(Phase.EVALUATING, Mode.GATED, False)
+    records = read_run(run.write()).episodes
+    numbers = summarize(Mode.GATED, records)
+    assert numbers['success']['success'] == 0.5
+    assert (numbers['mean_steps_to_success'], numbers['actions_by_rl']) == (4.0, 0.5)
+    assert numbers['peak_force_n'] == 31.0
+    assert summarize(Mode.BC, [])['mean_steps_to_success'] is None
+
+
+def test_eval_by_the_command_line_writes_every_episode(prepared, tmp_path):
+    folder, _ = prepared
+    path = tmp_path / 'episodes.csv'
+    result = CliRunner().invoke(
+        app, ['eval', '--bc', str(folder.bc), '-n', '2', '--csv', str(path), '--json']
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)['success']['n'] == 2
+    lines = Path(path).read_text().splitlines()
+    assert len(lines) == 3 and lines[0].startswith('robot,episode,number')
