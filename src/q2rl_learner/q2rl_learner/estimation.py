@@ -87,11 +87,26 @@ class EstimateReport:
         return ''
 
 
+def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Generator) -> list[int]:
+    """Return each episode's fold: at random, but with successes and failures spread evenly."""
+    drawn = torch.randperm(len(episodes), generator=generator).tolist()
+    order = sorted(drawn, key=lambda index: episodes[index].terminated)
+    fold_of = [0] * len(episodes)
+    for rank, index in enumerate(order):
+        fold_of[index] = rank % folds
+    return fold_of
+
+
 class _Samples:
-    """States of all acting steps with the parts of their returns, as tensors."""
+    """States of all acting steps with the parts of their returns, as tensors; `folds`: of each episode."""
 
     def __init__(
-        self, episodes: Sequence[Episode], scale: float, bias: float, discount: float, folds: int
+        self,
+        episodes: Sequence[Episode],
+        scale: float,
+        bias: float,
+        discount: float,
+        folds: Sequence[int],
     ) -> None:
         states, partial, weights, segment_of, fold_of, ends, cuts = [], [], [], [], [], [], []
         for index, segment in enumerate(segments(episodes)):
@@ -100,9 +115,9 @@ class _Samples:
             partial.append(monte_carlo(scale * segment.rewards + bias, discount))
             weights.append(np.zeros(count) if segment.terminated else tail_weights(count, discount))
             segment_of.append(np.full(count, index))
-            fold_of.append(np.full(count, segment.episode % folds))
+            fold_of.append(np.full(count, folds[segment.episode]))
             ends.append(segment.end)
-            cuts.append((segment.episode % folds, not segment.terminated))
+            cuts.append((folds[segment.episode], not segment.terminated))
         self.states = torch.from_numpy(np.concatenate(states))
         self._partial = torch.from_numpy(np.concatenate(partial))
         self._weights = torch.from_numpy(np.concatenate(weights))
@@ -154,7 +169,8 @@ def fit_value(
     folds = min(fit.folds, len(episodes))
     if folds < 2:
         raise ValueError('V needs at least two rollouts')
-    samples = _Samples(episodes, config.reward_scale, config.reward_bias, discount, folds)
+    fold_of = assign_folds(episodes, folds, generator)
+    samples = _Samples(episodes, config.reward_scale, config.reward_bias, discount, fold_of)
     tails = torch.zeros(len(samples.ends))
     if fit.completions:
         tails = tails.fill_(samples.constant_tail()).clamp_(*attainable)

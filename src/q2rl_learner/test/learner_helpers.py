@@ -9,7 +9,17 @@ import numpy as np
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode
-from q2rl_task import EndReason, Mode, Phase, Proposal, Reason, Source, TaskSpec, Transition, load_task
+from q2rl_task import (
+    EndReason,
+    Mode,
+    Phase,
+    Proposal,
+    Reason,
+    Source,
+    TaskSpec,
+    Transition,
+    load_task,
+)
 
 NAN = float('nan')
 EMPTY = np.zeros(0, dtype=np.float32)
@@ -46,14 +56,22 @@ def small_config(**changes) -> LearnerConfig:
             'actor_steps': 100,
             'batch': 32,
         },
-        'bc': {'kind': 'gaussian', 'hidden': [32], 'steps': 200, 'learning_rate': 3e-3, 'batch': 64},
+        'bc': {
+            'kind': 'gaussian',
+            'hidden': [32],
+            'steps': 200,
+            'learning_rate': 3e-3,
+            'batch': 64,
+        },
     }
     for name, value in changes.items():
         small[name] = {**small[name], **value} if isinstance(small.get(name), dict) else value
     return LearnerConfig.model_validate(small)
 
 
-def transition(task: TaskSpec, sequence: int, episode: str = 'e', step: int = 0, **changes) -> Transition:
+def transition(
+    task: TaskSpec, sequence: int, episode: str = 'e', step: int = 0, **changes
+) -> Transition:
     """Return a transition with numbers that tell its sequence and step."""
     action = np.full(task.action_size, 0.01 * (step % 90), dtype=np.float32)
     values = {

@@ -42,7 +42,12 @@ def online(toy: Toy, count: int, start: int = 0) -> list[Transition]:
 
 
 def weights(of: OnlineLearner) -> dict[str, torch.Tensor]:
-    modules = {'actor': of.actor, 'critics': of.critics, 'target': of.updater.target, 'value': of.value}
+    modules = {
+        'actor': of.actor,
+        'critics': of.critics,
+        'target': of.updater.target,
+        'value': of.value,
+    }
     return {f'{k}.{n}': t.clone() for k, m in modules.items() for n, t in m.state_dict().items()}
 
 
@@ -213,7 +218,11 @@ def test_episodes_of_other_phases_are_not_learned_from():
 def test_unfinished_rollouts_are_left_out():
     of = learner()
     for k in range(4):
-        of.add(transition(TASK, k + 1, 'whole', k, phase=Phase.ESTIMATING, mode=Mode.BC, truncated=k == 3))
+        of.add(
+            transition(
+                TASK, k + 1, 'whole', k, phase=Phase.ESTIMATING, mode=Mode.BC, truncated=k == 3
+            )
+        )
     of.add(transition(TASK, 5, 'open', 0, phase=Phase.ESTIMATING, mode=Mode.BC))
     for k in (0, 2):
         ended = {'truncated': k == 2}
@@ -253,12 +262,18 @@ def test_published_weights_rebuild_the_networks():
 
 def success(act: Callable[[np.ndarray], Proposal], seed: int, episodes: int = 60) -> float:
     toy = Toy(TASK, seed, act)
-    return float(np.mean([toy.run(f's{i}', Phase.EVALUATING)[-1].terminated for i in range(episodes)]))
+    return float(
+        np.mean([toy.run(f's{i}', Phase.EVALUATING)[-1].terminated for i in range(episodes)])
+    )
 
 
 def test_learning_improves_on_bc():
-    config = small_config(bc_weight={'initial': 0.3, 'decay_steps': 300.0}, actor_learning_rate=1e-3,
-                          critic_learning_rate=1e-3, alpha=0.05)
+    config = small_config(
+        bc_weight={'initial': 0.3, 'decay_steps': 300.0},
+        actor_learning_rate=1e-3,
+        critic_learning_rate=1e-3,
+        alpha=0.05,
+    )
     of = learner(config, demos=3)
     toy, first = rollouts(4, 12)
     for t in first:

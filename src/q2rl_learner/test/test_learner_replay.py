@@ -17,7 +17,9 @@ def replay(**changes) -> Replay:
     return Replay(TASK.observation_size, TASK.action_size, **values)
 
 
-def run(buffer: Replay, steps: int, end: str = '', name: str = 'e', start: int = 0, **changes) -> None:
+def run(
+    buffer: Replay, steps: int, end: str = '', name: str = 'e', start: int = 0, **changes
+) -> None:
     """Add an episode with reward -(k + 1) at step k; `end` marks its last step."""
     for k in range(start, start + steps):
         marks = {end: True} if end and k == start + steps - 1 else {}
@@ -47,7 +49,9 @@ def test_n_steps_within_an_episode():
 
 
 @pytest.mark.parametrize(
-    ('end', 'mask'), [('terminated', 0.0), ('truncated', 1.0)], ids=['success', 'time limit or stop'],
+    ('end', 'mask'),
+    [('terminated', 0.0), ('truncated', 1.0)],
+    ids=['success', 'time limit or stop'],
 )
 def test_windows_stop_at_the_end(end, mask):
     buffer = replay()

@@ -21,14 +21,20 @@ TASK = toy_task()
 
 
 def episode(steps: int, *, terminated: bool = False, held: tuple[int, ...] = ()) -> Episode:
-    return Episode.from_transitions([
-        transition(
-            TASK, k + 1, step=k, source=Source.HOLD if k in held else Source.BC,
-            reward=-(k + 1.0), terminated=terminated and k == steps - 1,
-            truncated=not terminated and k == steps - 1,
-        )
-        for k in range(steps)
-    ])
+    return Episode.from_transitions(
+        [
+            transition(
+                TASK,
+                k + 1,
+                step=k,
+                source=Source.HOLD if k in held else Source.BC,
+                reward=-(k + 1.0),
+                terminated=terminated and k == steps - 1,
+                truncated=not terminated and k == steps - 1,
+            )
+            for k in range(steps)
+        ]
+    )
 
 
 def test_returns_of_a_terminated_episode_by_hand():
@@ -43,7 +49,8 @@ def test_returns_of_a_cut_episode_by_hand():
 
 @given(
     st.lists(st.floats(-10, 10), min_size=1, max_size=20),
-    st.floats(0.1, 0.99), st.floats(-100, 100),
+    st.floats(0.1, 0.99),
+    st.floats(-100, 100),
 )
 def test_completion_is_linear_in_the_value_at_the_cut(rewards, discount, tail):
     rewards = np.array(rewards)
@@ -62,7 +69,9 @@ def test_attainable_range_of_a_positive_reward():
 
 
 @pytest.mark.parametrize(
-    ('terminated', 'factor'), [(False, 0.25), (True, 0.0)], ids=['cut or going on', 'terminated'],
+    ('terminated', 'factor'),
+    [(False, 0.25), (True, 0.0)],
+    ids=['cut or going on', 'terminated'],
 )
 def test_n_step_by_hand(terminated, factor):
     assert n_step([1.0, 4.0], 0.5, terminated) == (3.0, factor)

@@ -29,7 +29,9 @@ class Watched:
         self.weights: list[tuple[int, int, int]] = []
         self.scalars: list[tuple[int, dict[str, float]]] = []
         self.loop = TrainingLoop(
-            self.learner, lockstep, self.state,
+            self.learner,
+            lockstep,
+            self.state,
             lambda version, parent, files: self.weights.append(
                 (version, parent, self.learner.gradient_steps)
             ),
@@ -39,7 +41,8 @@ class Watched:
     def until(self, condition: Callable[[LearnerView], bool]) -> LearnerView:
         end = time.monotonic() + WAIT_S
         while not condition(self.loop.view):
-            assert time.monotonic() < end, self.loop.view
+            failed = self.loop.view.state is LearnerState.FAILED
+            assert time.monotonic() < end and not failed, self.loop.view
             time.sleep(0.005)
         return self.loop.view
 
@@ -58,8 +61,8 @@ def make(tmp_path) -> Iterator[Callable[..., Watched]]:
         watched.loop.close()
 
 
-def rollouts(count: int = 8) -> tuple[Toy, list[Transition]]:
-    toy = Toy(TASK, 2, noisy_bc(TASK, 2))
+def rollouts(count: int = 12) -> tuple[Toy, list[Transition]]:
+    toy = Toy(TASK, 2, noisy_bc(TASK, 2, std=0.3))
     return toy, [t for i in range(count) for t in toy.run(f'r{i}', Phase.ESTIMATING)]
 
 
@@ -79,7 +82,7 @@ def test_a_run_from_rollouts_to_the_last_step(make):
     assert loop.view.state is LearnerState.WAITING and loop.view.credit == UNLIMITED
     loop.set_phase(Phase.FITTING)
     view = watched.until(lambda v: v.state is LearnerState.READY)
-    assert (view.rollouts, view.weights_version, view.value_version) == (8, 1, 1)
+    assert (view.rollouts, view.weights_version, view.value_version) == (12, 1, 1)
     assert view.value_error < view.return_variance
     assert watched.weights == [(1, 0, 0)] and watched.state.is_file()
 
@@ -127,8 +130,11 @@ def test_credit_waits_for_the_gradient_steps(make):
 def test_without_a_success_learning_does_not_start(make):
     watched = make()
     steps = [
-        transition(TASK, 10 * e + k + 1, f'r{e}', k, phase=Phase.ESTIMATING, mode=1, truncated=k == 9)
-        for e in range(4) for k in range(10)
+        transition(
+            TASK, 10 * e + k + 1, f'r{e}', k, phase=Phase.ESTIMATING, mode=1, truncated=k == 9
+        )
+        for e in range(4)
+        for k in range(10)
     ]
     watched.loop.offer(steps)
     watched.loop.set_phase(Phase.FITTING)
@@ -163,7 +169,7 @@ def test_a_restart_publishes_what_is_live_and_goes_on(make):
     second.loop.offer(first + arriving)
     second.loop.set_phase(Phase.ONLINE)
     view = second.until(lambda v: v.gradient_steps == 80)
-    assert view.online_steps == 40 and view.rollouts == 8
+    assert view.online_steps == 40 and view.rollouts == 12
     assert second.weights[0] == (last + 1, last, 50)
 
 
@@ -172,7 +178,7 @@ def test_a_learner_that_lost_its_state_starts_over_from_the_log(make):
     watched = make()
     watched.loop.offer(first + online(toy, 20))
     watched.loop.set_phase(Phase.ONLINE)
-    assert watched.until(lambda v: v.gradient_steps == 40).rollouts == 8
+    assert watched.until(lambda v: v.gradient_steps == 40).rollouts == 12
 
 
 def test_real_time_takes_in_all_and_limits_nothing(make):

@@ -82,8 +82,13 @@ def test_robots_are_numbered_apart(tmp_path):
 
 def test_episodes_for_reports(tmp_path):
     log = TransitionLog(tmp_path / 'log.db', CONTRACT)
-    log.append([transition(TASK, 2, 'b', 1), transition(TASK, 1, 'b', 0), transition(TASK, 3, 'a', 0)])
-    assert [[(t.episode, t.step) for t in e] for e in log.episodes()] == [[('b', 0), ('b', 1)], [('a', 0)]]
+    log.append(
+        [transition(TASK, 2, 'b', 1), transition(TASK, 1, 'b', 0), transition(TASK, 3, 'a', 0)]
+    )
+    assert [[(t.episode, t.step) for t in e] for e in log.episodes()] == [
+        [('b', 0), ('b', 1)],
+        [('a', 0)],
+    ]
 
 
 def test_a_log_of_another_contract_is_refused(tmp_path):
@@ -105,7 +110,7 @@ def test_reading_needs_a_log(tmp_path):
         TransitionLog(tmp_path / 'log.db', read_only=True)
 
 
-@pytest.mark.parametrize('damage', ["zeroblob(40)", "substr(body, 1, 60)", "x'ffffffff00'"])
+@pytest.mark.parametrize('damage', ['zeroblob(40)', 'substr(body, 1, 60)', "x'ffffffff00'"])
 def test_a_damaged_row_is_named_and_skipped(tmp_path, damage):
     path = tmp_path / 'log.db'
     TransitionLog(path, CONTRACT).append(run(6))
@@ -173,11 +178,17 @@ while True:
 @pytest.mark.parametrize('lives', [3])
 def test_a_killed_writer_loses_nothing_acknowledged_and_repeats_nothing(tmp_path, lives):
     path = tmp_path / 'log.db'
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = {
+        **os.environ,
+        'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
     acknowledged = 0
     for life in range(lives):
         with subprocess.Popen(
-            [sys.executable, '-c', WRITER, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+            [sys.executable, '-c', WRITER, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         ) as writer:
             for _ in range(4 + 3 * life):
                 acknowledged = int(writer.stdout.readline())

@@ -13,15 +13,15 @@ from q2rl_learner.update import Updater
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble
 
-O, D, B = 3, 6, 4
+STATE, D, B = 3, 6, 4
 RANGE = (-20.0, 0.0)
 
 
 def make(seed: int = 0, **changes) -> Updater:
     config = small_config(**changes)
     torch.manual_seed(seed)
-    critics = CriticEnsemble(O, D, (8,), members=config.critics)
-    actor = TanhGaussianActor(O, D, (8,))
+    critics = CriticEnsemble(STATE, D, (8,), members=config.critics)
+    actor = TanhGaussianActor(STATE, D, (8,))
     return Updater(actor, critics, config, RANGE, torch.Generator().manual_seed(seed))
 
 
@@ -32,10 +32,15 @@ def batch(**changes) -> Batch:
         return 2 * torch.rand(shape, generator=generator) - 1
 
     values = {
-        'observation': draw(B, O), 'action': draw(B, D), 'reward': torch.tensor([-1.0, -2.0, -3.0, 0.0]),
-        'next_observation': draw(B, O), 'bootstrap': torch.tensor([0.5, 0.25, 0.0, 0.0]),
-        'imitated': draw(B, D), 'imitation': torch.tensor([1.0, 1.0, 0.0, 1.0]),
-        'next_bc': draw(B, D), 'next_bc_known': torch.tensor([1.0, 0.0, 1.0, 1.0]),
+        'observation': draw(B, STATE),
+        'action': draw(B, D),
+        'reward': torch.tensor([-1.0, -2.0, -3.0, 0.0]),
+        'next_observation': draw(B, STATE),
+        'bootstrap': torch.tensor([0.5, 0.25, 0.0, 0.0]),
+        'imitated': draw(B, D),
+        'imitation': torch.tensor([1.0, 1.0, 0.0, 1.0]),
+        'next_bc': draw(B, D),
+        'next_bc_known': torch.tensor([1.0, 0.0, 1.0, 1.0]),
     }
     return Batch(**{**values, **changes})
 
@@ -119,7 +124,11 @@ def test_actor_step_moves_the_actor_alone_and_uphill():
 
     def value() -> float:
         with torch.no_grad():
-            return float(updater.critics(drawn.observation, updater.actor.mode(drawn.observation)).amin(0).mean())
+            return float(
+                updater.critics(drawn.observation, updater.actor.mode(drawn.observation))
+                .amin(0)
+                .mean()
+            )
 
     start = value()
     for _ in range(100):
