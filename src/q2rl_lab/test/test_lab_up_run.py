@@ -16,7 +16,7 @@ from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_lab.run_view import RunView
 from q2rl_lab.supervisor import ProcessSpec
 from q2rl_lab.up_run import End, node_processes, program, read_session, run_graph
-from q2rl_task import InputError, load_task
+from q2rl_task import InputError, Phase, load_task
 
 MANAGER = """
 import os, signal, sys, time
