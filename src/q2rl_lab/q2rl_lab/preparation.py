@@ -14,7 +14,13 @@ from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
 from q2rl_task import TaskSpec, episode_seed, load_task
 
 
-def record(task: TaskSpec, count: int, seed: int, path: Path, noise: float = 1.0) -> dict[str, Any]:
+NOVICE = 2.0
+"""The demonstrator's noise: a clone of a novice leaves room to learn."""
+
+
+def record(
+    task: TaskSpec, count: int, seed: int, path: Path, noise: float = NOVICE
+) -> dict[str, Any]:
     """Record `count` successful demonstrations in simulation and write them; returns what was recorded."""
     from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
 

@@ -23,7 +23,7 @@ class RunConfig:
     task: str
     seed: int = 0
     preset: str = 'laptop'
-    demonstrations: int = 15
+    demonstrations: int = 40
     steps: int = 10_000
     rollouts: int = 20
     eval_episodes: int = 100

@@ -18,10 +18,10 @@ def demos(
     output: Annotated[
         Path, typer.Option('--output', '-o', help='File to write (HDF5, robomimic layout).')
     ] = Path('demonstrations.hdf5'),
-    count: Annotated[int, typer.Option('--count', '-n', min=1, help='Demonstrations.')] = 15,
+    count: Annotated[int, typer.Option('--count', '-n', min=1, help='Demonstrations.')] = 40,
     noise: Annotated[
-        float, typer.Option(min=0.0, help='How human the demonstrator is: 0 none, 1 as in `up`.')
-    ] = 1.0,
+        float, typer.Option(min=0.0, help='The demonstrator: 0 a machine, 1 practised, 2 a novice.')
+    ] = 2.0,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option('--force', help='Replace an existing file.')] = False,
     as_json: Json = False,

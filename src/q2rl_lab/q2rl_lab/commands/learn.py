@@ -26,7 +26,7 @@ def learn(
     ] = 100,
     demonstrations: Annotated[
         int, typer.Option(min=2, help='Demonstrations to record and clone.')
-    ] = 15,
+    ] = 40,
     name: Annotated[
         str | None, typer.Option('--run', help='Name of the run.', show_default='the time')
     ] = None,

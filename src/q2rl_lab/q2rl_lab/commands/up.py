@@ -50,7 +50,7 @@ def up(
             '--demonstrations',
             min=2,
             help='Demonstrations to record and clone.',
-            show_default='15',
+            show_default='40',
         ),
     ] = None,
     realtime: Annotated[
