@@ -13,7 +13,6 @@ from q2rl_lab.console import say
 from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
 from q2rl_task import TaskSpec, episode_seed, load_task
 
-
 NOVICE = 2.0
 """The demonstrator's noise: a clone of a novice leaves room to learn."""
 
