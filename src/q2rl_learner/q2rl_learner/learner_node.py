@@ -152,6 +152,9 @@ class LearnerNode(Q2rlNode):
         """Write what has arrived, stop learning and keep the state."""
         self._commit()
         self._loop.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def release(self) -> None:
         """Close the log."""

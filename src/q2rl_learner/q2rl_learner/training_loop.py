@@ -77,6 +77,7 @@ class TrainingLoop:
         self._wake = threading.Condition()
         self._inbox: deque[Transition] = deque()
         self._phase = Phase.STARTING
+        self._stale = False  # the view is older than the phase
         self._closed = False
         self._failed = ''
         self._published = -1  # gradient steps at the last publication
@@ -85,7 +86,7 @@ class TrainingLoop:
         self._reported = learner.gradient_steps
         self._rates: deque[tuple[float, int]] = deque()
         self._view = LearnerView()
-        self._thread = threading.Thread(target=self._run, name='training', daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def view(self) -> LearnerView:
@@ -98,7 +99,9 @@ class TrainingLoop:
         return self._learner.report is not None
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, again after a `close` too."""
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name='training', daemon=True)
         self._thread.start()
 
     def close(self, timeout_s: float = 30.0) -> None:
@@ -106,7 +109,8 @@ class TrainingLoop:
         with self._wake:
             self._closed = True
             self._wake.notify()
-        self._thread.join(timeout_s)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
     def offer(self, transitions: Sequence[Transition]) -> None:
         """Hand over transitions in the learner's order; never waits for the learner."""
@@ -117,6 +121,7 @@ class TrainingLoop:
     def set_phase(self, phase: Phase) -> None:
         """Tell the phase of the run; FITTING (or a later one, after a restart) asks for Q-Estimation."""
         with self._wake:
+            self._stale |= phase is not self._phase
             self._phase = phase
             self._wake.notify()
 
@@ -137,15 +142,18 @@ class TrainingLoop:
     def _wait(self) -> bool:
         """Wait for something to do; tell whether to go on."""
         with self._wake:
-            self._wake.wait_for(lambda: self._closed or self._inbox or self._has_work())
+            self._wake.wait_for(
+                lambda: self._closed or self._inbox or self._stale or self._has_work()
+            )
             arrived, self._inbox = self._inbox, deque()
+            stale, self._stale = self._stale, False
         for transition in arrived:
             try:
                 self._learner.add(transition)
             except InputError as error:
                 self._fail(str(error))
                 break
-        if arrived:
+        if arrived or stale:
             self._show()
         return not self._closed
 

@@ -104,6 +104,28 @@ def test_a_run_from_rollouts_to_the_last_step(make):
     assert watched.weights[-1] == (9, 8, 150)
 
 
+def test_credit_is_limited_from_the_start_of_the_online_phase(make):
+    watched = make()
+    _, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    assert watched.until(lambda v: v.state is LearnerState.READY).credit == UNLIMITED
+    watched.loop.set_phase(Phase.ONLINE)
+    watched.until(lambda v: v.credit == first[-1].sequence + CONFIG.allowance)
+    watched.loop.set_phase(Phase.EVALUATING)
+    watched.until(lambda v: v.credit == UNLIMITED)
+
+
+def test_a_closed_loop_can_be_started_again(make):
+    watched = make()
+    watched.loop.close()
+    _, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.loop.start()
+    watched.until(lambda v: v.state is LearnerState.READY)
+
+
 def test_credit_waits_for_the_gradient_steps(make):
     watched = make()
     toy, first = rollouts()
