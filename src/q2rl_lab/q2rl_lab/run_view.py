@@ -18,6 +18,8 @@ from q2rl_task.episode import Mode, Phase
 WINDOW = 50
 RATE_SPAN_S = 60.0
 LEAST_SPAN_S = 5.0
+NO_LIMIT = 2**40
+"""The learner's word for 'as far as you like' is some larger credit."""
 LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed')
 ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
 
@@ -159,7 +161,8 @@ class RunView:
                 )
             )
         if self.run is not None:
-            credit = '' if self.learner is None else f', credit {self.learner.credit}'
+            limited = self.learner is not None and 0 < self.learner.credit < NO_LIMIT
+            credit = f', credit {self.learner.credit}' if limited else ''
             pace = self.steps_per_second()
             speed = '' if math.isnan(pace) else f', {pace:.0f} per second'
             rows.append(
@@ -224,7 +227,8 @@ class RunView:
     def _time_text(self, now: float) -> str:
         left = self.seconds_left()
         gone = f'{clock_text(now - self.started)} gone'
-        return gone if math.isnan(left) else f'{gone}, about {clock_text(left)} left'
+        known = not math.isnan(left) and self.phase < Phase.GRADUATED
+        return f'{gone}, about {clock_text(left)} left' if known else gone
 
 
 def clock_text(seconds: float) -> str:

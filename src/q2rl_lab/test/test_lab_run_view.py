@@ -119,6 +119,12 @@ def test_a_stop_says_why(view):
     view.run = run_state(Phase.STOPPED, detail='the learner failed')
     assert dict(view.rows(165.0))['phase'] == 'stopped: the learner failed'
     assert 'left' not in view.line(165.0)
+    assert dict(view.rows(165.0))['time'] == '1:05 gone'
+
+
+def test_credit_is_shown_where_it_limits(view):
+    view.learner = learner(credit=2**62)
+    assert 'credit' not in dict(view.rows(165.0))['steps']
 
 
 def test_the_pace_is_that_of_the_last_minute(view):
