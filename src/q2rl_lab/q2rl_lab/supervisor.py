@@ -138,13 +138,16 @@ class Supervisor:
             self._crash.cancel()
 
     async def _keep(self, child: _Child) -> None:
-        crash = await child.keep_alive()
-        if (
-            crash is not None
-            and child.spec.required
-            and self._crash is not None
-            and not self._crash.done()
-        ):
+        """Keep one process; a fault of our own (a log that cannot be written) is raised by `wait_crash`."""
+        try:
+            crash = await child.keep_alive()
+        except Exception as error:
+            if not self._crash.done():
+                self._crash.set_exception(error)
+            return
+        finally:
+            child.started.set()
+        if crash is not None and child.spec.required and not self._crash.done():
             self._crash.set_result(crash)
 
 
@@ -202,7 +205,10 @@ class _Child:
         return None
 
     async def _live(self) -> int:
-        """Run one life of the process; 127 when it could not be started."""
+        """Run one life of the process; 127 when it could not be started.
+
+        :raises OSError: its log cannot be written
+        """
         with self.log.open('ab') as log:
             try:
                 self.process = await asyncio.create_subprocess_exec(

@@ -183,8 +183,8 @@ async def _run(
     finally:
         await supervisor.stop()
         watcher.close()
-        _keep_session(folder, view, supervisor)
         display.close()
+        _keep_session(folder, view, supervisor)
 
 
 class _Watch:

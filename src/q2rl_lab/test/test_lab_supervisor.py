@@ -92,6 +92,37 @@ def test_a_process_without_respawn_is_given_up_at_once_even_if_it_ends_well(tmp_
     assert (crash.returncode, crash.respawns) == (0, 0)
 
 
+def test_a_log_that_cannot_be_written_is_not_waited_out(tmp_path):
+    """The folder vanishes while the process runs: its respawn cannot log."""
+
+    async def scenario():
+        supervisor = Supervisor([python('node', SLEEPER)], tmp_path / 'logs')
+        await supervisor.start()
+        shutil.rmtree(tmp_path / 'logs')
+        os.kill(supervisor.pid('node'), signal.SIGKILL)
+        try:
+            await supervisor.wait_crash()
+        finally:
+            await supervisor.stop()
+
+    with pytest.raises(FileNotFoundError):
+        run(scenario())
+
+
+def test_a_first_log_that_cannot_be_written_does_not_hang_the_start(tmp_path):
+    async def scenario():
+        (tmp_path / 'node.log').mkdir()
+        supervisor = Supervisor([python('node', SLEEPER)], tmp_path)
+        await supervisor.start()
+        try:
+            await supervisor.wait_crash()
+        finally:
+            await supervisor.stop()
+
+    with pytest.raises(IsADirectoryError):
+        run(scenario())
+
+
 def test_bad_input_is_not_tried_again(tmp_path):
     async def scenario():
         supervisor = Supervisor(
