@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Q-Estimation: the value V of the BC policy from a few rollouts, and warm starts of critics and actor.
+"""Q-Estimation: the value V of the BC policy, fitted on Monte Carlo returns of a few rollouts.
 
 BC is read as a Boltzmann policy pi = exp(Q/alpha)/Z of its own value, which gives
     Q_BC(s, a) = V_BC(s) + alpha (log pi(a|s) + H[pi(.|s)])          (arXiv 2605.05172, corrected entropy, nats)
-with the plain on-policy value V, fitted on Monte Carlo returns.
+with V the plain on-policy value E[Q], so that unregularised returns are its target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import copy
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +19,7 @@ from torch import Tensor
 from q2rl_learner.config import FitConfig, LearnerConfig
 from q2rl_learner.episodes import Episode
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
-from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
-
-Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""BC's (log_prob (B,), entropy (B,)) in nats of actions (B, D) at observations (B, O)."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +253,7 @@ def _regress(
     optimiser = torch.optim.AdamW(
         parameters, lr=fit.value_learning_rate, weight_decay=fit.weight_decay, fused=True
     )
-    spreads = [_spread(targets) for _, _, targets in problems]
+    spreads = [spread_of(targets) for _, _, targets in problems]
     for step in range(1, steps + 1):
         optimiser.zero_grad(set_to_none=True)
         for (network, states, targets), spread in zip(problems, spreads, strict=True):
@@ -272,7 +267,8 @@ def _regress(
             return
 
 
-def _spread(targets: Tensor) -> float:
+def spread_of(targets: Tensor) -> float:
+    """Return the standard deviation of targets (N,), kept off zero so that it can be divided by."""
     return max(float(targets.std(correction=0)), 1e-3)
 
 
@@ -289,7 +285,7 @@ def output_scaled(
     else:
         weight, bias = network.net[-1].weight, network.net[-1].bias
     inner = [p for p in network.parameters() if p is not weight and p is not bias]
-    spread = _spread(targets)
+    spread = spread_of(targets)
     with torch.no_grad():
         weight.mul_(spread)
         bias.fill_(float(targets.mean()))
@@ -297,147 +293,3 @@ def output_scaled(
         {'params': inner},
         {'params': [weight, bias], 'lr': learning_rate * spread, 'weight_decay': 0.0},
     ]
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """Observation-action pairs with what BC says of them: (N, O), (N, D), log_prob and entropy (N,) in nats.
-
-    returns: (N,) completed Monte Carlo returns, NaN where there are none (demonstrations).
-    """
-
-    observations: Tensor
-    actions: Tensor
-    log_prob: Tensor
-    entropy: Tensor
-    returns: Tensor
-
-
-def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) -> Pairs:
-    """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,)."""
-    parts = []
-    for episode, completed in zip(episodes, returns, strict=True):
-        scored = (
-            ~episode.held & np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
-        )
-        fields = (
-            episode.observations,
-            episode.actions,
-            episode.bc_log_probs,
-            episode.bc_entropies,
-            completed,
-        )
-        parts.append([field[scored] for field in fields])
-    return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
-
-
-def demonstration_pairs(episodes: Sequence[Episode], score: Score) -> Pairs:
-    """Return the steps of demonstrations, scored by BC."""
-    observations = _tensor([e.observations for e in episodes])
-    actions = _tensor([e.actions for e in episodes])
-    with torch.no_grad():
-        log_prob, entropy = score(observations, actions)
-    return Pairs(observations, actions, log_prob, entropy, torch.full_like(log_prob, float('nan')))
-
-
-def join_pairs(first: Pairs, second: Pairs) -> Pairs:
-    """Return the pairs of both."""
-    names = [f.name for f in dataclasses.fields(Pairs)]
-    return Pairs(*(torch.cat([getattr(first, n), getattr(second, n)]) for n in names))
-
-
-def _tensor(arrays: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(arrays).astype(np.float32))
-
-
-def fit_critics(
-    critics: CriticEnsemble,
-    value: ValueNet,
-    pairs: Pairs,
-    score: Score | None,
-    config: LearnerConfig,
-    generator: torch.Generator,
-) -> float:
-    """Warm-start critics to Q_BC on `pairs`; return the mean squared error over the last tenth of the steps.
-
-    Target: V(s) + alpha (max(log pi, floor) + H), or the pair's own return in place of V(s). With `score`, a share
-    of each batch has uniform random actions instead: what BC would never do is then worth little from the start.
-    """
-    fit = config.fit
-    with torch.no_grad():
-        base = value(pairs.observations)
-    if fit.critic_target == 'return':
-        base = torch.where(pairs.returns.isfinite(), pairs.returns, base)
-    targets = base + _advantage(config, pairs.log_prob, pairs.entropy)
-    optimiser = torch.optim.AdamW(
-        output_scaled(critics, targets, fit.learning_rate),
-        lr=fit.learning_rate,
-        weight_decay=fit.weight_decay,
-        fused=True,
-    )
-    spread = _spread(targets)
-    uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
-    errors = []
-    for step in range(fit.critic_steps):
-        index = torch.randint(len(targets), (fit.batch,), generator=generator)
-        observations, actions, target = (
-            pairs.observations[index],
-            pairs.actions[index],
-            targets[index],
-        )
-        if uniform:
-            actions = actions.clone()
-            drawn = torch.rand((uniform, actions.shape[1]), generator=generator)
-            actions[:uniform] = 2.0 * drawn - 1.0
-            with torch.no_grad():
-                advantage = _advantage(config, *score(observations[:uniform], actions[:uniform]))
-            target = torch.cat([base[index[:uniform]] + advantage, target[uniform:]])
-        loss = (critics(observations, actions) - target).square().mean(dim=1).sum()
-        optimiser.zero_grad(set_to_none=True)
-        (loss / spread**2).backward()
-        optimiser.step()
-        if step >= 0.9 * fit.critic_steps:
-            errors.append(float(loss.detach()) / config.critics)
-    return float(np.mean(errors)) if errors else float('nan')
-
-
-def _advantage(config: LearnerConfig, log_prob: Tensor, entropy: Tensor) -> Tensor:
-    return config.alpha * (log_prob.clamp(min=config.fit.log_prob_floor) + entropy)
-
-
-def fit_actor(
-    actor: TanhGaussianActor,
-    rollouts: tuple[Tensor, Tensor],
-    demonstrations: tuple[Tensor, Tensor] | None,
-    config: LearnerConfig,
-    generator: torch.Generator,
-) -> float:
-    """Warm-start the actor by NLL of (observations, actions); return the mean NLL [nat] of the last tenth.
-
-    Demonstrations, if any, make up `demo_fraction` of each batch.
-    """
-    fit = config.fit
-    optimiser = torch.optim.AdamW(
-        actor.parameters(), lr=fit.learning_rate, weight_decay=fit.weight_decay, fused=True
-    )
-    sources = [(rollouts, fit.batch)]
-    if demonstrations is not None:
-        share = round(config.demo_fraction * fit.batch)
-        sources = [(demonstrations, share), (rollouts, fit.batch - share)]
-    losses = []
-    for step in range(fit.actor_steps):
-        drawn = []
-        for (observations, actions), count in sources:
-            index = torch.randint(len(observations), (count,), generator=generator)
-            drawn.append((observations[index], actions[index]))
-        observations, actions = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        if fit.input_noise:
-            noise = torch.randn(observations.shape, generator=generator)
-            observations = observations + fit.input_noise * noise
-        loss = -actor.log_prob(observations, actions).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if step >= 0.9 * fit.actor_steps:
-            losses.append(float(loss.detach()))
-    return float(np.mean(losses)) if losses else float('nan')

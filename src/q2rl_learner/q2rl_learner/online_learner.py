@@ -14,19 +14,17 @@ from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode, group_episodes
-from q2rl_learner.estimation import (
-    EstimateReport,
-    ValueFit,
-    demonstration_pairs,
-    fit_actor,
-    fit_critics,
-    fit_value,
-    join_pairs,
-    rollout_pairs,
-)
+from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range
 from q2rl_learner.update import Updater
+from q2rl_learner.warm_start import (
+    demonstration_pairs,
+    fit_actor,
+    fit_critics,
+    join_pairs,
+    rollout_pairs,
+)
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet

@@ -52,8 +52,8 @@ def small_config(**changes) -> LearnerConfig:
             'value_learning_rate': 3e-3,
             'completions': 1,
             'folds': 2,
-            'critic_steps': 100,
-            'actor_steps': 100,
+            'critic_steps': 40,
+            'actor_steps': 40,
             'batch': 32,
         },
         'bc': {

@@ -10,16 +10,9 @@ import torch
 
 from q2rl_learner.bc_training import mean_nll, train_bc
 from q2rl_learner.episodes import Episode
-from q2rl_learner.estimation import (
-    EstimateReport,
-    Pairs,
-    assign_folds,
-    fit_critics,
-    fit_value,
-    output_scaled,
-    rollout_pairs,
-)
+from q2rl_learner.estimation import EstimateReport, assign_folds, fit_value, output_scaled
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.warm_start import Pairs, fit_critics, rollout_pairs
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_task import InputError, Phase, Source
 
@@ -54,7 +47,7 @@ def walk(number: int, steps: int, *, success: bool, held: tuple[int, ...] = ()) 
 
 def fit(episodes: list[Episode], seed: int = 0, **changes):
     torch.manual_seed(seed)
-    config = small_config(fit={'value_steps': 150, 'completions': 6, **changes})
+    config = small_config(fit={'value_steps': 150, 'completions': 4, **changes})
     return fit_value(
         episodes,
         config,
@@ -80,7 +73,7 @@ def test_without_completion_a_time_limit_looks_like_an_end():
 
 def test_v_tells_success_from_failure_and_explains_held_out_returns():
     episodes = [walk(i, 30, success=i % 2 == 0) for i in range(8)]
-    fitted = fit(episodes, folds=3)
+    fitted = fit(episodes, folds=3, completions=8, completion_tolerance=0.005)
     assert fitted.error < 0.2 * fitted.variance
     with torch.no_grad():
         good, bad = fitted.value(torch.tensor([[0.5, 1.0, 0.0], [0.5, 0.0, 0.0]]))

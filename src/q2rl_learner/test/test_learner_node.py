@@ -120,7 +120,7 @@ def test_from_rollouts_to_weights_and_through_a_restart(bench, settings):
     bench.start(LearnerNode, **settings)
     talk.phase(Phase.ONLINE)
     talk.acknowledged(online[-1].sequence)
-    status = talk.status(gradient_steps=2 * len(online))
+    status = talk.status(gradient_steps=2 * len(online), state=LearnerStatus.TRAINING)
     assert status.weights_version > version and status.rollouts == 12
 
 

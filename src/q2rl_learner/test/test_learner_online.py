@@ -260,7 +260,7 @@ def test_published_weights_rebuild_the_networks():
     assert of.publish() and of.weights_version == 2
 
 
-def success(act: Callable[[np.ndarray], Proposal], seed: int, episodes: int = 60) -> float:
+def success(act: Callable[[np.ndarray], Proposal], seed: int, episodes: int = 40) -> float:
     toy = Toy(TASK, seed, act)
     return float(
         np.mean([toy.run(f's{i}', Phase.EVALUATING)[-1].terminated for i in range(episodes)])
@@ -296,7 +296,7 @@ def test_learning_improves_on_bc():
         return candidate if decision.source is Source.RL else proposal
 
     number = 0
-    while of.trained_steps < 900:
+    while of.trained_steps < 600:
         for t in toy.run(f'o{number}', Phase.ONLINE, rl=gated):
             of.add(t)
             while of.busy:
