@@ -77,7 +77,9 @@ class InProcessRun:
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory
         self._store = RunStore(directory) if directory else None
-        self._log = TransitionLog(directory / 'transitions.db') if directory else None
+        self._log = (
+            TransitionLog(directory / 'transitions.db', task.contract_hash) if directory else None
+        )
         self._on_progress = on_progress
         self._published = 0
         self._began = time.monotonic()
@@ -128,7 +130,7 @@ class InProcessRun:
             self.learner.add(transition)
             if plan.phase is Phase.ONLINE:
                 self._learn()
-        if transitions and self._log:
+        if transitions and self._log is not None:
             self._log.append(transitions)
         self._assembler.acknowledge(ROBOT, self._assembler.next_sequence - 1)
         self.plan.episode_finished(plan, tally.result(len(transitions)))

@@ -29,7 +29,7 @@ SEED = 0
 def demonstrations() -> list[Episode]:
     return [
         Episode.demonstration(f'demo_{k}', d.observations, d.actions, d.rewards, d.success)
-        for k, d in enumerate(record_demonstrations(TASK, 14, SEED, 1.0))
+        for k, d in enumerate(record_demonstrations(TASK, 20, SEED, 1.0))
     ]
 
 
@@ -50,7 +50,7 @@ def run(tmp_path, demonstrations, net):
     settings = RunSettings(
         run_id='t',
         seed=SEED,
-        rollouts=8,
+        rollouts=12,
         online_steps=150,
         bc_only_every=0,
         rl_only_every=0,
@@ -67,7 +67,7 @@ def test_a_run_goes_through_its_phases_and_accounts_for_every_step(tmp_path, dem
     assert trial.plan.phase is Phase.FINISHED, trial.plan.detail
     phases = [r.phase for r in records]
     assert phases == sorted(phases, key=['ESTIMATING', 'ONLINE', 'EVALUATING'].index)
-    assert phases.count('ESTIMATING') == 8
+    assert phases.count('ESTIMATING') == 12
     assert [r.mode for r in records if r.phase == 'EVALUATING'] == ['BC', 'GATED', 'RL']
     online = sum(r.steps for r in records if r.phase == 'ONLINE')
     assert online >= 150

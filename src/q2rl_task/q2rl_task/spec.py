@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
+import hashlib
 from importlib import resources
+import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+import yaml
 
 from q2rl_task.errors import InputError
 from q2rl_task.pose import Pose

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from q2rl_task import (

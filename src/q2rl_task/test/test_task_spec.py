@@ -71,7 +71,7 @@ def test_stiffness_times_lead_may_not_exceed_the_stop_force(tmp_path, content):
 def test_what_is_no_mapping_is_refused(tmp_path, text):
     path = tmp_path / 'task.yaml'
     path.write_text(text)
-    with pytest.raises(InputError, match='task.yaml'):
+    with pytest.raises(InputError, match=r'task\.yaml'):
         load_task(path)
 
 
