@@ -269,7 +269,8 @@ class Workspace:
                         log.write(data)
                         log.flush()
                         tail = (tail + data.decode(errors='replace'))[-3000:]
-                        line = tail.rstrip().rpartition('\n')[2].strip()
+                        last = tail.rstrip().rpartition('\n')[2].strip()
+                        line = line if last.startswith('WARNING') else last
                     seconds = int(time.monotonic() - started)
                     if time.monotonic() - shown > (1.0 if terminal else 30.0):
                         shown = time.monotonic()
