@@ -57,6 +57,7 @@ class FitConfig(_Section):
 
     warm_start: bool = True
     value_hidden: Hidden = (128, 128)
+    value_layer_norm: bool = True
     value_learning_rate: float = Field(default=3e-4, gt=0)
     value_steps: int = Field(default=600, ge=1)
     value_patience: int = Field(default=5, ge=1)

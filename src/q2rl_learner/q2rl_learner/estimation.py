@@ -27,8 +27,8 @@ class ValueFit:
     """A fitted V with what the folds left out said about it.
 
     error: mean squared error of V on returns of episodes it was not fitted on; variance: of those returns.
-    steps: gradient steps. rounds: completions of cut returns; change: of the values at the cuts in the last
-    round, mean, as a share of the attainable range (above the tolerance: not converged). returns: the completed
+    steps: gradient steps. rounds: completions of cut returns; change: mean drift of the values at the cuts in the
+    last round, as a share of the attainable range (above the tolerance: not converged). returns: the completed
     returns of each episode, (T,), NaN at held ticks.
     """
 
@@ -127,7 +127,7 @@ class _Samples:
         return float(self._partial.mean() / (1.0 - self._weights.mean()))
 
     def relaxation(self) -> float:
-        """How much further than V says the values at the cuts should move per round.
+        """By how much more than V says the values at the cuts should drift per round.
 
         With u the weight of the value at the cut in the returns around it, a round turns the error e into u e, and
         a step of 1 / (1 - u) would end at once. u is known on average only: go half of that way, which is stable
@@ -175,15 +175,16 @@ def fit_value(
         networks, error, steps = _cross_fit(samples, returns, folds, fit, make_value, generator)
         if rounds == fit.completions or not bool(samples.is_cut.any()):
             break
-        before = tails.clone()
+        values = tails.clone()
         with torch.no_grad():
             for fold, network in enumerate(networks):
                 mine = samples.end_fold == fold
-                moves = network(samples.ends[mine]) - tails[mine]
-                tails[mine] = (tails[mine] + gain * moves).clamp(*attainable)
+                values[mine] = network(samples.ends[mine])
+        # Each value at a cut is what V says there; only their common drift is carried further, not their noise.
+        drift = float((values - tails)[samples.is_cut].mean())
+        tails = (values + (gain - 1.0) * drift).clamp(*attainable)
         rounds += 1
-        moved = (tails - before)[samples.is_cut].abs().mean()
-        change = float(moved) / (attainable[1] - attainable[0])
+        change = abs(gain * drift) / (attainable[1] - attainable[0])
         if change < fit.completion_tolerance:
             break
     value = make_value()

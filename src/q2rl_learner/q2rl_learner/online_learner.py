@@ -320,7 +320,7 @@ class OnlineLearner:
             return ValueNet(
                 self.task.observation_size,
                 self.config.fit.value_hidden,
-                layer_norm=self.config.layer_norm,
+                layer_norm=self.config.fit.value_layer_norm,
             )
 
     @contextmanager

@@ -296,7 +296,7 @@ def test_learning_improves_on_bc():
         return candidate if decision.source is Source.RL else proposal
 
     number = 0
-    while of.trained_steps < 600:
+    while of.trained_steps < 1000:
         for t in toy.run(f'o{number}', Phase.ONLINE, rl=gated):
             of.add(t)
             while of.busy:
