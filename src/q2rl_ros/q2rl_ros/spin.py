@@ -77,6 +77,9 @@ def spin(factory: Callable[[], Q2rlNode], args: Sequence[str] | None = None) -> 
             executor.remove_node(node)
             node.destroy_node()
         rclpy.try_shutdown()
+        # The interpreter's own end takes a while and answers a second signal by dying of it.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return code
 
 
