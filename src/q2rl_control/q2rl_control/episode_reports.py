@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from q2rl_control.episode_tally import EpisodeRecord
-from q2rl_control.run_plan import EpisodePlan, LearnerReport, LearnerState, RunPlan
+from q2rl_control.run_plan import EpisodePlan, LearnerReport, RunPlan
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_msgs.msg import EpisodeSummary, LearnerStatus, RunState
 from q2rl_ros.conversions import to_enum
-from q2rl_task import EndReason, Mode, Phase
+from q2rl_task import EndReason, LearnerState, Mode, Phase
 
 NAMED = {'phase': Phase, 'mode': Mode, 'end_reason': EndReason}
 NOT_ON_THE_WIRE = ('seed', 'lead_steps')

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
-from q2rl_task import EndReason, InputError, Mode, Phase, Source, episode_seed
+from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
 
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
 LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
@@ -20,16 +20,6 @@ class Command(IntEnum):
     RESUME = 1
     STOP = 2
     EVALUATE = 3
-
-
-class LearnerState(IntEnum):
-    """What the learner is doing (values of q2rl_msgs/LearnerStatus)."""
-
-    WAITING = 0
-    FITTING = 1
-    READY = 2
-    TRAINING = 3
-    FAILED = 4
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from q2rl_control.run_plan import (
     Command,
     EpisodeResult,
     LearnerReport,
-    LearnerState,
     RunPlan,
     RunProgress,
     RunSettings,
     fit_fault,
 )
-from q2rl_task import EndReason, InputError, Mode, Phase
+from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
 
 GOOD = LearnerReport(LearnerState.READY, '', 3, 1, value_error=1.0, return_variance=2.0)
 

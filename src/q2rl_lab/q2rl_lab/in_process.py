@@ -19,7 +19,6 @@ from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import (
     EpisodePlan,
     LearnerReport,
-    LearnerState,
     RunPlan,
     RunSettings,
 )
@@ -34,7 +33,7 @@ from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_task import Mode, Phase, TaskSpec, Transition
+from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition
 
 ROBOT = 'arm'
 

@@ -52,7 +52,7 @@ def test_every_verb_has_help_with_an_example(verb):
         (['up', 'no_such_task'], 'no_such_task: no such task'),
         (
             ['up', 'pipe_assembly', '--preset', 'gpu', '--runs-dir', 'RUNS'],
-            'gpu: no readable preset',
+            'gpu: no such preset',
         ),
         (['up', 'pipe_assembly', '--resume', '--runs-dir', 'RUNS'], 'no such run; start one with'),
         (['report', 'nothing', '--runs-dir', 'RUNS'], 'no such run'),

@@ -3,24 +3,18 @@
 
 from __future__ import annotations
 
-from importlib import resources
 import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-import yaml
+from pydantic import Field, model_validator
 
-from q2rl_task import InputError
+from q2rl_task.settings_file import Section, load_settings
 
 Hidden = tuple[int, ...]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
-
-
-class BCConfig(_Section):
+class BCConfig(Section):
     """Behaviour cloning: the network, and the fit by maximum likelihood with early stopping.
 
     `min_std`: least standard deviation of a component, in units of the action.
@@ -44,7 +38,7 @@ class BCConfig(_Section):
     patience: int = Field(default=10, ge=1)
 
 
-class FitConfig(_Section):
+class FitConfig(Section):
     """Q-Estimation: how V, the critics and the actor are fitted on the BC rollouts.
 
     `folds`: V is cross-fitted over this many groups of whole episodes; the groups left out complete the cut
@@ -78,7 +72,7 @@ class FitConfig(_Section):
     use_demonstrations: bool = True
 
 
-class BCWeight(_Section):
+class BCWeight(Section):
     """Weight of the imitation term of the actor's loss over online environment steps t.
 
     initial, or `floor + (initial - floor) exp(-t / decay_steps)` where `decay_steps` is given.
@@ -95,7 +89,7 @@ class BCWeight(_Section):
         return self.floor + (self.initial - self.floor) * math.exp(-online_steps / self.decay_steps)
 
 
-class LearnerConfig(_Section):
+class LearnerConfig(Section):
     """All settings of one learner. Steps are environment steps unless named gradient steps.
 
     `alpha`: temperature of Q_BC = V + alpha (log pi + H), in reward units per nat. Rewards become
@@ -169,32 +163,4 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
 
     :raises InputError: no such preset, not YAML, or a field that is unknown, ill-typed or out of range
     """
-    folder = resources.files('q2rl_learner') / 'presets'
-    shipped = folder / f'{name_or_path}.yaml'
-    path = Path(str(shipped)) if shipped.is_file() else Path(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        known = sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith('.yaml'))
-        raise InputError(
-            name_or_path,
-            f'no readable preset ({getattr(error, "strerror", None) or "not UTF-8 text"})',
-            f'name one of {", ".join(known)} or the path of a preset YAML',
-        ) from None
-    except yaml.YAMLError as error:
-        problem = f'not valid YAML ({" ".join(str(error).split())})'
-        raise InputError(path, problem, 'mend the file') from None
-    if not isinstance(content, dict):
-        raise InputError(path, 'is not a mapping of fields', 'start from a shipped preset')
-    try:
-        return LearnerConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = '.'.join(str(part) for part in first['loc']) or 'preset'
-        unknown = first['type'] == 'extra_forbidden'
-        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
-        raise InputError(
-            f'{path}: field `{field}`',
-            first['msg'].replace('Value error, ', '') + more,
-            'remove it or correct its spelling' if unknown else 'set it as the shipped presets do',
-        ) from None
+    return load_settings(LearnerConfig, 'preset', 'q2rl_learner', 'presets', name_or_path)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from pathlib import Path
 import threading
 import time
@@ -14,22 +13,12 @@ import time
 from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_task import InputError, Phase, Transition
+from q2rl_task import InputError, LearnerState, Phase, Transition
 
 UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
 METRICS_EVERY = 50
 """Critic updates between two reports of scalars."""
-
-
-class LearnerState(IntEnum):
-    """What the learner is doing (values of q2rl_msgs/LearnerStatus)."""
-
-    WAITING = 0
-    FITTING = 1
-    READY = 2
-    TRAINING = 3
-    FAILED = 4
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2')
 pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
 
 from q2rl_learner.learner_node import LearnerNode
-from q2rl_learner.training_loop import UNLIMITED, LearnerState
+from q2rl_learner.training_loop import UNLIMITED
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
 from q2rl_msgs.msg import Transition as TransitionMsg
@@ -22,7 +22,7 @@ from q2rl_policies.networks_file import build_actor, unpack
 from q2rl_ros.conversions import transition_to_msg, weights_chunk_data
 from q2rl_ros.qos import profiles
 from q2rl_ros.testing import bench as make_bench
-from q2rl_task import Phase
+from q2rl_task import LearnerState, Phase
 
 TASK = toy_task()
 QOS = profiles(True, TASK.period_s)

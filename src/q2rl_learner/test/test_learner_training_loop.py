@@ -10,8 +10,8 @@ import pytest
 
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_learner.training_loop import UNLIMITED, LearnerState, LearnerView, TrainingLoop
-from q2rl_task import Phase, Transition
+from q2rl_learner.training_loop import UNLIMITED, LearnerView, TrainingLoop
+from q2rl_task import LearnerState, Phase, Transition
 
 TASK = toy_task()
 CONFIG = small_config(allowance=10, publish_every=20, save_every=40)

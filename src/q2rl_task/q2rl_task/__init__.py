@@ -2,7 +2,16 @@
 """The contract of a task: what its observations, actions, rewards, limits and episode ends mean."""
 
 from q2rl_task.action import advance_command, clamp_lead
-from q2rl_task.episode import EndReason, Mode, Phase, Source, StepOutcome, episode_seed, judge_step
+from q2rl_task.episode import (
+    EndReason,
+    LearnerState,
+    Mode,
+    Phase,
+    Source,
+    StepOutcome,
+    episode_seed,
+    judge_step,
+)
 from q2rl_task.errors import InputError
 from q2rl_task.measurement import Measurement
 from q2rl_task.observation import ObservationBuilder
@@ -23,6 +32,7 @@ __all__ = [
     'EndReason',
     'ExecutedStep',
     'InputError',
+    'LearnerState',
     'Measurement',
     'Mode',
     'ObservationBuilder',

@@ -43,6 +43,16 @@ class Phase(IntEnum):
     FINISHED = 8
 
 
+class LearnerState(IntEnum):
+    """What the learner is doing (values of q2rl_msgs/LearnerStatus)."""
+
+    WAITING = 0
+    FITTING = 1
+    READY = 2
+    TRAINING = 3
+    FAILED = 4
+
+
 class EndReason(IntEnum):
     """Why an episode ended (values of q2rl_msgs/ExecutedStep)."""
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from functools import cached_property
 import hashlib
-from importlib import resources
 import json
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-import yaml
+from pydantic import Field, model_validator
 
-from q2rl_task.errors import InputError
 from q2rl_task.pose import Pose
+from q2rl_task.settings_file import Section, load_settings
 
 OBSERVATION_SIZES = {
     'tip_position': 3,
@@ -30,11 +28,7 @@ OBSERVATION_SIZES = {
 }
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
-
-
-class PoseSpec(_Section):
+class PoseSpec(Section):
     """A pose in the base frame: position [m], quaternion x, y, z, w."""
 
     position: tuple[float, float, float]
@@ -46,7 +40,7 @@ class PoseSpec(_Section):
         return Pose.of(self.position, self.quaternion)
 
 
-class Frames(_Section):
+class Frames(Section):
     """Frame names on the wire (REP-103, REP-105)."""
 
     base: str
@@ -54,7 +48,7 @@ class Frames(_Section):
     fixture: str
 
 
-class ObservationField(_Section):
+class ObservationField(Section):
     """One block of the observation vector; the raw value is divided by `scale`."""
 
     name: Literal[
@@ -71,7 +65,7 @@ class ObservationField(_Section):
     scale: float = Field(gt=0)
 
 
-class ObservationSpec(_Section):
+class ObservationSpec(Section):
     """The observation vector: its blocks in order, the ticks stacked, the wrench filter."""
 
     history: int = Field(default=1, ge=1, le=16)
@@ -79,7 +73,7 @@ class ObservationSpec(_Section):
     fields: tuple[ObservationField, ...] = Field(min_length=1)
 
 
-class ActionSpec(_Section):
+class ActionSpec(Section):
     """A Cartesian delta per tick in axes of the estimated fixture frame, each in [-1, 1]."""
 
     translation_m: float = Field(gt=0)
@@ -87,7 +81,7 @@ class ActionSpec(_Section):
     gripper: bool = False
 
 
-class RewardSpec(_Section):
+class RewardSpec(Section):
     """Reward per step and on success. A change of it invalidates every fitted value."""
 
     per_step: float
@@ -95,13 +89,13 @@ class RewardSpec(_Section):
     discount: float = Field(gt=0, lt=1)
 
 
-class SuccessSpec(_Section):
+class SuccessSpec(Section):
     """Where success is read from: the fixture's own signal."""
 
     source: Literal['signal'] = 'signal'
 
 
-class FixtureSpec(_Section):
+class FixtureSpec(Section):
     """The fixture (socket, tray): where it stands, how it varies, how wrong its estimate is."""
 
     nominal: PoseSpec
@@ -115,7 +109,7 @@ class FixtureSpec(_Section):
     pipe_radius_m: float = Field(gt=0)
 
 
-class ResetSpec(_Section):
+class ResetSpec(Section):
     """How an episode starts: retreat along the tool axis, then a start pose above the estimate."""
 
     retreat_m: float = Field(gt=0)
@@ -127,7 +121,7 @@ class ResetSpec(_Section):
     timeout_s: float = Field(gt=0)
 
 
-class Workspace(_Section):
+class Workspace(Section):
     """Box of tip positions in the base frame [m], and the cone around the nominal orientation."""
 
     low: tuple[float, float, float]
@@ -141,7 +135,7 @@ class Workspace(_Section):
         return self
 
 
-class Limits(_Section):
+class Limits(Section):
     """What the guard enforces on every command."""
 
     workspace: Workspace
@@ -174,7 +168,7 @@ class Limits(_Section):
         return self
 
 
-class TaskSpec(_Section):
+class TaskSpec(Section):
     """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it."""
 
     name: str = Field(pattern=r'^[a-z][a-z0-9_]*$')
@@ -231,37 +225,4 @@ def load_task(name_or_path: str | Path) -> TaskSpec:
 
     :raises InputError: no such task, not YAML, or a field that is missing, unknown or out of range
     """
-    shipped = resources.files('q2rl_task') / 'tasks' / f'{name_or_path}.yaml'
-    path = Path(str(shipped)) if shipped.is_file() else Path(name_or_path)
-    try:
-        text = path.read_text()
-    except OSError as error:
-        tasks = resources.files('q2rl_task') / 'tasks'
-        known = sorted(p.name[:-5] for p in tasks.iterdir() if p.name.endswith('.yaml'))
-        raise InputError(
-            name_or_path,
-            f'no such task ({error.strerror})',
-            f'name one of {", ".join(known)} or the path of a task YAML',
-        ) from None
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(
-            path, f'not valid YAML ({" ".join(str(error).split())})', 'mend the file'
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(path, 'is not a mapping of fields', 'start from a shipped task YAML')
-    try:
-        return TaskSpec.model_validate(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = '.'.join(str(part) for part in first['loc']) or 'task'
-        remedy = (
-            'remove it or correct its spelling'
-            if first['type'] == 'extra_forbidden'
-            else 'set it as the shipped tasks do'
-        )
-        more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
-        raise InputError(
-            f'{path}: field `{field}`', first['msg'].replace('Value error, ', '') + more, remedy
-        ) from None
+    return load_settings(TaskSpec, 'task', 'q2rl_task', 'tasks', name_or_path)

@@ -64,7 +64,7 @@ def test_the_observation_is_expressed_in_the_estimated_fixture_frame():
     observation = ObservationBuilder(TASK).build(
         measurement(deeper, (1, 2, 3, 0, 0, 0)), lead, FIXTURE
     )
-    np.testing.assert_allclose(observation[:3], [0.1, 0.2, 1.0], atol=1e-5)
+    np.testing.assert_allclose(observation[:3], [0.2, 0.4, 2.0], atol=1e-5)
     np.testing.assert_allclose(observation[9:12], [0.0, 0.0, 1.0], atol=1e-5)
     np.testing.assert_allclose(observation[15:18], [0.1, 0.2, 0.3], atol=1e-5)
 
@@ -98,7 +98,7 @@ def test_history_stacks_ticks_oldest_first():
     second = builder.build(measurement(moved), moved, FIXTURE)
     assert first.shape == second.shape == (42,)
     assert second[0] == pytest.approx(0.0, abs=1e-6)
-    assert second[21] == pytest.approx(1.0, abs=1e-5)
+    assert second[21] == pytest.approx(2.0, abs=1e-5)
 
 
 def test_an_action_adds_to_the_commanded_pose_in_fixture_axes():
