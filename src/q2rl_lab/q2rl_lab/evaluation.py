@@ -65,7 +65,7 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
         learner = _restored(folder / 'state.safetensors', task)
         alpha = learner.config.alpha
         version = learner.weights_version
-        actor = LiveActor(learner.actor, version)
+        actor = LiveActor(learner.acting, version)
         critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
     return Deciders(
         bc_from_file(bc, task, seed),

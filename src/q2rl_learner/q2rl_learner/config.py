@@ -97,8 +97,9 @@ class LearnerConfig(Section):
     takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples) or `both`.
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
     the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
-    attainable range of returns. `actor_batch`: the actor's step takes the `last` of the critics' batches, or `all` of
-    them together. `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL).
+    attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
+    per actor step (1: they are one). `actor_batch`: the actor's step takes the `last` of the critics' batches, or
+    `all` of them together. `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL).
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
     `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
     lockstep simulation may run ahead of the gradient steps.
@@ -115,6 +116,7 @@ class LearnerConfig(Section):
     actor_batch: Literal['last', 'all'] = 'last'
     n_step: int = Field(default=3, ge=1, le=64)
     tau: float = Field(default=0.005, gt=0, le=1)
+    actor_tau: float = Field(default=1.0, gt=0, le=1)
     actor_learning_rate: float = Field(default=3e-4, gt=0)
     critic_learning_rate: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)

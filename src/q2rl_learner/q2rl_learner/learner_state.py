@@ -145,6 +145,8 @@ def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
         'target': updater.target,
         'value': learner.value,
     }
+    if updater.acting is not updater.actor:
+        modules['acting'] = updater.acting
     tensors = {
         f'{prefix}.{name}': tensor
         for prefix, module in modules.items()

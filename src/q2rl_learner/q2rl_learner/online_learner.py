@@ -98,6 +98,11 @@ class OnlineLearner:
         return self.updater.actor
 
     @property
+    def acting(self) -> TanhGaussianActor:
+        """The RL policy that is published: the one under training, or its moving average."""
+        return self.updater.acting
+
+    @property
     def critics(self) -> CriticEnsemble:
         """The critics under training."""
         return self.updater.critics
@@ -286,7 +291,9 @@ class OnlineLearner:
         }
         if kind == 'actor':
             return pack(
-                'actor', self.actor.state_dict(), common | {'architecture': self.actor.architecture}
+                'actor',
+                self.acting.state_dict(),
+                common | {'architecture': self.actor.architecture},
             )
         if kind != 'critic':
             raise ValueError(f'no weights of kind {kind!r}')

@@ -7,7 +7,8 @@ Critics (each of E, batch of B n-step samples):
 with b = gamma^n, or 0 where the task ended within the n steps; a cut keeps its bootstrap.
 Actor:
     L_pi = -mean over s of min_i Q_i(s, a~pi)  +  w(t) * mean NLL_pi(imitated action)  -  entropy_bonus * H
-After every critic step the target critics move: Q' <- Q' + tau (Q - Q').
+After every critic step the target critics move: Q' <- Q' + tau (Q - Q'). The actor that acts may be such an average of
+the one in training too (`actor_tau`): success then wanders less from one version of the weights to the next.
 Source: arXiv 2605.05172 (Q-Gating, online phase); the switches of LearnerConfig give its published and rival forms.
 """
 
@@ -47,6 +48,9 @@ class Updater:
         self._subset = CriticEnsemble(members=config.min_subset, **sizes).requires_grad_(False)
         self._subset_parameters = list(self._subset.parameters())
         self._actor_parameters = list(actor.parameters())
+        averaged = config.actor_tau < 1
+        self.acting = copy.deepcopy(actor).requires_grad_(False) if averaged else actor
+        self._acting_parameters = list(self.acting.parameters()) if averaged else []
         self._critic_parameters = list(critics.parameters())
         self._target_parameters = list(self.target.parameters())
         self.actor_optimiser = torch.optim.Adam(
@@ -61,8 +65,11 @@ class Updater:
         )
 
     def copy_target(self) -> None:
-        """Make the target critics equal to the critics (after a warm start)."""
+        """Make the target critics and the acting actor equal to those in training (after a warm start)."""
         torch._foreach_copy_(self._target_parameters, [p.detach() for p in self._critic_parameters])
+        if self._acting_parameters:
+            own = [p.detach() for p in self._actor_parameters]
+            torch._foreach_copy_(self._acting_parameters, own)
 
     def step(self, batches: Sequence[Batch], bc_weight: float) -> dict[str, Tensor]:
         """Make one critic step per batch, then the actor's steps; return scalars of the last of each."""
@@ -156,6 +163,9 @@ class Updater:
         # Gradients of the actor alone: none is computed for the critics' weights.
         _assign(self._actor_parameters, torch.autograd.grad(loss, self._actor_parameters))
         self.actor_optimiser.step()
+        if self._acting_parameters:
+            own = [p.detach() for p in self._actor_parameters]
+            torch._foreach_lerp_(self._acting_parameters, own, config.actor_tau)
         return metrics
 
     def _reduce(self, q: Tensor) -> Tensor:

@@ -140,8 +140,9 @@ def test_what_is_learned_depends_on_the_order_not_on_the_pace():
     assert_same(train(1), train(25))
 
 
-@pytest.mark.parametrize('stop', [1, 33])
-def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop):
+@pytest.mark.parametrize(('stop', 'actor_tau'), [(1, 1.0), (33, 1.0), (33, 0.1)])
+def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop, actor_tau):
+    config = CONFIG.model_copy(update={'actor_tau': actor_tau})
     toy, first = rollouts(2)
     log = first + online(toy, 70)
 
@@ -150,7 +151,7 @@ def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop):
             metrics = of.update()
             losses.append((of.gradient_steps, metrics['critic_loss'], metrics['actor_q']))
 
-    whole = learner()
+    whole = learner(config)
     for t in log:
         whole.add(t)
     whole.fit_estimate()
@@ -158,14 +159,14 @@ def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop):
     train(whole, 70, all_losses)
 
     losses: list = []
-    before = learner()
+    before = learner(config)
     for t in log[: len(first) + stop + 5]:
         before.add(t)
     before.fit_estimate()
     train(before, stop, losses)
     before.publish()
     save_state(tmp_path / 'state', before)
-    after = learner()
+    after = learner(config)
     load_state(tmp_path / 'state', after)
     for t in log:
         after.add(t)

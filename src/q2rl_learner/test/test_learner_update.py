@@ -198,3 +198,21 @@ def test_actor_batch(kind, rows):
     updater.actor_step = lambda observation, *rest: seen.append(len(observation)) or {}
     updater.step([batch(), batch()], 0.0)
     assert seen == [rows]
+
+
+def test_the_actor_in_training_acts_unless_an_average_of_it_is_asked_for():
+    updater = make()
+    assert updater.acting is updater.actor
+
+
+def test_the_acting_actor_follows_the_one_in_training_by_its_share_per_step():
+    updater = make(actor_tau=0.25)
+    before = [p.detach().clone() for p in updater.acting.parameters()]
+    updater.step([batch()], 0.5)
+    trained = list(updater.actor.parameters())
+    assert any(not torch.equal(b, t) for b, t in zip(before, trained, strict=True))
+    for old, new, own in zip(before, updater.acting.parameters(), trained, strict=True):
+        torch.testing.assert_close(new, old + 0.25 * (own.detach() - old))
+    updater.copy_target()
+    for new, own in zip(updater.acting.parameters(), trained, strict=True):
+        assert torch.equal(new, own)
