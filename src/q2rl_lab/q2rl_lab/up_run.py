@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 import importlib.util
 import json
@@ -82,10 +82,6 @@ def node_processes(folder: RunFolder, config: RunConfig, resume: bool) -> list[P
     parameters.mkdir(exist_ok=True)
     specs = []
     for node in graph.nodes:
-        if node.executable == 'mujoco_arm':
-            # The report's films are made of it.
-            filmed = {**node.parameters, 'trace_file': str(folder.trace)}
-            node = replace(node, parameters=filmed)
         file = parameters / f'{node.name}.yaml'
         write_atomically(file, graph.parameter_file(node))
         specs.append(
