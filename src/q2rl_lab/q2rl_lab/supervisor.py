@@ -75,7 +75,8 @@ class Supervisor:
     """Keep processes alive until `stop`; the first one that is given up is reported by `wait_crash`.
 
     Each process leads its own session: the terminal's Ctrl-C reaches only us, and what a process starts is stopped
-    with it. The kernel kills the children when this process dies, however it dies (`setpriv --pdeathsig`, util-linux).
+    with it. The kernel kills the children when this process dies, however it dies (`setpriv --pdeathsig`, util-linux);
+    only one that is just being started, within its first milliseconds, may miss that.
 
     :param folder: gets one log file per process, `<name>.log`, appended to
     :param environment: of every process; a spec's own variables come on top

@@ -262,8 +262,12 @@ def test_children_die_with_the_parent_however_it_dies(tmp_path):
         from q2rl_lab.supervisor import ProcessSpec, Supervisor
 
         async def main():
-            supervisor = Supervisor([ProcessSpec('node', (sys.executable, '-S', '-c', {SLEEPER!r}))], Path(sys.argv[1]))
+            child = 'print("alive", flush=True); ' + {SLEEPER!r}
+            supervisor = Supervisor([ProcessSpec('node', (sys.executable, '-S', '-c', child))], Path(sys.argv[1]))
             await supervisor.start()
+            log = Path(sys.argv[1]) / 'node.log'
+            while 'alive' not in log.read_text():  # until then setpriv may still be about to bind it
+                await asyncio.sleep(0.01)
             print(supervisor.pid('node'), flush=True)
             await asyncio.sleep(600)
 
