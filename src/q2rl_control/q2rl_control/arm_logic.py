@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 
 from q2rl_control.guard import Guard, is_limited
-from q2rl_control.reset_motion import Approach, Retreat, draw_start
+from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_task import (
     Decision,
     EndReason,
@@ -28,6 +28,7 @@ from q2rl_task import (
     Source,
     StepOutcome,
     TaskSpec,
+    draw_start,
     judge_step,
 )
 

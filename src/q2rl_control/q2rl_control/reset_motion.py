@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions between episodes: out of the fixture along the tool, then to a drawn start pose above it.
+"""Motions between episodes: out of the fixture along the tool, then to a start pose above it.
 
 Both give, tick by tick, a goal pose for `Guard.move`; what is really commanded is up to the guard.
 """
@@ -31,14 +31,6 @@ PATIENCE_TICKS = 10
 def height_above_rim(tip: Pose, fixture: Pose) -> float:
     """Return how far the tip is above the fixture's rim [m], along the fixture's axis (z into the hole)."""
     return -float(rotate(inverse(fixture.quaternion), tip.position - fixture.position)[2])
-
-
-def draw_start(task: TaskSpec, fixture: Pose, seed: int) -> Pose:
-    """Draw the tip's start pose (base frame): above the *estimated* rim, spread as the task says."""
-    reset, rng = task.reset, np.random.default_rng(seed)
-    shift = rng.uniform(-1.0, 1.0, 3) * reset.spread_m - np.array([0.0, 0.0, reset.height_m])
-    turn = np.radians(rng.uniform(-1.0, 1.0, 3) * reset.spread_deg)
-    return fixture @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))
 
 
 class Retreat:

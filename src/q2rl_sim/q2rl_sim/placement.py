@@ -43,11 +43,3 @@ def draw_placement(task: TaskSpec, seed: int) -> Placement:
 def _direction(rng: np.random.Generator) -> np.ndarray:
     vector = rng.normal(size=3)
     return vector / np.linalg.norm(vector)
-
-
-def draw_start(task: TaskSpec, estimate: Pose, rng: np.random.Generator) -> Pose:
-    """Draw the tip's pose at the start of an episode: above the *estimated* rim, spread as the task says."""
-    reset = task.reset
-    shift = rng.uniform(-1.0, 1.0, 3) * reset.spread_m - np.array([0.0, 0.0, reset.height_m])
-    turn = np.radians(rng.uniform(-1.0, 1.0, 3) * reset.spread_deg)
-    return estimate @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))

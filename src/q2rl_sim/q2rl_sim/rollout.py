@@ -10,13 +10,13 @@ from typing import Protocol
 import numpy as np
 
 from q2rl_sim.arm import ArmState, SimArm
-from q2rl_sim.placement import draw_start
 from q2rl_task import (
     Measurement,
     ObservationBuilder,
     Pose,
     StepOutcome,
     advance_command,
+    draw_start,
     judge_step,
 )
 
@@ -64,7 +64,7 @@ def run_episode(
     """
     task = arm.task
     estimate = arm.place_fixture(seed)
-    arm.reset_to(draw_start(task, estimate, np.random.default_rng([seed, 1])))
+    arm.reset_to(draw_start(task, estimate, [seed, 1]))
     measurement = arm.measure()
     commanded = measurement.tip_pose
     known = arm.fixture_pose if sees_truth else estimate

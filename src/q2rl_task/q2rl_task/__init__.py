@@ -25,6 +25,7 @@ from q2rl_task.records import (
     Transition,
     pair_steps,
 )
+from q2rl_task.reset import draw_start
 from q2rl_task.spec import TaskSpec, load_task
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     'Transition',
     'advance_command',
     'clamp_lead',
+    'draw_start',
     'episode_seed',
     'judge_step',
     'load_task',

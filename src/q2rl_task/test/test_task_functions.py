@@ -21,6 +21,7 @@ from q2rl_task import (
     Phase,
     Pose,
     advance_command,
+    draw_start,
     episode_seed,
     judge_step,
     load_task,
@@ -152,6 +153,25 @@ def test_training_and_evaluation_never_share_a_seed():
     }
     assert len(seeds) == 5 * 3 * 200
     assert episode_seed(0, 'online', 7) == episode_seed(0, 'online', 7)
+
+
+def test_start_poses_are_above_the_estimate_spread_and_of_their_seed():
+    reset, fixture = TASK.reset, Pose.of([0.3, -0.2, 0.1], [0.9, 0.1, -0.2, 0.3])
+    starts = [draw_start(TASK, fixture, [seed, 1]).relative_to(fixture) for seed in range(200)]
+    offsets = np.array([s.position for s in starts]) + np.array([0.0, 0.0, reset.height_m])
+    assert (np.abs(offsets) <= np.array(reset.spread_m) + 1e-12).all()
+    assert (np.ptp(offsets, axis=0) > 1.8 * np.array(reset.spread_m)).all()
+    turns = np.degrees([s.rotation.as_rotvec() for s in starts])
+    assert (np.abs(turns) <= np.array(reset.spread_deg) + 1e-9).all()
+    assert (np.ptp(turns, axis=0) > 1.8 * np.array(reset.spread_deg)).all()
+
+
+@pytest.mark.parametrize(
+    'seed, position',
+    [(7, [0.50125095, -0.00397214, 0.16724314]), ([7, 1], [0.50270141, 0.00388073, 0.17310902])],
+)
+def test_the_start_poses_of_recorded_runs_come_again(seed, position):
+    np.testing.assert_allclose(draw_start(TASK, FIXTURE, seed).position, position, atol=1e-8)
 
 
 def executed(step: int, final: bool = False) -> ExecutedStep:
