@@ -2,8 +2,8 @@
 """The last filter before the robot: every command passes it, the policies' and the resets' alike.
 
 In this order: reject; let the contact force soften the command; apply the action to the last
-*commanded* pose with a clamp on its lead; keep to the workspace; keep to velocity and acceleration
-limits; check the command itself. Jerk is not limited yet. Limits hold per nominal tick of the task.
+*commanded* pose with a clamp on its lead; keep to the workspace; keep to velocity, acceleration and
+jerk limits; check the command itself. Limits hold per nominal tick of the task.
 This is a protection of a research tool, not a certified safety function.
 """
 
@@ -15,13 +15,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from q2rl_control.motion_limits import Box, Cone, LimitedMotion
-from q2rl_control.rotations import from_vector, inverse, product, rotate, to_vector
-from q2rl_task import Measurement, ObservationRecord, Pose, TaskSpec, advance_command, clamp_lead
+from q2rl_task import (
+    InputError,
+    Measurement,
+    ObservationRecord,
+    Pose,
+    TaskSpec,
+    advance_command,
+    clamp_lead,
+)
+from q2rl_task.rotations import from_vector, inverse, product, rotate, to_vector
 
 LEAD = 'lead'
 """Intervention code of the lead clamp: part of the action's law, expected in contact, no alarm."""
 ACTION_TOLERANCE = 1e-4
 AT_REST_M_S = 1e-6
+MOVES_M_S = 0.01
+MOVES_RAD_S = 0.05
+"""Above this a measured motion is taken up when the guard is seeded; below, it is noise."""
+CREDIBLE_M = 1e2
+CREDIBLE_TWIST = 1e2
+CREDIBLE_WRENCH = 1e5
+"""Numbers beyond these (m; m/s and rad/s; N and Nm) come from no arm, finite or not."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,16 @@ def answer_fault(
     return None
 
 
+def is_usable(measured: Measurement) -> bool:
+    """Whether a measurement holds finite numbers that an arm can have measured."""
+    return (
+        measured.is_finite()
+        and float(np.abs(measured.tip_pose.position).max()) <= CREDIBLE_M
+        and float(np.abs(measured.tip_twist).max()) <= CREDIBLE_TWIST
+        and float(np.abs(measured.wrench).max()) <= CREDIBLE_WRENCH
+    )
+
+
 class Guard:
     """Turn actions and reset goals into commands within the task's limits.
 
@@ -95,28 +120,41 @@ class Guard:
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
         limits = task.limits
-        self._position = LimitedMotion(
-            Box(limits.workspace.low, limits.workspace.high),
-            limits.velocity_m_s,
-            limits.acceleration_m_s2,
-            task.period_s,
-        )
-        self._orientation = LimitedMotion(
-            Cone(task.fixture.nominal.pose.quaternion, limits.workspace.max_rotation_rad),
-            limits.velocity_rad_s,
-            limits.acceleration_rad_s2,
-            task.period_s,
-        )
+        try:
+            self._position = LimitedMotion(
+                Box(limits.workspace.low, limits.workspace.high),
+                limits.velocity_m_s,
+                limits.acceleration_m_s2,
+                limits.jerk_m_s3,
+                task.period_s,
+            )
+            self._orientation = LimitedMotion(
+                Cone(task.fixture.nominal.pose.quaternion, limits.workspace.max_rotation_rad),
+                limits.velocity_rad_s,
+                limits.acceleration_rad_s2,
+                limits.jerk_rad_s3,
+                task.period_s,
+            )
+        except ValueError as error:
+            raise InputError(
+                f'task {task.name}: field `limits`',
+                str(error),
+                'raise the limits on acceleration and jerk, or lower that on velocity',
+            ) from None
 
-    def reset(self, measured: Pose) -> None:
-        """Start at rest at the measured tip pose (base frame).
+    def reset(self, measured: Pose, twist: np.ndarray | None = None) -> None:
+        """Start at the measured tip pose (base frame), with the motion that it has.
 
-        :raises ValueError: the pose is not finite
+        :param twist: measured (6,), linear then angular, base axes; a slow one, or None, counts as rest
+        :raises ValueError: the pose or the twist is not finite
         """
-        if not measured.is_finite():
-            raise ValueError('the measured pose is not finite')
-        self._position.reset(measured.position)
-        self._orientation.reset(measured.quaternion)
+        twist = np.zeros(6) if twist is None else np.asarray(twist, dtype=np.float64)
+        if not (measured.is_finite() and np.isfinite(twist).all()):
+            raise ValueError('the measured pose or twist is not finite')
+        moving = np.linalg.norm(twist[:3]) > MOVES_M_S or np.linalg.norm(twist[3:]) > MOVES_RAD_S
+        twist = twist if moving else np.zeros(6)
+        self._position.reset(measured.position, twist[:3])
+        self._orientation.reset(measured.quaternion, twist[3:])
 
     @property
     def seeded(self) -> bool:
@@ -142,6 +180,7 @@ class Guard:
         """Execute one action for one tick; None, or an action that is rejected, decelerates to hold.
 
         :param action: (D,) in [-1, 1], axes of the estimated fixture frame
+        :param measured: must be usable (see `is_usable`), else the guard brakes without it
         :param fixture: estimated fixture pose, base frame
         """
         task = self._task
@@ -154,7 +193,7 @@ class Guard:
         wanted_action = (
             np.zeros(task.action_size) if action is None else np.asarray(action, np.float64)
         )
-        if not (measured.is_finite() and fixture.is_finite()):
+        if not (is_usable(measured) and fixture.is_finite()):
             return self._stop(fixture, wanted_action, (*codes, 'rejected:measurement'))
         target = advance_command(task, self.commanded, wanted_action, measured.tip_pose, fixture)
         asked = self._as_action(target, fixture, wanted_action)
@@ -170,7 +209,7 @@ class Guard:
         The same limits hold as for actions. `executed` is zeros: a reset is no action.
         """
         nothing = np.zeros(self._task.action_size)
-        if not (measured.is_finite() and goal.is_finite()):
+        if not (is_usable(measured) and goal.is_finite()):
             return self._stop(None, nothing, ('rejected:measurement',))
         limits = self._task.limits
         target, lead = clamp_lead(
@@ -228,7 +267,7 @@ class Guard:
         linear, linear_codes = self._position.plan(target.position, limits.velocity_m_s)
         angular, angular_codes = self._orientation.plan(target.quaternion, limits.velocity_rad_s)
         codes += dict.fromkeys(linear_codes + angular_codes)
-        if not (self._position.allows(linear) and self._orientation.allows(angular)):
+        if not (self._position.allows(linear[0]) and self._orientation.allows(angular[0])):
             return self._stop(fixture, action, (*codes, 'final_check'))
         return self._accept(linear, angular, fixture, action, tuple(codes))
 

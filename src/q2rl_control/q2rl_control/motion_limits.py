@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact per-tick limits on a commanded motion: speed, change of speed, and a convex region to stay in.
+"""Exact per-tick limits on a commanded motion: speed, acceleration, jerk, and a convex region to stay in.
 
-The same few lines serve translation (a box) and rotation (a cone round a nominal orientation): both
-regions are geodesically convex, so a straight stop lies inside if its end point does.
+The same few lines serve translation (a box) and rotation (a cone round a nominal orientation).
 """
 
 from __future__ import annotations
@@ -12,17 +11,19 @@ from typing import Protocol
 
 import numpy as np
 
-from q2rl_control.rotations import angle_between, from_vector, inverse, product, to_vector
+from q2rl_control.stop_table import stop_table
+from q2rl_task.rotations import angle_between, from_vector, inverse, product, to_vector
 
 TOLERANCE = 1e-9
-BISECTIONS = 24
+SLACK = 1.0 + 1e-6
+BISECTIONS = 20
 
 
 class Region(Protocol):
-    """A convex set of configurations, and how a configuration moves by a (3,) vector."""
+    """A convex set of configurations, and how a configuration moves by (3,) steps."""
 
-    def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Move `point` by `step` [m or rad, base axes]."""
+    def path(self, point: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the configurations (n, k) after each of `steps` (n, 3) [m or rad, base axes]."""
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the (3,) step that leads from `start` to `end`."""
@@ -30,11 +31,11 @@ class Region(Protocol):
     def project(self, point: np.ndarray) -> np.ndarray:
         """Return the nearest allowed configuration."""
 
-    def contains(self, point: np.ndarray) -> bool:
-        """Whether `point` is allowed, to within 1e-9."""
+    def contains(self, points: np.ndarray) -> bool:
+        """Whether all of `points` (n, k) are allowed, to within 1e-9."""
 
-    def admit(self, *points: np.ndarray) -> None:
-        """Shrink to the nominal region, stretched just enough to hold `points`."""
+    def admit(self, points: np.ndarray) -> None:
+        """Shrink to the nominal region, stretched just enough to hold `points` (n, k)."""
 
 
 class Box:
@@ -44,9 +45,9 @@ class Box:
         self._nominal = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
         self._low, self._high = self._nominal
 
-    def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Move `point` by `step`."""
-        return point + step
+    def path(self, point: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the positions (n, 3) after each step."""
+        return point + np.cumsum(steps, axis=0)
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the step from `start` to `end`."""
@@ -56,18 +57,18 @@ class Box:
         """Return the nearest allowed one."""
         return np.clip(point, *self._nominal)
 
-    def contains(self, point: np.ndarray) -> bool:
-        """Whether `point` is allowed."""
+    def contains(self, points: np.ndarray) -> bool:
+        """Whether all are allowed."""
         return bool(
-            np.all(point >= self._low - TOLERANCE) and np.all(point <= self._high + TOLERANCE)
+            (points >= self._low - TOLERANCE).all() and (points <= self._high + TOLERANCE).all()
         )
 
-    def admit(self, *points: np.ndarray) -> None:
+    def admit(self, points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
         low, high = self._nominal
         # Less the tolerance, or tolerances would add up tick by tick.
-        self._low = np.minimum(low, np.min(points, axis=0) + TOLERANCE)
-        self._high = np.maximum(high, np.max(points, axis=0) - TOLERANCE)
+        self._low = np.minimum(low, points.min(axis=0) + TOLERANCE)
+        self._high = np.maximum(high, points.max(axis=0) - TOLERANCE)
 
 
 class Cone:
@@ -76,65 +77,94 @@ class Cone:
     def __init__(self, nominal, angle: float) -> None:
         self._centre = np.asarray(nominal, dtype=np.float64)
         self._nominal_angle = self._angle = float(angle)
+        # q times the inverse of the centre, vector part then scalar part, is linear in q.
+        x, y, z, w = self._centre.tolist()
+        self._relative = np.array([[w, -z, y, -x], [z, w, -x, -y], [-y, x, w, -z], [x, y, z, w]])
 
-    def advance(self, point: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """Move `point` by `step`."""
-        return product(from_vector(step), point)
+    def path(self, point: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Return the orientations (n, 4) after each step."""
+        points = np.empty((len(steps), 4))
+        for k, step in enumerate(steps):
+            point = points[k] = product(from_vector(step), point)
+        return points
 
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the step from `start` to `end`."""
         return to_vector(product(end, inverse(start)))
 
-    def _from_centre(self, point: np.ndarray) -> float:
-        return angle_between(point, self._centre)
-
     def project(self, point: np.ndarray) -> np.ndarray:
         """Return the nearest allowed one."""
-        angle = self._from_centre(point)
+        angle = angle_between(point, self._centre)
         if angle <= self._nominal_angle:
             return point
         step = self.step_between(self._centre, point)
-        return self.advance(self._centre, step * (self._nominal_angle / angle))
+        return product(from_vector(step * (self._nominal_angle / angle)), self._centre)
 
-    def contains(self, point: np.ndarray) -> bool:
-        """Whether `point` is allowed."""
-        return self._from_centre(point) <= self._angle + TOLERANCE
+    def contains(self, points: np.ndarray) -> bool:
+        """Whether all are allowed."""
+        return self._widest(points) <= self._angle + TOLERANCE
 
-    def admit(self, *points: np.ndarray) -> None:
+    def admit(self, points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
-        widest = max(self._from_centre(p) for p in points)
-        self._angle = max(self._nominal_angle, widest - TOLERANCE)
+        self._angle = max(self._nominal_angle, self._widest(points) - TOLERANCE)
+
+    def _widest(self, points: np.ndarray) -> float:
+        relative = points @ self._relative.T
+        sine = np.sqrt(np.einsum('ij,ij->i', relative[:, :3], relative[:, :3]))
+        return float(2.0 * np.arctan2(sine, np.abs(relative[:, 3])).max())
 
 
 class LimitedMotion:
-    """One commanded configuration and its velocity, moved tick by tick and never beyond the limits.
+    """One commanded configuration, its velocity and the last change of that, never beyond the limits.
 
-    Invariant: from every state a straight stop within the change-of-speed limit stays in the region,
-    so braking is always possible. A start outside the region is allowed and can only be left inward.
+    Every state comes with a stop: velocities down to rest that keep all limits and stay in the region. A
+    tick is accepted only with a checked stop of its own; where none is found, the last one is
+    followed. So braking is always possible. A start outside the region is allowed and can only be left
+    inward.
+
+    Velocity is the step of a tick over its nominal duration; acceleration and jerk are its first and
+    second differences over the same. The limits are on their Euclidean norms.
 
     :param max_speed: [m/s or rad/s]
-    :param max_acceleration: [m/s^2 or rad/s^2], norm of the change of velocity per tick over `period`
+    :param max_acceleration: [m/s^2 or rad/s^2]
+    :param max_jerk: [m/s^3 or rad/s^3]
     :param period: nominal tick [s]
+    :raises ValueError: limits so low that a stop takes for ever
     """
 
     def __init__(
-        self, region: Region, max_speed: float, max_acceleration: float, period: float
+        self,
+        region: Region,
+        max_speed: float,
+        max_acceleration: float,
+        max_jerk: float,
+        period: float,
     ) -> None:
         self.region = region
         self.max_speed = max_speed
         self._change = max_acceleration * period
+        self._second = max_jerk * period**2
         self._period = period
+        self._stops = stop_table(max_speed, self._change, self._second)
         self.point = np.zeros(0)
         self.velocity = np.zeros(3)
+        self.last_change = np.zeros(3)
+        self._stop = np.zeros((1, 3))
 
-    def reset(self, point: np.ndarray) -> None:
-        """Start at rest at `point`."""
+    def reset(self, point: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """Start at `point`, at rest or with a velocity (3,) that is cut down to the limit."""
         self.point = np.array(point, dtype=np.float64)
-        self.velocity = np.zeros(3)
-        self.region.admit(self.point)
+        velocity = np.zeros(3) if velocity is None else np.asarray(velocity, dtype=np.float64)
+        self.velocity = _shorten(velocity, self.max_speed)[0]
+        self.last_change = np.zeros(3)
+        self._stop = next(self._stops.stops(self.velocity, self.last_change))
+        self._admit()
 
     def plan(self, wanted: np.ndarray, max_speed: float) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Return the velocity (3,) that comes nearest to `wanted` (a configuration), and what limited it."""
+        """Return the motion that comes nearest to `wanted` (a configuration), and what limited it.
+
+        A motion is velocities (n, 3): that of the next tick, then a stop.
+        """
         codes = []
         inside = self.region.project(wanted)
         if np.abs(inside - wanted).max() > TOLERANCE:
@@ -147,67 +177,99 @@ class LimitedMotion:
         if limited:
             codes.append('acceleration')
             velocity = self.velocity + change
-        if not self._can_stop(velocity):
+        jump, limited = _shorten(change - self.last_change, self._second)
+        if limited:
+            codes.append('jerk')
+            velocity = self.velocity + self.last_change + jump
+        motion = self._with_stop(velocity)
+        if motion is None:
+            motion = self._towards(velocity)
             if 'workspace' not in codes:
-                codes.append('workspace')
-            velocity = self._towards(velocity)
-        return velocity, tuple(codes)
+                codes.append('braking')
+        return motion, tuple(codes)
 
     def braking(self) -> np.ndarray:
-        """Return the velocity after one tick of the hardest allowed straight braking."""
-        speed = float(np.linalg.norm(self.velocity))
-        if speed <= self._change:
-            return np.zeros(3)
-        return self.velocity * (1.0 - self._change / speed)
+        """Return the shortest known stop, velocities (n, 3); needs no measurement and always exists."""
+        if not self.velocity.any():
+            return self._stop
+        for stop in self._stops.stops(self.velocity, self.last_change):
+            if len(stop) < len(self._stop) and self._allows_motion(stop):
+                return stop
+        return self._stop
 
-    def moved(self, velocity: np.ndarray) -> np.ndarray:
-        """Return the configuration after one tick at `velocity`."""
-        return self.region.advance(self.point, velocity * self._period)
-
-    def accept(self, velocity: np.ndarray) -> None:
-        """Make one tick at `velocity` the new state."""
-        self.point = self.moved(velocity)
+    def accept(self, motion: np.ndarray) -> None:
+        """Make the first tick of `motion` (n, 3) the new state, and the rest the stop that it comes with."""
+        velocity = motion[0]
+        self.point = self._moved(velocity)[0]
+        self.last_change = velocity - self.velocity
         self.velocity = velocity
-        self.region.admit(self.point, self._stop(self.point, velocity))
+        self._stop = motion[1:] if len(motion) > 1 else np.zeros((1, 3))
+        self._admit()
 
     def allows(self, velocity: np.ndarray) -> bool:
         """Whether one tick at `velocity` keeps every limit: the final check, independent of `plan`."""
-        slack = 1.0 + 1e-6
+        change = velocity - self.velocity
         return (
             bool(np.isfinite(velocity).all())
-            and float(np.linalg.norm(velocity)) <= self.max_speed * slack
-            and float(np.linalg.norm(velocity - self.velocity)) <= self._change * slack + TOLERANCE
-            and self.region.contains(self.moved(velocity))
+            and _norm(velocity) <= self.max_speed * SLACK
+            and _norm(change) <= self._change * SLACK + TOLERANCE
+            and _norm(change - self.last_change) <= self._second * SLACK + TOLERANCE
+            and self.region.contains(self._moved(velocity))
         )
 
-    def _stop(self, point: np.ndarray, velocity: np.ndarray) -> np.ndarray:
-        """Return where the hardest straight braking ends that starts after `velocity` brought us to `point`."""
-        speed = float(np.linalg.norm(velocity))
-        ticks = math.floor(speed / self._change)
-        distance = self._period * (ticks * speed - self._change * ticks * (ticks + 1) / 2.0)
-        if distance <= 0.0:
-            return point
-        return self.region.advance(point, velocity * (distance / speed))
+    def _moved(self, velocity: np.ndarray) -> np.ndarray:
+        return self.region.path(self.point, velocity[None] * self._period)
 
-    def _can_stop(self, velocity: np.ndarray) -> bool:
-        return self.region.contains(self._stop(self.moved(velocity), velocity))
+    def _admit(self) -> None:
+        """Let the region hold where we are and where the stop leads: nothing more beyond its nominal bounds."""
+        path = self.region.path(self.point, self._stop * self._period)
+        self.region.admit(np.concatenate([self.point[None], path]))
+
+    def _with_stop(self, velocity: np.ndarray) -> np.ndarray | None:
+        """Return one tick at `velocity` and the shortest stop after it that keeps all limits, or None."""
+        for stop in self._stops.stops(velocity, velocity - self.velocity):
+            motion = np.concatenate([velocity[None], stop])
+            if self._allows_motion(motion):
+                return motion
+        return None
+
+    def _allows_motion(self, motion: np.ndarray) -> bool:
+        """Whether a motion (n, 3) keeps every limit; its end keeps them by its making."""
+        first = motion[0] - self.velocity
+        if (
+            np.einsum('ij,ij->i', motion, motion).max() > (self.max_speed * SLACK) ** 2
+            or _norm(first) > self._change * SLACK
+            or _norm(first - self.last_change) > self._second * SLACK
+        ):
+            return False
+        return self.region.contains(self.region.path(self.point, motion * self._period))
 
     def _towards(self, velocity: np.ndarray) -> np.ndarray:
-        """Return the velocity nearest to `velocity`, on the line from braking to it, that can still stop."""
-        brake = self.braking()
-        low, high = 0.0, 1.0
+        """Return the motion nearest to one tick at `velocity`, on the line to it from the known stop.
+
+        Limits and regions are convex and stops are linear, so what lies between two allowed motions is
+        all but allowed; what is returned has been checked.
+        """
+        best = self.braking()
+        brake, low, high = best[0], 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = 0.5 * (low + high)
-            if self._can_stop(brake + middle * (velocity - brake)):
-                low = middle
-            else:
+            motion = self._with_stop(brake + middle * (velocity - brake))
+            if motion is None:
                 high = middle
-        return brake + low * (velocity - brake)
+            else:
+                low, best = middle, motion
+        return best
+
+
+def _norm(vector: np.ndarray) -> float:
+    x, y, z = vector.tolist()
+    return math.sqrt(x * x + y * y + z * z)
 
 
 def _shorten(vector: np.ndarray, length: float) -> tuple[np.ndarray, bool]:
     """Scale `vector` down to at most `length`; also tell whether that was needed."""
-    norm = float(np.linalg.norm(vector))
+    norm = _norm(vector)
     if norm <= length * (1.0 + 1e-9):
         return vector, False
     return vector * (length / norm), True

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from q2rl_control.rotations import angle_between, inverse, rotate
 from q2rl_task import Measurement, Pose, TaskSpec
+from q2rl_task.rotations import angle_between, inverse, rotate
 
 CLEARANCE_M = 0.003
 """The retreat aims this much higher than asked, so that the lag of a compliant arm costs no time."""

@@ -27,6 +27,12 @@ def with_limits(task, **changes):
 
 SLUGGISH = with_limits(TASK, acceleration_m_s2=0.3, acceleration_rad_s2=1.5)
 """Braking from full speed takes twenty ticks: the workspace needs braking distance."""
+SMOOTH = with_limits(TASK, jerk_m_s3=8.0, jerk_rad_s3=40.0)
+"""Here jerk binds before acceleration does."""
+CREEPING = with_limits(
+    TASK, acceleration_m_s2=0.3, acceleration_rad_s2=1.5, jerk_m_s3=1.0, jerk_rad_s3=5.0
+)
+"""And here both."""
 
 numbers = st.one_of(
     st.floats(-1.0, 1.0), st.sampled_from([1.0, -1.0, 0.0, np.nan, np.inf, -np.inf, 1e300, 5e-324])
@@ -41,7 +47,10 @@ offsets = st.lists(st.floats(-0.05, 0.05), min_size=6, max_size=6)
 
 
 def check_limits(guard_task, before, target, velocities, period):
-    """Assert that one tick kept to box, cone, velocity and acceleration; return its velocities."""
+    """Assert that one tick kept to box, cone, velocity, acceleration and jerk; return its velocities.
+
+    :param velocities: (linear, angular, change of linear, change of angular) of the tick before
+    """
     limits = guard_task.limits
     low, high = np.array(limits.workspace.low), np.array(limits.workspace.high)
     assert (target.position >= low - 1e-8).all() and (target.position <= high + 1e-8).all()
@@ -50,15 +59,24 @@ def check_limits(guard_task, before, target, velocities, period):
     angular = before.rotation_vector_to(target) / period
     assert np.linalg.norm(linear) <= limits.velocity_m_s + 1e-6
     assert np.linalg.norm(angular) <= limits.velocity_rad_s + 1e-6
-    change = np.linalg.norm(linear - velocities[0]) / period
-    assert change <= limits.acceleration_m_s2 + 1e-5
     # Angular velocities of successive ticks are compared as the guard defines them, in base axes.
-    change = np.linalg.norm(angular - velocities[1]) / period
-    assert change <= limits.acceleration_rad_s2 + 1e-4
-    return linear, angular
+    changes = linear - velocities[0], angular - velocities[1]
+    assert np.linalg.norm(changes[0]) / period <= limits.acceleration_m_s2 + 1e-5
+    assert np.linalg.norm(changes[1]) / period <= limits.acceleration_rad_s2 + 1e-4
+    jumps = changes[0] - velocities[2], changes[1] - velocities[3]
+    assert np.linalg.norm(jumps[0]) / period**2 <= limits.jerk_m_s3 + 1e-3
+    assert np.linalg.norm(jumps[1]) / period**2 <= limits.jerk_rad_s3 + 1e-2
+    return linear, angular, *changes
 
 
-@pytest.mark.parametrize('guard_task', [TASK, SLUGGISH], ids=['task', 'sluggish'])
+AT_REST = (np.zeros(3),) * 4
+
+
+@pytest.mark.parametrize(
+    'guard_task',
+    [TASK, SLUGGISH, SMOOTH, CREEPING],
+    ids=['task', 'sluggish', 'smooth', 'creeping'],
+)
 @settings(max_examples=30, deadline=None)
 @given(
     sequence=st.lists(
@@ -70,7 +88,7 @@ def test_no_sequence_leaves_the_limits(guard_task, sequence, start):
     guard = Guard(guard_task)
     pose = Pose(START.position + start, START.quaternion)
     guard.reset(pose)
-    velocities, before = (np.zeros(3), np.zeros(3)), guard.commanded
+    velocities, before = AT_REST, guard.commanded
     for action, offset, force, repeats in sequence:
         vector = None if action is None else np.array(action)
         for _ in range(repeats):
@@ -89,7 +107,7 @@ def test_no_sequence_leaves_the_limits(guard_task, sequence, start):
 def test_reset_motions_keep_the_same_limits_and_their_own_speed(goals):
     guard = Guard(TASK)
     guard.reset(START)
-    velocities, before = (np.zeros(3), np.zeros(3)), START
+    velocities, before = AT_REST, START
     for offset, repeats in goals:
         goal = Pose.from_rotation(
             START.position + 4.0 * np.array(offset[:3]),
@@ -281,13 +299,15 @@ def test_coasting_comes_to_rest_without_a_measurement():
 def test_the_final_check_catches_what_the_limits_let_through(monkeypatch):
     guard = moving_guard()
     monkeypatch.setattr(
-        LimitedMotion, 'plan', lambda self, wanted, speed: (np.array([9.0, 0.0, 0.0]), ())
+        LimitedMotion, 'plan', lambda self, wanted, speed: (np.array([[9.0, 0.0, 0.0]]), ())
     )
     before = guard.commanded
     command = guard.command(np.zeros(SIZE), measurement(before), FIXTURE)
     assert 'final_check' in command.interventions
     assert before.distance_to(command.target)[0] < 1e-9
-    monkeypatch.setattr(LimitedMotion, 'plan', lambda self, wanted, speed: (np.full(3, np.nan), ()))
+    monkeypatch.setattr(
+        LimitedMotion, 'plan', lambda self, wanted, speed: (np.full((1, 3), np.nan), ())
+    )
     assert guard.command(None, measurement(before), FIXTURE).target.is_finite()
 
 

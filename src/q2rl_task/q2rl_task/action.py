@@ -8,10 +8,12 @@ command may lead the arm, or the stored spring force grows without bound.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from q2rl_task.pose import Pose
+from q2rl_task.rotations import from_vector, inverse, product, rotate, to_vector
 from q2rl_task.spec import TaskSpec
 
 
@@ -26,12 +28,10 @@ def advance_command(
     :param measured: measured tip pose, base frame
     :param fixture: estimated fixture pose, base frame
     """
-    axes = fixture.rotation
-    shift = axes.apply(np.asarray(action[:3], dtype=np.float64) * task.action.translation_m)
-    turn = axes.apply(np.asarray(action[3:6], dtype=np.float64) * task.action.rotation_rad)
-    target = Pose.from_rotation(
-        commanded.position + shift, Rotation.from_rotvec(turn) * commanded.rotation
-    )
+    delta, axes = np.asarray(action, dtype=np.float64), fixture.quaternion
+    shift = rotate(axes, delta[:3] * task.action.translation_m)
+    turn = rotate(axes, delta[3:6] * task.action.rotation_rad)
+    target = Pose(commanded.position + shift, product(from_vector(turn), commanded.quaternion))
     return clamp_lead(target, measured, task.limits.lead_m, task.limits.lead_rad)[0]
 
 
@@ -41,12 +41,10 @@ def clamp_lead(target: Pose, measured: Pose, lead_m: float, lead_rad: float) -> 
     Also tell whether that was needed.
     """
     shift = target.position - measured.position
-    turn = measured.rotation_vector_to(target)
-    distance, angle = np.linalg.norm(shift), np.linalg.norm(turn)
+    turn = to_vector(product(target.quaternion, inverse(measured.quaternion)))
+    distance, angle = math.sqrt(shift @ shift), math.sqrt(turn @ turn)
     if distance <= lead_m and angle <= lead_rad:
         return target, False
     shift = shift * min(1.0, lead_m / max(distance, 1e-12))
     turn = turn * min(1.0, lead_rad / max(angle, 1e-12))
-    return Pose.from_rotation(
-        measured.position + shift, Rotation.from_rotvec(turn) * measured.rotation
-    ), True
+    return Pose(measured.position + shift, product(from_vector(turn), measured.quaternion)), True

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from q2rl_control import rotations
+from q2rl_task import rotations
 
 ANGLES = (0.0, 1e-12, 1e-6, 1e-4, 0.02, 1.0, 3.0, np.pi - 1e-6)
 
