@@ -73,7 +73,12 @@ def chunks(data: bytes, kind: str, version: int, chunk_bytes: int = 2048) -> lis
 
 
 def observation(
-    episode: str = 'e1', step: int = 0, mode: Mode = Mode.GATED, final: bool = False
+    episode: str = 'e1',
+    step: int = 0,
+    mode: Mode = Mode.GATED,
+    final: bool = False,
+    explore: bool = False,
 ) -> ObservationRecord:
     vector = np.random.default_rng(step).normal(size=OBS).astype(np.float32)
-    return ObservationRecord(10.0 + 0.05 * step, CONTRACT, episode, step, mode, final, vector)
+    stamp = 10.0 + 0.05 * step
+    return ObservationRecord(stamp, CONTRACT, episode, step, mode, final, vector, explore)

@@ -184,6 +184,20 @@ def test_rl_abstains_until_there_are_weights_then_proposes_the_actors_mode(bench
     assert np.isnan(answer.proposal.log_prob)
 
 
+def test_rl_explores_where_it_may_and_only_there(bench, rl):
+    data = actor_file(3)
+    publish_weights(bench, chunks(data, 'actor', 3))
+    bench.until(lambda: rl.node.diagnose().get('actor_weights files staged') == 1)
+    record = observation('e1', 0, explore=True)
+    mode = LiveActor.from_file(data, 'test', CONTRACT).mode(record.observation)
+    tried = rl.ask(record).proposal.action
+    assert np.abs(tried - mode).max() > 1e-3
+    np.testing.assert_array_equal(rl.ask(record).proposal.action, tried)
+    np.testing.assert_array_equal(rl.ask(observation('e2', 0)).proposal.action, mode)
+    # What is drawn belongs to the episode, not to what the node did before it.
+    np.testing.assert_array_equal(rl.ask(record).proposal.action, tried)
+
+
 def test_a_repeat_is_answered_by_the_weights_of_the_first_answer(bench, rl):
     publish_weights(bench, chunks(actor_file(1), 'actor', 1))
     bench.until(lambda: rl.node.diagnose().get('actor_weights files staged') == 1)

@@ -159,6 +159,7 @@ def _own_parameters(
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters."""
     seed, mode = args['seed'], args['policy_mode']
+    preset = load_preset(args['preset'])
     checkpoint = args['bc_checkpoint'] or str(run_dir / 'bc.safetensors')
     demos = args['demos'] or str(run_dir / 'demonstrations.hdf5')
     learns = mode == 'gated' and args['learn']
@@ -166,9 +167,9 @@ def _own_parameters(
         'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
         'arm_interface': {},
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed},
-        'rl_policy': {},
+        'rl_policy': {'exploration': preset.exploration, 'seed': seed},
         # The gate scores BC with the temperature that the critics are trained against.
-        'q_gate': {'alpha': load_preset(args['preset']).alpha, 'seed': seed},
+        'q_gate': {'alpha': preset.alpha, 'seed': seed},
         'learner': {
             'preset': args['preset'],
             'demos': '' if demos == 'none' else demos,

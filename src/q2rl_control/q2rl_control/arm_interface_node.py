@@ -274,7 +274,7 @@ class ArmInterface(Q2rlNode):
             response.message = str(error)
             return response
         done = self.active and self._logic.start_episode(
-            request.episode, mode, request.seed, estimate
+            request.episode, mode, request.seed, estimate, request.explore
         )
         return self._answered(response, done)
 

@@ -89,6 +89,7 @@ class ArmLogic:
         self._pending: tuple[ObservationRecord, StepOutcome, float] | None = None
         self._measurement: Measurement | None = None
         self._mode = Mode.BC
+        self._explore = False
         self._step = 0
         self._seed = 0
         self._peak_force = 0.0
@@ -119,11 +120,17 @@ class ArmLogic:
             self._enter(ArmState.RETREATING)
         return True
 
-    def start_episode(self, episode: str, mode: Mode, seed: int, fixture: Pose) -> bool:
-        """Go to a start pose drawn by `seed` above the estimated `fixture`, then run. Refused unless READY."""
+    def start_episode(
+        self, episode: str, mode: Mode, seed: int, fixture: Pose, explore: bool = False
+    ) -> bool:
+        """Go to a start pose drawn by `seed` above the estimated `fixture`, then run. Refused unless READY.
+
+        :param explore: let the RL policy explore; goes out with every observation
+        """
         if self.state is not ArmState.READY or not episode or not fixture.is_finite():
             return False
         self.episode, self._mode, self._seed, self.fixture = episode, Mode(mode), seed, fixture
+        self._explore = explore
         self._end_requested, self._lost, self._step = False, '', 0
         self._enter(ArmState.RESETTING)
         return True
@@ -286,6 +293,7 @@ class ArmLogic:
             mode=self._mode,
             final=outcome.final,
             observation=observation,
+            explore=self._explore,
         )
         self._pending = (record, outcome, self._peak_force)
         self._peak_force = 0.0

@@ -82,6 +82,11 @@ class EpisodePlan:
     seed: int
     number: int
 
+    @property
+    def explore(self) -> bool:
+        """Whether the RL policy may explore: only where it is learned from, and not where it is measured alone."""
+        return self.phase is Phase.ONLINE and self.mode is Mode.GATED
+
 
 @dataclass(frozen=True)
 class EpisodeResult:

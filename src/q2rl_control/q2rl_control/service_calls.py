@@ -99,6 +99,7 @@ class CellServices:
     ) -> None:
         """Ask the arm to start; `done(success, message)`."""
         request = StartEpisode.Request(episode=plan.episode, mode=int(plan.mode), seed=plan.seed)
+        request.explore = plan.explore
         request.estimate = estimate
         self._start.call(request, lambda r: done(r.success, r.message))
 

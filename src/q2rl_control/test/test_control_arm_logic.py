@@ -95,6 +95,16 @@ def test_resets_take_few_ticks_and_start_poses_follow_the_seed():
         assert np.linalg.norm(tip.position - draw_start(TASK, fixture, seed).position) < 3e-3
 
 
+@pytest.mark.parametrize('explore', [True, False])
+def test_every_observation_of_an_episode_says_whether_rl_may_explore(explore):
+    bench = Bench()
+    bench.logic.retreat()
+    bench.until(ArmState.READY)
+    bench.logic.start_episode('e', Mode.GATED, 1, FIXTURE, explore)
+    bench.until(ArmState.RUNNING)
+    assert bench.logic.tick(bench.measurement).observation.explore is explore
+
+
 def test_success_ends_the_episode_and_nothing_moves_on_the_final_observation():
     bench = Bench().running()
     for _ in range(3):

@@ -66,12 +66,14 @@ def test_a_whole_run():
     assert [e.mode.name for e in episodes] == [
         'GATED', 'RL', 'GATED', 'BC', 'GATED', 'RL', 'GATED', 'BC',
     ]  # fmt: skip
+    assert [e.explore for e in episodes] == [e.mode is Mode.GATED for e in episodes]
     assert plan.phase is Phase.EVALUATING and plan.episodes_planned == 6
     evaluation = [finish(plan) for _ in range(6)]
     assert plan.phase is Phase.FINISHED and plan.next_episode() is None
     for number in (0, 3):
         three = evaluation[number : number + 3]
         assert [e.mode for e in three] == [Mode.BC, Mode.GATED, Mode.RL]
+        assert not any(e.explore for e in three)
         assert len({e.seed for e in three}) == 1
     seeds = [e.seed for e in rollouts + episodes + evaluation[::3]]
     assert len(set(seeds)) == len(seeds)

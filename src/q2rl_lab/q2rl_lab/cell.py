@@ -34,7 +34,7 @@ class Deciders:
             self._bc.reset()
             self._gate.reset()
         bc = self._bc.act(record.observation)
-        rl = self._rl.act(record.observation) if self._rl else None
+        rl = self._rl.act(record.observation, record.explore) if self._rl else None
         values = None
         if self._critic:
             values = self._critic.values(record.observation, rl.action if rl else None)
@@ -59,7 +59,7 @@ class Cell:
         return self._measurement.stamp
 
     def run_episode(
-        self, episode: str, mode: Mode, seed: int, decide: Decide
+        self, episode: str, mode: Mode, seed: int, decide: Decide, explore: bool = False
     ) -> Iterator[ExecutedStep]:
         """Retreat, present a fresh fixture, go to the start pose and run one episode.
 
@@ -69,7 +69,7 @@ class Cell:
         """
         self._go_ready()
         fixture = self.arm.place_fixture(seed)
-        self.logic.start_episode(episode, mode, seed, fixture)
+        self.logic.start_episode(episode, mode, seed, fixture, explore)
         while True:
             tick = self.logic.tick(self._measurement)
             if tick.observation is None:

@@ -15,6 +15,8 @@ import math
 from pathlib import Path
 import time
 
+import numpy as np
+
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import (
     EpisodePlan,
@@ -72,6 +74,8 @@ class InProcessRun:
         self._cell = Cell(task, settings.seed, ROBOT)
         self._bc = bc
         self._gate = QGate(learner.config.alpha, task.action_size, seed=settings.seed)
+        explores = self.config.exploration == 'sample'
+        self._exploration = np.random.default_rng(settings.seed) if explores else None
         self._deciders = Deciders(bc, self._gate)
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory
@@ -120,7 +124,9 @@ class InProcessRun:
         tally = EpisodeTally(plan, ROBOT, self._cell.time)
         self._assembler.begin(plan.episode, plan.phase)
         transitions: list[Transition] = []
-        for step in self._cell.run_episode(plan.episode, plan.mode, plan.seed, self._deciders):
+        for step in self._cell.run_episode(
+            plan.episode, plan.mode, plan.seed, self._deciders, plan.explore
+        ):
             tally.add(step)
             transition = self._assembler.add(step, time.monotonic())
             if transition is None:
@@ -147,9 +153,8 @@ class InProcessRun:
         contract = self._cell.task.contract_hash
         actor = LiveActor.from_file(files['actor'], 'actor weights', contract)
         critic = LiveCritic.from_file(files['critic'], 'critic weights', contract)
-        self._deciders = Deciders(
-            self._bc, self._gate, RLPolicy(Pinned(actor)), GateCritic(Pinned(critic))
-        )
+        rl = RLPolicy(Pinned(actor), self._exploration)
+        self._deciders = Deciders(self._bc, self._gate, rl, GateCritic(Pinned(critic)))
         self._published = self.learner.gradient_steps
 
     def _record(self, record: EpisodeRecord) -> None:

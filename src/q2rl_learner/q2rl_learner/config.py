@@ -100,6 +100,8 @@ class LearnerConfig(Section):
     attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
     per actor step (1: they are one). `actor_batch`: the actor's step takes the `last` of the critics' batches, or
     `all` of them together. `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL).
+    `entropy_bonus`: reward units per nat of the actor's entropy in its loss; without it the actor's samples soon equal
+    its mode. `exploration`: how RL acts in gated online episodes; where it is measured it acts by its mode.
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
     `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
     lockstep simulation may run ahead of the gradient steps.
@@ -129,6 +131,7 @@ class LearnerConfig(Section):
     q_filter: bool = False
     actor_q: Literal['min', 'mean'] = 'min'
     entropy_bonus: float = Field(default=0.0, ge=0)
+    exploration: Literal['sample', 'mode'] = 'sample'
     demo_fraction: float = Field(default=0.5, ge=0, le=1)
     rollouts_in_replay: bool = True
     replay_capacity: int = Field(default=200_000, ge=1000)

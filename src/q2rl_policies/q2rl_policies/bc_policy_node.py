@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 
 import numpy as np
 
 from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
 from q2rl_policies.networks_file import build_bc, load
-from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode
+from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode, episode_stream
 from q2rl_ros.spin import spin
 from q2rl_task import InputError, ObservationRecord, Proposal, Source
 
@@ -81,12 +80,6 @@ class BcPolicyNode(PolicyNode):
         if not self.tracker.gapless and getattr(self._policy, 'recurrent', False):
             return None
         return self._policy.act(record.observation)
-
-
-def episode_stream(seed: int, episode: str) -> int:
-    """Return the seed of an episode's samples."""
-    digest = hashlib.sha256(f'{seed}/{episode}'.encode()).digest()
-    return int.from_bytes(digest[:8], 'little') >> 1
 
 
 def main(args=None) -> int:

@@ -30,25 +30,27 @@ class Pinned:
 
 
 class RLPolicy:
-    """The RL policy as it acts: by its mode, or by a sample where that is asked for.
+    """The RL policy as it acts: by its mode, or by a sample where it may explore.
 
     :param live: where the actor comes from
-    :param deterministic: act by the mode
-    :param seed: of the samples
+    :param exploration: draws the samples; without it the policy always acts by its mode
     """
 
-    def __init__(self, live: Live[LiveActor], deterministic: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, live: Live[LiveActor], exploration: np.random.Generator | None = None
+    ) -> None:
         self._live = live
-        self._rng = None if deterministic else np.random.default_rng(seed)
+        self.exploration = exploration
 
-    def act(self, observation: np.ndarray) -> Proposal | None:
+    def act(self, observation: np.ndarray, explore: bool = False) -> Proposal | None:
         """Propose for one observation (O,) float32, without log_prob and entropy; None without weights."""
         actor = self._live.current
         if actor is None:
             return None
-        action = (
-            actor.mode(observation) if self._rng is None else actor.sample(observation, self._rng)
-        )
+        if explore and self.exploration is not None:
+            action = actor.sample(observation, self.exploration)
+        else:
+            action = actor.mode(observation)
         return Proposal(action, version=actor.version)
 
 

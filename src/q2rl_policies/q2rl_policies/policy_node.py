@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 import numpy as np
@@ -64,3 +65,9 @@ class PolicyNode(Q2rlNode):
             self.count('abstained' if proposal is None else 'proposed')
             self._answer = proposal_to_msg(proposal, self.source, record)
         self._publisher.publish(self._answer)
+
+
+def episode_stream(seed: int, episode: str) -> int:
+    """Return the seed of an episode's samples."""
+    digest = hashlib.sha256(f'{seed}/{episode}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'little') >> 1

@@ -198,16 +198,29 @@ def test_acting_changes_no_input():
     np.testing.assert_array_equal(observation, kept)
 
 
-def test_a_sampling_policy_samples_from_the_actor():
+def test_where_it_may_explore_the_policy_samples_from_the_actor():
     torch.manual_seed(0)
     actor = TanhGaussianActor(O, D, (16,))
-    policy = RLPolicy(Pinned(LiveActor(actor)), deterministic=False, seed=1)
+    policy = RLPolicy(Pinned(LiveActor(actor)), np.random.default_rng(1))
     observation = batch()[0][:1]
-    actions = np.stack([policy.act(observation[0].numpy()).action for _ in range(4000)])
+    actions = np.stack([policy.act(observation[0].numpy(), True).action for _ in range(4000)])
     mean, log_std = (t.detach().numpy()[0] for t in actor(observation))
     unsquashed = np.arctanh(actions.astype(np.float64))
     assert np.abs(unsquashed.mean(0) - mean).max() < 4.0 * np.exp(log_std).max() / math.sqrt(4000)
     np.testing.assert_allclose(unsquashed.std(0), np.exp(log_std), rtol=0.06)
+
+
+@pytest.mark.parametrize(
+    'exploration, explore', [(np.random.default_rng(1), False), (None, True), (None, False)]
+)
+def test_the_policy_acts_by_its_mode_unless_it_may_explore_and_is_to(exploration, explore):
+    torch.manual_seed(0)
+    actor = TanhGaussianActor(O, D, (16,))
+    observation = batch()[0][0]
+    action = (
+        RLPolicy(Pinned(LiveActor(actor)), exploration).act(observation.numpy(), explore).action
+    )
+    np.testing.assert_allclose(action, actor.mode(observation).detach().numpy(), atol=1e-6)
 
 
 def test_without_weights_or_an_action_there_is_nothing_to_say():

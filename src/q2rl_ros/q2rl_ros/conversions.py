@@ -108,7 +108,7 @@ def observation_to_msg(record: ObservationRecord, frame: str) -> ObservationMsg:
     msg.header.stamp = stamp_to_msg(record.stamp)
     msg.header.frame_id = frame
     msg.contract, msg.episode, msg.step = record.contract, record.episode, record.step
-    msg.mode, msg.final = int(record.mode), record.final
+    msg.mode, msg.explore, msg.final = int(record.mode), record.explore, record.final
     msg.observation = to_array(record.observation)
     return msg
 
@@ -124,6 +124,7 @@ def observation_from_msg(msg: ObservationMsg, task: TaskSpec) -> ObservationReco
         mode=to_enum(Mode, msg.mode, 'mode'),
         final=msg.final,
         observation=to_vector(msg.observation, task.observation_size, 'observation'),
+        explore=msg.explore,
     )
 
 

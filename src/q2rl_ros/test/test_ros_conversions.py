@@ -270,6 +270,14 @@ def test_a_broken_observation_names_its_counter(field, value, kind):
     assert caught.value.kind == kind
 
 
+@pytest.mark.parametrize('explore', [True, False])
+def test_an_observation_says_whether_rl_may_explore(explore):
+    zeros = np.zeros(OBS, np.float32)
+    record = ObservationRecord(1.0, TASK.contract_hash, 'e', 0, Mode.GATED, False, zeros, explore)
+    msg = over_the_wire(conv.observation_to_msg(record, 'socket'))
+    assert conv.observation_from_msg(msg, TASK).explore is explore
+
+
 @pytest.mark.parametrize(
     'field, value',
     [

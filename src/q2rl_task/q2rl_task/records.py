@@ -50,7 +50,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ObservationRecord:
-    """One tick's observation (O,) float32 of an episode, as published to policies and gate."""
+    """One tick's observation (O,) float32 of an episode, as published to policies and gate.
+
+    `explore`: the RL policy may try what it is not sure of instead of acting by its mode.
+    """
 
     stamp: float
     contract: str
@@ -59,6 +62,7 @@ class ObservationRecord:
     mode: Mode
     final: bool
     observation: np.ndarray
+    explore: bool = False
 
 
 @dataclass(frozen=True)
