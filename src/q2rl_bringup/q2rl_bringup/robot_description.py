@@ -47,7 +47,7 @@ def pipe_panda_urdf(task: TaskSpec) -> str:
     for mesh in robot.iter('mesh'):
         path = root / mesh.get('filename').removeprefix(PACKAGE_PREFIX)
         mesh.set('filename', path.as_uri())
-    radius = task.fixture.pipe_radius_m
+    radius = task.fixture.insert_radius_m
     for joint in robot.iter('joint'):
         if joint.get('name') in FINGERS:
             _close_finger(joint, FINGERS[joint.get('name')] * radius)

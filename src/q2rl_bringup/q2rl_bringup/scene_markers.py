@@ -40,7 +40,7 @@ def scene_markers(task: TaskSpec, fixture: Pose | None) -> MarkerArray:
     middle = Pose.of((low + high) / 2.0)
     markers = [_marker(task, 'workspace', Marker.CUBE, middle, high - low, (0.3, 0.7, 0.3, 0.12))]
     if fixture is not None:
-        hole = 2.0 * (task.fixture.pipe_radius_m + task.fixture.radial_clearance_m)
+        hole = 2.0 * (task.fixture.insert_radius_m + task.fixture.radial_clearance_m)
         depth = task.fixture.depth_m
         centre = fixture @ Pose.of([0.0, 0.0, depth / 2.0])
         size = [hole, hole, depth]

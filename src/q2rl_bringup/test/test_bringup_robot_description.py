@@ -54,12 +54,10 @@ def test_the_tip_is_where_the_simulation_has_it_at_any_joint_position(task, desc
         mujoco.mj_kinematics(described, ours)
         mujoco.mj_kinematics(simulated, theirs)
         tip = ours.body(task.frames.tip)
-        site = theirs.site('pipe_tip')
+        site = theirs.site('tip')
         np.testing.assert_allclose(tip.xpos, site.xpos, atol=1e-9)
         np.testing.assert_allclose(tip.xmat, site.xmat, atol=1e-9)
-        np.testing.assert_allclose(
-            ours.body('pipe').xpos, theirs.site('pipe_mount').xpos, atol=1e-9
-        )
+        np.testing.assert_allclose(ours.body('pipe').xpos, theirs.site('mount').xpos, atol=1e-9)
 
 
 def test_joint_limits_and_the_pipe_weigh_the_same_as_in_the_simulation(task, described):
@@ -75,7 +73,7 @@ def test_joint_limits_and_the_pipe_weigh_the_same_as_in_the_simulation(task, des
 
 def test_the_pipe_has_the_radius_of_the_task(task, robot):
     for cylinder in robot.findall("link[@name='pipe']//cylinder"):
-        assert float(cylinder.get('radius')) == task.fixture.pipe_radius_m
+        assert float(cylinder.get('radius')) == task.fixture.insert_radius_m
 
 
 def test_the_frames_of_the_task_are_links_of_one_tree(task, robot):

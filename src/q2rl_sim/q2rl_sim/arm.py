@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from q2rl_sim.panda import ARM_JOINTS
 from q2rl_sim.placement import Placement, draw_placement
-from q2rl_sim.scene import PHYSICS_STEP_S, build_scene
+from q2rl_sim.scene import PHYSICS_STEP_S, build_scene, scene_module
 from q2rl_task import InputError, Measurement, Pose, TaskSpec
 
+ARM = len(ARM_JOINTS)
 SUBSTEP_S = 0.01
 """The target moves, and the force-torque sensor is sampled, this often; physics and impedance run at 500 Hz."""
 SETTLE_S = 0.3
@@ -26,26 +28,28 @@ class ArmState:
 
     physics: np.ndarray
     target: Pose
+    opening: float
     wrench: np.ndarray
     placement: Placement
     rng: dict
 
     @property
     def joint_positions(self) -> np.ndarray:
-        """Joint positions (7,) [rad], for rendering."""
+        """Joint positions (7,) [rad] of the arm."""
         return self.physics[1:8]
 
 
 class SimArm:
-    """A Panda with a pipe in its gripper, above a socket; one physics simulation, no ROS.
+    """A Panda in the scene of a task; one physics simulation, no ROS.
 
-    Deterministic: the same task, seed and calls give bit-identical measurements. The socket's true pose never enters a
-    measurement other than through contact.
+    Deterministic: the same task, seed and calls give bit-identical measurements. The true poses of fixture and part
+    never enter a measurement other than through contact.
     """
 
     def __init__(self, task: TaskSpec, seed: int) -> None:
         self.task = task
         self.scene = build_scene(task)
+        self._seated = scene_module(task).seated
         self.model = self.scene.model
         self.data = mujoco.MjData(self.model)
         self._rng = np.random.default_rng(seed)
@@ -59,19 +63,23 @@ class SimArm:
             )
         self._ticks = round(ticks)
         self._jacobian = np.zeros((6, self.model.nv))
-        self._samples = np.zeros((self._substeps, 6))
+        self._samples = np.zeros((self._substeps, self.model.nsensordata))
         self._wrench = np.zeros(6)
         self._quaternion = np.zeros(4)
         self._target = task.fixture.nominal.pose
-        self.place_fixture_at(Placement(task.fixture.nominal.pose, task.fixture.nominal.pose))
-        self.data.qpos[:] = self.scene.home
+        self._opening = 1.0
+        part = task.part.nominal.pose if task.part else None
+        self.place_fixture_at(
+            Placement(task.fixture.nominal.pose, task.fixture.nominal.pose, part, part)
+        )
+        self.data.qpos[:ARM] = self.scene.home
         nominal = task.fixture.nominal.pose
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
         mujoco.mj_jacSite(
             self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site
         )
-        self._posture_guess = np.linalg.svd(self._jacobian)[2][6]
+        self._posture_guess = np.linalg.svd(self._jacobian[:, :ARM])[2][6]
         self.reset_to(
             nominal @ Pose.of([0.0, 0.0, -max(task.reset.height_m, task.reset.retreat_m)])
         )
@@ -82,35 +90,58 @@ class SimArm:
         return self._placement.truth
 
     @property
+    def part_estimate(self) -> Pose | None:
+        """Where the loose part was believed to stand when it was placed; None without one."""
+        return self._placement.part_estimate
+
+    @property
+    def part_pose(self) -> Pose | None:
+        """The true pose of the loose part now, held or not; only demonstrators and judges may look."""
+        if not self.scene.loose:
+            return None
+        x, y, z, qw, qx, qy, qz = self.data.qpos[-7:]
+        return Pose(np.array([x, y, z]), np.array([qx, qy, qz, qw]))
+
+    @property
     def time(self) -> float:
         """Simulated time [s]."""
         return float(self.data.time)
 
     def place_fixture(self, seed: int) -> Pose:
-        """Teleport the fixture to the placement that belongs to `seed`; return its estimated pose (base frame)."""
+        """Teleport fixture and part to the placement of `seed`; return the fixture's estimate (base frame)."""
         self.place_fixture_at(draw_placement(self.task, seed))
         return self._placement.estimate
 
     def place_fixture_at(self, placement: Placement) -> None:
-        """Teleport the fixture; nothing else in the world moves."""
+        """Teleport the fixture and the loose part, which stands still then; nothing else in the world moves."""
+        self._believe(placement)
+        if placement.part is not None:
+            x, y, z, w = placement.part.quaternion
+            self.data.qpos[-7:] = [*placement.part.position, w, x, y, z]
+            self.data.qvel[-6:] = 0.0
+
+    def _believe(self, placement: Placement) -> None:
         self._placement = placement
         self._truth_matrix = placement.truth.rotation.as_matrix()
         self._set_mocap(
-            self.scene.socket_mocap, placement.truth.position, placement.truth.quaternion
+            self.scene.fixture_mocap, placement.truth.position, placement.truth.quaternion
         )
 
     def reset_to(self, pose: Pose) -> None:
-        """Put the tip at `pose` (base frame) by inverse kinematics and let the arm settle, at rest.
+        """Put the tip at `pose` (base frame) by inverse kinematics, the gripper open, and let it settle, at rest.
 
         :raises ValueError: the pose cannot be reached
         """
         data = self.data
-        data.qpos[:] = self.solve_ik(pose)
+        data.qpos[:ARM] = self.solve_ik(pose)
+        if self.scene.fingers:
+            data.qpos[ARM : self.scene.joints] = self.task.gripper.open_m
+            data.ctrl[-self.scene.fingers :] = self.task.gripper.open_m
         data.qvel[:] = 0.0
         data.qacc_warmstart[:] = 0.0
         self._target = pose
         for _ in range(round(SETTLE_S * self.task.rate_hz)):
-            self.step(pose)
+            self.step(pose, 1.0)
         data.time = 0.0
 
     def solve_ik(self, pose: Pose) -> np.ndarray:
@@ -120,29 +151,32 @@ class SimArm:
         """
         model, scene = self.model, self.scene
         data = mujoco.MjData(model)
-        data.qpos[:] = scene.home
-        jacobian = np.zeros((6, model.nv))
-        low, high = model.jnt_range.T
+        joints = data.qpos[:ARM]
+        joints[:] = scene.home
+        whole = np.zeros((6, model.nv))
+        low, high = model.jnt_range[:ARM].T
         for _ in range(200):
             mujoco.mj_kinematics(model, data)
             mujoco.mj_comPos(model, data)
             tip = self._site_pose(data)
             error = np.concatenate([pose.position - tip.position, tip.rotation_vector_to(pose)])
             if np.abs(error).max() < 1e-5:
-                return data.qpos.copy()
-            mujoco.mj_jacSite(model, data, jacobian[:3], jacobian[3:], scene.tip_site)
+                return joints.copy()
+            mujoco.mj_jacSite(model, data, whole[:3], whole[3:], scene.tip_site)
+            jacobian = whole[:, :ARM]
             pseudo = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + 1e-5 * np.eye(6))
-            posture = 0.1 * (scene.home - data.qpos)
-            data.qpos += np.clip(
-                pseudo @ error + posture - pseudo @ (jacobian @ posture), -0.3, 0.3
-            )
-            np.clip(data.qpos, low, high, out=data.qpos)
+            posture = 0.1 * (scene.home - joints)
+            joints += np.clip(pseudo @ error + posture - pseudo @ (jacobian @ posture), -0.3, 0.3)
+            np.clip(joints, low, high, out=joints)
         raise ValueError(
             f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}'
         )
 
-    def step(self, target: Pose) -> Measurement:
-        """Track `target` (tip pose, base frame) for one control period and return the measurement at its end."""
+    def step(self, target: Pose, opening: float = float('nan')) -> Measurement:
+        """Track `target` (tip pose, base frame) for one control period and return the measurement at its end.
+
+        :param opening: where the gripper is to go, from 0 (closed) to 1 (open); NaN: where it was told to go before
+        """
         model, data, scene = self.model, self.data, self.scene
         self._update_posture()
         before = self._target
@@ -150,7 +184,11 @@ class SimArm:
         q0, q1 = before.quaternion, target.quaternion
         if q0 @ q1 < 0.0:
             q1 = -q1
+        if self.scene.fingers and opening == opening:
+            self._opening = opening
         for k in range(self._substeps):
+            if self.scene.fingers:
+                self._drive_fingers()
             # A moving target instead of a staircase: what a controller's own target filter does.
             blend = (k + 1) / self._substeps
             self._set_mocap(
@@ -168,25 +206,29 @@ class SimArm:
         """Return the state of arm and sensors now; calling it again returns the same."""
         data, scene = self.data, self.scene
         mujoco.mj_jacSite(self.model, data, self._jacobian[:3], self._jacobian[3:], scene.tip_site)
-        velocities = data.qvel.copy()
+        joints = scene.joints
         return Measurement(
             stamp=float(data.time),
-            joint_positions=data.qpos.copy(),
-            joint_velocities=velocities,
+            joint_positions=data.qpos[:joints].copy(),
+            joint_velocities=data.qvel[:joints].copy(),
             tip_pose=self._site_pose(data),
-            tip_twist=self._jacobian @ velocities,
+            tip_twist=self._jacobian @ data.qvel,
             wrench=self._wrench,
-            success_signal=self.insertion_depth()
-            >= self.task.fixture.success_depth_fraction * self.task.fixture.depth_m,
+            success_signal=bool(self._seated(self.task, self.insert_position(), self.gripper)),
+            gripper=self.gripper,
         )
 
-    def insertion_depth(self) -> float:
-        """How deep the tip is in the hole [m]; zero unless the tip is within the hole's circle (the seat switch)."""
-        x, y, z = (
-            self.data.site_xpos[self.scene.tip_site] - self._placement.truth.position
-        ) @ self._truth_matrix
-        inside = x * x + y * y <= (2.0 * self.task.fixture.radial_clearance_m) ** 2
-        return max(float(z), 0.0) if inside else 0.0
+    @property
+    def gripper(self) -> float:
+        """The gripper's opening, from 0 (closed) to 1 (open); NaN without one."""
+        if not self.scene.fingers:
+            return float('nan')
+        return float(self.data.qpos[ARM : self.scene.joints].mean()) / self.task.gripper.open_m
+
+    def insert_position(self) -> np.ndarray:
+        """Position (3,) [m] of the end that goes in first, in the true fixture frame (z into the hole)."""
+        end = self.data.site_xpos[self.scene.insert_site]
+        return (end - self._placement.truth.position) @ self._truth_matrix
 
     def get_state(self) -> ArmState:
         """Return a copy of everything that decides what happens next."""
@@ -194,7 +236,12 @@ class SimArm:
         physics = np.zeros(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, physics, kind)
         return ArmState(
-            physics, self._target, self._wrench, self._placement, self._rng.bit_generator.state
+            physics,
+            self._target,
+            self._opening,
+            self._wrench,
+            self._placement,
+            self._rng.bit_generator.state,
         )
 
     def set_state(self, state: ArmState) -> None:
@@ -202,18 +249,24 @@ class SimArm:
         mujoco.mj_setState(
             self.model, self.data, state.physics, mujoco.mjtState.mjSTATE_INTEGRATION
         )
-        self._target, self._wrench = state.target, state.wrench
-        self.place_fixture_at(state.placement)
+        self._target, self._opening, self._wrench = state.target, state.opening, state.wrench
+        self._believe(state.placement)
         self._rng.bit_generator.state = state.rng
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
+
+    def _drive_fingers(self) -> None:
+        """Move the fingers' set points towards the wanted opening, as fast as the gripper goes in a substep."""
+        gripper, setpoints = self.task.gripper, self.data.ctrl[-self.scene.fingers :]
+        reach = gripper.speed_m_s * SUBSTEP_S
+        setpoints += np.clip(self._opening * gripper.open_m - setpoints, -reach, reach)
 
     def _update_posture(self) -> None:
         """Let the posture spring act along the null vector of the tip's Jacobian at the present posture."""
         mujoco.mj_jacSite(
             self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site
         )
-        jacobian = self._jacobian
+        jacobian = self._jacobian[:, :ARM]
         null = self._posture_guess - jacobian.T @ np.linalg.solve(
             jacobian @ jacobian.T, jacobian @ self._posture_guess
         )
@@ -224,12 +277,17 @@ class SimArm:
     def _tip_wrench(self, sensed: np.ndarray) -> np.ndarray:
         """Wrench of the environment at the tip, tip axes, from the mount's sensor: tared, weight taken off, moved."""
         scene = self.scene
-        weight = self.data.site_xmat[scene.tip_site].reshape(3, 3).T @ (scene.pipe_mass * GRAVITY)
-        # MuJoCo reports what the hand exerts on the pipe; at rest that, the weight and the environment sum to zero.
+        if len(sensed) > 6:
+            # An accelerometer beside the sensor: weight and inertia of the payload are taken off together.
+            weight = -scene.payload.mass * sensed[6:9]
+        else:
+            to_tip = self.data.site_xmat[scene.tip_site].reshape(3, 3).T
+            weight = to_tip @ (scene.payload.mass * GRAVITY)
+        # MuJoCo reports what holds the payload; at rest that, the weight and the environment sum to zero.
         force = -sensed[:3] - weight
         torque = (
-            -sensed[3:]
-            - _cross(scene.tip_from_mount + scene.pipe_centre, weight)
+            -sensed[3:6]
+            - _cross(scene.payload.centre, weight)
             - _cross(scene.tip_from_mount, force)
         )
         noise = self._rng.normal(size=6)

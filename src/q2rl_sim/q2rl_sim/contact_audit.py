@@ -6,7 +6,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from q2rl_sim.scene import EDGE_RADIUS_M
+from q2rl_sim.round_insert import EDGE_RADIUS_M
 
 DENSE = 64
 
@@ -21,11 +21,11 @@ class ContactAudit:
         boxes = [
             g
             for g in range(model.ngeom)
-            if model.geom_bodyid[g] == arm.scene.socket_body
+            if model.geom_bodyid[g] == arm.scene.fixture_body
             and model.geom_type[g] == mujoco.mjtGeom.mjGEOM_BOX
         ]
         self._boxes = np.array(boxes)
-        self._radius = arm.task.fixture.pipe_radius_m - EDGE_RADIUS_M
+        self._radius = arm.task.fixture.insert_radius_m - EDGE_RADIUS_M
 
     def __call__(self, arm, _measurement=None, _commanded=None) -> None:
         """Judge the present state; fits the `watch` of `run_episode`."""
@@ -34,8 +34,8 @@ class ContactAudit:
         for normal, point in self.normals(arm):
             self.contacts += 1
             tip, matrix = (
-                arm.data.site_xpos[arm.scene.tip_site],
-                arm.data.site_xmat[arm.scene.tip_site].reshape(3, 3),
+                arm.data.site_xpos[arm.scene.insert_site],
+                arm.data.site_xmat[arm.scene.insert_site].reshape(3, 3),
             )
             inward = -matrix.T @ (point - tip)
             inward[2] = 0.0
@@ -49,7 +49,7 @@ class ContactAudit:
         """(normal from the socket into the pipe, contact point) of every contact now, base frame."""
         found = []
         for contact in arm.data.contact:
-            sign = 1.0 if contact.geom2 in arm.scene.pipe_geoms else -1.0
+            sign = 1.0 if contact.geom2 in arm.scene.insert_geoms else -1.0
             found.append((sign * contact.frame[:3], contact.pos.copy()))
         return found
 
@@ -66,8 +66,8 @@ class ContactAudit:
             ]
         )
         tip = (
-            data.site_xpos[arm.scene.tip_site]
-            + ring @ data.site_xmat[arm.scene.tip_site].reshape(3, 3).T
+            data.site_xpos[arm.scene.insert_site]
+            + ring @ data.site_xmat[arm.scene.insert_site].reshape(3, 3).T
         )
         rotation = data.geom_xmat[self._boxes].reshape(-1, 3, 3)
         local = np.einsum('pbj,bji->pbi', tip[:, None] - data.geom_xpos[self._boxes], rotation)

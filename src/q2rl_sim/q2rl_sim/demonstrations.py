@@ -4,7 +4,7 @@
 Layout: `data` (attributes `total` steps, `env_args` JSON) holds `demo_0`, `demo_1`, ... (attributes `num_samples`,
 `success`), each with `obs/state` and `next_obs/state` (T, O) float32, `actions` (T, D) float32, `rewards` (T,)
 float32, `dones` (T,) int8 and `states` (T, S) float64: MuJoCo's integration state at each observation, with the
-mocap pose of the socket in it.
+mocap pose of the fixture in it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 
 from q2rl_sim.arm import SimArm
-from q2rl_sim.demonstrator import Demonstrator
 from q2rl_sim.rollout import run_episode
+from q2rl_sim.scene import scene_module
 from q2rl_task import InputError, TaskSpec, episode_seed
 
 MAX_ATTEMPTS_PER_DEMONSTRATION = 10
@@ -50,16 +50,17 @@ def record_demonstrations(
     """Let the scripted demonstrator do the task until it has succeeded `count` times; failures are not kept.
 
     :param seed: of the run; episodes come from its demonstration stream, never shared with evaluation
-    :param noise: how human the demonstrator is, see `Demonstrator`
+    :param noise: how human the demonstrator is, see `Teleoperator`
     :raises RuntimeError: success is too rare
     """
     arm = SimArm(task, seed)
+    demonstrator = scene_module(task).Demonstrator
     kept: list[Demonstration] = []
     for number in range(count * MAX_ATTEMPTS_PER_DEMONSTRATION):
         if len(kept) == count:
             break
         placement = episode_seed(seed, 'demonstration', number)
-        behaviour = Demonstrator(task, np.random.default_rng([placement, 2]), noise)
+        behaviour = demonstrator(task, np.random.default_rng([placement, 2]), noise)
         episode = run_episode(arm, behaviour, placement, sees_truth=True, keep_states=True)
         if episode.success:
             kept.append(

@@ -2,14 +2,15 @@
 """`Demonstrator`: a scripted teleoperator who sees the true socket, and is no better than a person at it.
 
 It aims beside the hole, hurries and dawdles, pauses, trembles, notices by touch that it missed, lifts and tries
-again. `noise` scales all of that: 0 is a machine, 1 a practised person, 2 a novice.
+again.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from q2rl_sim.steering import in_fixture, steer
+from q2rl_sim.steering import in_fixture
+from q2rl_sim.teleoperator import Teleoperator
 from q2rl_task import Measurement, Pose, TaskSpec
 
 HOVER_M = 0.005
@@ -18,24 +19,16 @@ INSERT_LEAD_M = 0.008
 AIM_ERROR_M = 0.0013
 """Standard deviation, per axis, of the first aim at noise 1; each correction halves it."""
 AIM_ERROR_RAD = 0.012
-TREMOR = 0.22
-"""Standard deviation of the correlated action noise at noise 1."""
-TREMOR_MEMORY = 0.7
-PAUSE_PER_TICK = 0.02
-PAUSE_TICKS = (2, 6)
-SPEEDS = (0.45, 0.95)
 MISSED_TICKS = 5
 ARRIVED_M = 0.0018
 
 
-class Demonstrator:
+class Demonstrator(Teleoperator):
     """Insert the pipe as a teleoperator would; one instance per episode."""
 
     def __init__(self, task: TaskSpec, rng: np.random.Generator, noise: float = 1.0) -> None:
-        self._task, self._rng, self._noise = task, rng, noise
+        super().__init__(task, rng, noise)
         self._phase = 'approach'
-        self._tremor = np.zeros(task.action_size)
-        self._pause = 0
         self._missed = 0
         self._spread = 1.0
         self._aim()
@@ -45,27 +38,7 @@ class Demonstrator:
         """One of approach, lower, lift."""
         return self._phase
 
-    def act(self, measurement: Measurement, fixture: Pose, commanded: Pose) -> np.ndarray:
-        """Return the action (D,) in [-1, 1].
-
-        :param fixture: *true* fixture pose, base frame
-        :param commanded: last commanded tip pose, base frame
-        """
-        rng = self._rng
-        self._tremor = TREMOR_MEMORY * self._tremor + rng.normal(size=self._tremor.shape) * (
-            TREMOR * self._noise * np.sqrt(1.0 - TREMOR_MEMORY**2)
-        )
-        if self._pause == 0 and rng.random() < PAUSE_PER_TICK * self._noise:
-            self._pause = int(rng.integers(PAUSE_TICKS[0], PAUSE_TICKS[1] + 1))
-        if self._pause > 0:
-            self._pause -= 1
-            return np.clip(0.3 * self._tremor, -1.0, 1.0)
-        wanted = self._wanted(measurement, fixture)
-        return np.clip(
-            steer(self._task, commanded, wanted, fixture, self._speed) + self._tremor, -1.0, 1.0
-        )
-
-    def _wanted(self, measurement: Measurement, fixture: Pose) -> Pose:
+    def _wanted(self, measurement: Measurement, fixture: Pose, part: Pose | None) -> Pose:
         tip = measurement.tip_pose.relative_to(fixture).position
         aim, turn = self._aim_m, self._aim_rad
         if self._phase == 'lift' and tip[2] < -0.4 * HOVER_M:
@@ -97,7 +70,3 @@ class Demonstrator:
         self._aim_m = self._rng.normal(size=2) * (AIM_ERROR_M * scale)
         self._aim_rad = self._rng.normal(size=3) * (AIM_ERROR_RAD * scale)
         self._hurry()
-
-    def _hurry(self) -> None:
-        low, high = SPEEDS
-        self._speed = float(self._rng.uniform(low, high)) if self._noise > 0.0 else high

@@ -54,10 +54,10 @@ def mesh_path(uri: str, urdf: Path) -> Path:
     return root / uri.removeprefix(PACKAGE_PREFIX)
 
 
-def panda_spec(finger_opening_m: float, visuals: bool = False) -> mujoco.MjSpec:
-    """Return the arm as an uncompiled model with its fingers fixed around an object.
+def panda_spec(finger_opening_m: float | None, visuals: bool = False) -> mujoco.MjSpec:
+    """Return the arm as an uncompiled model, its fingers fixed around an object or free to move.
 
-    :param finger_opening_m: distance of each finger pad from the hand's middle plane
+    :param finger_opening_m: distance of each finger pad from the hand's middle plane; None: the fingers move
     :param visuals: whether to load the visual meshes (a second or so; physics never needs them)
     """
     urdf = panda_urdf()
@@ -75,7 +75,7 @@ def panda_spec(finger_opening_m: float, visuals: bool = False) -> mujoco.MjSpec:
         if mass is not None and float(mass.get('value')) == 0.0:
             link.remove(link.find('inertial'))
     for joint in robot.iter('joint'):
-        if joint.get('name').startswith('panda_finger_joint'):
+        if joint.get('name').startswith('panda_finger_joint') and finger_opening_m is not None:
             _fix_finger(joint, finger_opening_m)
     # balanceinertia: link 1's inertia in the URDF violates the triangle inequality slightly.
     compiler = {'balanceinertia': 'true', 'fusestatic': 'false', 'strippath': 'false'}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the fixture truly stands in an episode, and where the robot believes it to stand."""
+"""Where fixture and part truly stand in an episode, and where the robot believes them to stand."""
 
 from __future__ import annotations
 
@@ -9,35 +9,49 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from q2rl_task import Pose, TaskSpec
+from q2rl_task.spec import FixtureSpec, PartSpec
 
 
 @dataclass(frozen=True)
 class Placement:
-    """True and estimated pose of the fixture, both in the base frame."""
+    """True and estimated pose of the fixture and, where there is one, of the loose part; base frame."""
 
     truth: Pose
     estimate: Pose
+    part: Pose | None = None
+    part_estimate: Pose | None = None
 
 
 def draw_placement(task: TaskSpec, seed: int) -> Placement:
-    """Draw the fixture's pose and the error of its estimate, from two independent streams of `seed`.
+    """Draw the poses of fixture and part and the errors of their estimates, from independent streams of `seed`.
 
-    The truth is uniform in the task's box around the nominal pose (axes of the nominal fixture frame). The error has
+    The truth is uniform in the task's box around the nominal pose (axes of the nominal frame). The error has
     a uniform direction and a uniform length up to the task's bound, in position and in rotation vector, axes of the
-    true fixture frame.
+    true frame.
     """
-    place, err = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    fixture = task.fixture
-    shift = place.uniform(-1.0, 1.0, 3) * fixture.placement_m
-    turn = np.radians(place.uniform(-1.0, 1.0, 3) * fixture.placement_deg)
-    truth = fixture.nominal.pose @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))
+    place, err, part_place, part_err = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(4)
+    )
+    truth, estimate = _draw(task.fixture, place, err)
+    if task.part is None:
+        return Placement(truth, estimate)
+    return Placement(truth, estimate, *_draw(task.part, part_place, part_err))
+
+
+def _draw(
+    what: FixtureSpec | PartSpec, place: np.random.Generator, err: np.random.Generator
+) -> tuple[Pose, Pose]:
+    """Draw a true pose and its estimate."""
+    shift = place.uniform(-1.0, 1.0, 3) * what.placement_m
+    turn = np.radians(place.uniform(-1.0, 1.0, 3) * what.placement_deg)
+    truth = what.nominal.pose @ Pose.from_rotation(shift, Rotation.from_rotvec(turn))
     error = Pose.from_rotation(
-        _direction(err) * err.uniform(0.0, fixture.estimate_error_m),
+        _direction(err) * err.uniform(0.0, what.estimate_error_m),
         Rotation.from_rotvec(
-            _direction(err) * np.radians(err.uniform(0.0, fixture.estimate_error_deg))
+            _direction(err) * np.radians(err.uniform(0.0, what.estimate_error_deg))
         ),
     )
-    return Placement(truth, truth @ error)
+    return truth, truth @ error
 
 
 def _direction(rng: np.random.Generator) -> np.ndarray:

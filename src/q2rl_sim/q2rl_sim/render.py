@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from q2rl_sim.panda import ARM_GROUP
-from q2rl_sim.scene import MAX_PICTURE_PX, VISIBLE_GROUP, build_scene
+from q2rl_sim.round_insert import VISIBLE_GROUP
+from q2rl_sim.scene import MAX_PICTURE_PX, build_scene
 from q2rl_task import InputError, Pose, TaskSpec
 
 BACKENDS = {'egl': 'libegl1', 'osmesa': 'libosmesa6'}
@@ -27,7 +28,7 @@ class RenderError(RuntimeError):
 
 
 class SceneRenderer:
-    """Render the arm, the pipe and the socket; a wide view with a close-up of the insertion in its corner.
+    """Render a task's scene; a wide view with a close-up of the insertion in its corner.
 
     :param width: of the picture [px], at most 1280
     :param height: of the picture [px], at most 1280
@@ -71,13 +72,13 @@ class SceneRenderer:
             self._gl.free()
             self._gl = None
 
-    def frame(self, joint_positions: np.ndarray, socket: Pose) -> np.ndarray:
-        """Return one picture, (height, width, 3) uint8, of the arm at (7,) [rad] and the socket's true pose."""
+    def frame(self, configuration: np.ndarray, fixture: Pose) -> np.ndarray:
+        """Return one picture, (height, width, 3) uint8, of a configuration (nq,) and the fixture's true pose."""
         data = self._data
-        data.qpos[:] = joint_positions
-        x, y, z, w = socket.quaternion
-        data.mocap_pos[self._scene.socket_mocap] = socket.position
-        data.mocap_quat[self._scene.socket_mocap] = (w, x, y, z)
+        data.qpos[:] = configuration
+        x, y, z, w = fixture.quaternion
+        data.mocap_pos[self._scene.fixture_mocap] = fixture.position
+        data.mocap_quat[self._scene.fixture_mocap] = (w, x, y, z)
         mujoco.mj_kinematics(self._model, data)
         mujoco.mj_comPos(self._model, data)
         mujoco.mj_camlight(self._model, data)
@@ -99,8 +100,8 @@ class SceneRenderer:
         return picture
 
     def frames(self, trajectory: Iterable[tuple[np.ndarray, Pose]]) -> list[np.ndarray]:
-        """Return a picture for every (joint positions, socket pose) of a trajectory."""
-        return [self.frame(joints, socket) for joints, socket in trajectory]
+        """Return a picture for every (configuration, fixture pose) of a trajectory."""
+        return [self.frame(configuration, fixture) for configuration, fixture in trajectory]
 
     def _view(self, camera: mujoco.MjvCamera, width: int, height: int) -> np.ndarray:
         mujoco.mjv_updateScene(

@@ -16,15 +16,18 @@ from q2rl_task import (
     Pose,
     StepOutcome,
     advance_command,
+    advance_gripper,
     draw_start,
     judge_step,
 )
 
 
 class Behaviour(Protocol):
-    """A scripted policy; `fixture` is what it is allowed to know of the fixture's pose."""
+    """A scripted policy; `fixture` and `part` are what it is allowed to know of their poses."""
 
-    def act(self, measurement: Measurement, fixture: Pose, commanded: Pose) -> np.ndarray:
+    def act(
+        self, measurement: Measurement, fixture: Pose, commanded: Pose, part: Pose | None
+    ) -> np.ndarray:
         """Return an action (D,) in [-1, 1]."""
 
 
@@ -56,29 +59,34 @@ def run_episode(
     keep_states: bool = False,
     watch: Callable[[SimArm, Measurement, Pose], None] | None = None,
 ) -> Episode:
-    """Place the fixture and the arm by `seed`, then let `behaviour` act until the episode is over.
+    """Place fixture, part and arm by `seed`, then let `behaviour` act until the episode is over.
 
-    :param sees_truth: give the behaviour the true fixture pose instead of the estimate; action axes stay the estimate's
+    :param sees_truth: give the behaviour the true poses, the part's at every step, instead of the estimates; action
+        axes stay the estimate's
     :param keep_states: keep the simulator state at every observation, for replay and rendering
     :param watch: called after every step with arm, measurement and commanded pose
     """
     task = arm.task
     estimate = arm.place_fixture(seed)
-    arm.reset_to(draw_start(task, estimate, [seed, 1]))
+    part = arm.part_estimate
+    arm.reset_to(draw_start(task, estimate, [seed, 1], part))
     measurement = arm.measure()
     commanded = measurement.tip_pose
     known = arm.fixture_pose if sees_truth else estimate
+    opening = 1.0
     builder, episode = ObservationBuilder(task), Episode()
     step = 0
     while True:
-        episode.observations.append(builder.build(measurement, commanded, estimate))
+        episode.observations.append(builder.build(measurement, commanded, estimate, part))
         if keep_states:
             episode.states.append(arm.get_state())
         if episode.outcomes and episode.outcomes[-1].final:
             return episode
-        action = np.clip(behaviour.act(measurement, known, commanded), -1.0, 1.0)
+        seen_part = arm.part_pose if sees_truth else part
+        action = np.clip(behaviour.act(measurement, known, commanded, seen_part), -1.0, 1.0)
         commanded = advance_command(task, commanded, action, measurement.tip_pose, estimate)
-        measurement = arm.step(commanded)
+        opening = advance_gripper(task, opening, action)
+        measurement = arm.step(commanded, opening)
         step += 1
         episode.actions.append(action.astype(np.float32))
         episode.outcomes.append(judge_step(task, step, measurement))

@@ -39,7 +39,9 @@ class SpiralSearch:
         """One of approach, touch, search, insert."""
         return self._phase
 
-    def act(self, measurement: Measurement, fixture: Pose, commanded: Pose) -> np.ndarray:
+    def act(
+        self, measurement: Measurement, fixture: Pose, commanded: Pose, part: Pose | None = None
+    ) -> np.ndarray:
         """Return the action (D,) in [-1, 1].
 
         :param fixture: estimated fixture pose, base frame

@@ -113,9 +113,9 @@ def test_the_spiral_search_is_given_the_estimate_only(arm):
     given = []
 
     class Spy(SpiralSearch):
-        def act(self, measurement, fixture, commanded):
+        def act(self, measurement, fixture, commanded, part=None):
             given.append(fixture)
-            return super().act(measurement, fixture, commanded)
+            return super().act(measurement, fixture, commanded, part)
 
     run_episode(arm, Spy(TASK, np.random.default_rng(0)), seed=17)
     assert given[0].distance_to(arm.fixture_pose)[0] > 1e-4

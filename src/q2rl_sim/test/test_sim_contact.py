@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from q2rl_sim import scene
 from q2rl_sim.arm import SimArm
 from q2rl_sim.contact_audit import ContactAudit
 from q2rl_sim.rollout import run_episode
-from q2rl_sim.scene import BOARD_BELOW_RIM_M, COLLAR_WALL_M, FRICTION
+from q2rl_sim.round_insert import COLLAR_WALL_M, FRICTION, make_contact
+from q2rl_sim.scenes import pipe_assembly
+from q2rl_sim.scenes.pipe_assembly import BOARD_BELOW_RIM_M
 from q2rl_sim.spiral_search import SpiralSearch
 from q2rl_task import Pose, episode_seed, load_task
 
@@ -18,8 +19,8 @@ TASK = load_task('pipe_assembly')
 NOMINAL = TASK.fixture.nominal.pose
 LEAD = TASK.limits.lead_m
 PIPE, HOLE = (
-    TASK.fixture.pipe_radius_m,
-    TASK.fixture.pipe_radius_m + TASK.fixture.radial_clearance_m,
+    TASK.fixture.insert_radius_m,
+    TASK.fixture.insert_radius_m + TASK.fixture.radial_clearance_m,
 )
 MAX_PENETRATION_M = 0.0005
 DIRECTIONS = np.arange(8) * np.pi / 4 + 0.1
@@ -167,17 +168,17 @@ def test_the_audit_sees_a_flipped_normal(arm, monkeypatch):
     assert audit.wrong_normals > 0
 
 
-def cylinder_end(pipe, radius) -> None:
+def cylinder_end(pipe, radius, *_) -> None:
     half = 0.0225
     cylinder = pipe.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=[radius, half, 0.0], pos=[0.0, 0.0, -half]
     )
-    scene._contact(cylinder, 1, 0)
+    make_contact(cylinder, 1, 0)
 
 
 def test_the_audit_convicts_a_cylinder_among_boxes(monkeypatch):
     """The model that the barrel of capsules replaces: clamped by normals that point out of the pipe."""
-    monkeypatch.setattr(scene, '_add_pipe_end', cylinder_end)
+    monkeypatch.setattr(pipe_assembly, 'add_barrel', cylinder_end)
     arm = SimArm(TASK, seed=0)
     audit, _ = search(arm, 8, run_seed=1)
     assert audit.wrong_normals > 20

@@ -13,6 +13,7 @@ from q2rl_sim.demonstrations import (
     record_demonstrations,
     write_demonstrations,
 )
+from q2rl_sim.scenes import pipe_assembly
 from q2rl_task import InputError, load_task
 
 TASK = load_task('pipe_assembly')
@@ -173,7 +174,7 @@ def test_a_hopeless_demonstrator_is_reported(monkeypatch):
         def act(self, *_):
             return np.zeros(TASK.action_size)
 
-    monkeypatch.setattr(demonstrations, 'Demonstrator', Idle)
+    monkeypatch.setattr(pipe_assembly, 'Demonstrator', Idle)
     monkeypatch.setattr(demonstrations, 'MAX_ATTEMPTS_PER_DEMONSTRATION', 2)
     with pytest.raises(RuntimeError, match='only 0 times'):
         record_demonstrations(TASK, count=1, seed=0)

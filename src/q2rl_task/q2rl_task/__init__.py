@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract of a task: what its observations, actions, rewards, limits and episode ends mean."""
 
-from q2rl_task.action import advance_command, clamp_lead
+from q2rl_task.action import advance_command, advance_gripper, clamp_lead
 from q2rl_task.episode import (
     EndReason,
     LearnerState,
@@ -47,6 +47,7 @@ __all__ = [
     'TaskSpec',
     'Transition',
     'advance_command',
+    'advance_gripper',
     'clamp_lead',
     'draw_start',
     'episode_seed',

@@ -48,3 +48,16 @@ def clamp_lead(target: Pose, measured: Pose, lead_m: float, lead_rad: float) -> 
     shift = shift * min(1.0, lead_m / max(distance, 1e-12))
     turn = turn * min(1.0, lead_rad / max(angle, 1e-12))
     return Pose(measured.position + shift, product(from_vector(turn), measured.quaternion)), True
+
+
+def advance_gripper(task: TaskSpec, commanded: float, action: np.ndarray) -> float:
+    """Return the gripper's next commanded opening: 1 (open), 0 (closed), or `commanded` as it was.
+
+    :param action: (D,) in [-1, 1]; the last component of a task with a gripper is the gripper's
+    """
+    if task.gripper is None:
+        return commanded
+    wish = float(action[6])
+    if abs(wish) <= task.gripper.threshold:
+        return commanded
+    return 1.0 if wish > 0.0 else 0.0

@@ -25,6 +25,7 @@ class ObservationBuilder:
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
         self._scale = task.observation_scale()
+        self._limit = task.observation_limit()
         self._blend = 1.0 - float(
             np.exp(-2.0 * np.pi * task.observation.wrench_lowpass_hz * task.period_s)
         )
@@ -35,17 +36,20 @@ class ObservationBuilder:
         self._wrench: np.ndarray | None = None
         self._frames: deque[np.ndarray] = deque(maxlen=self._task.observation.history)
 
-    def build(self, measurement: Measurement, commanded: Pose, fixture: Pose) -> np.ndarray:
+    def build(
+        self, measurement: Measurement, commanded: Pose, fixture: Pose, part: Pose | None = None
+    ) -> np.ndarray:
         """Return the next observation, (observation_size,) float32, oldest tick first.
 
         :param commanded: last commanded tip pose, base frame
         :param fixture: estimated fixture pose, base frame
+        :param part: estimated pose of the loose part as it was presented, base frame; only for a task with one
         """
         to_fixture = fixture.rotation.inv()
         tip = measurement.tip_pose
-        raw = measurement.wrench
+        wrench = measurement.wrench
         self._wrench = (
-            raw if self._wrench is None else self._wrench + self._blend * (raw - self._wrench)
+            wrench if self._wrench is None else self._wrench + self._blend * (wrench - self._wrench)
         )
         tip_to_fixture = to_fixture * tip.rotation
         values = {
@@ -59,10 +63,10 @@ class ObservationBuilder:
             'torque': tip_to_fixture.apply(self._wrench[3:]),
             'gripper': np.array([measurement.gripper]),
         }
-        frame = (
-            np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale
-        )
-        frame = frame.astype(np.float32)
+        if part is not None:
+            values['part_position'] = to_fixture.apply(tip.position - part.position)
+        raw = np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale
+        frame = np.clip(raw, -self._limit, self._limit).astype(np.float32)
         while len(self._frames) < self._task.observation.history:
             self._frames.append(frame)
         self._frames.append(frame)

@@ -25,6 +25,7 @@ OBSERVATION_SIZES = {
     'force': 3,
     'torque': 3,
     'gripper': 1,
+    'part_position': 3,
 }
 
 
@@ -49,7 +50,10 @@ class Frames(Section):
 
 
 class ObservationField(Section):
-    """One block of the observation vector; the raw value is divided by `scale`."""
+    """One block of the observation vector; the raw value is divided by `scale`, then kept to +- `limit`.
+
+    A name may come twice: coarse and whole, then fine and limited.
+    """
 
     name: Literal[
         'tip_position',
@@ -61,8 +65,10 @@ class ObservationField(Section):
         'force',
         'torque',
         'gripper',
+        'part_position',
     ]
     scale: float = Field(gt=0)
+    limit: float | None = Field(default=None, gt=0)
 
 
 class ObservationSpec(Section):
@@ -79,6 +85,20 @@ class ActionSpec(Section):
     translation_m: float = Field(gt=0)
     rotation_rad: float = Field(gt=0)
     gripper: bool = False
+
+
+class GripperSpec(Section):
+    """A parallel gripper: its joints, each moving by `open_m` from closed to open.
+
+    The last component of an action opens it above `threshold`, closes it below `-threshold`, and leaves it
+    in between. `force_n` and `speed_m_s`, of each finger, are those that the controller is set to.
+    """
+
+    joints: tuple[str, ...] = Field(min_length=1)
+    open_m: float = Field(gt=0)
+    threshold: float = Field(gt=0, lt=1)
+    force_n: float = Field(gt=0)
+    speed_m_s: float = Field(gt=0)
 
 
 class RewardSpec(Section):
@@ -106,12 +126,29 @@ class FixtureSpec(Section):
     depth_m: float = Field(gt=0)
     success_depth_fraction: float = Field(gt=0, le=1)
     radial_clearance_m: float = Field(gt=0)
-    pipe_radius_m: float = Field(gt=0)
+    insert_radius_m: float = Field(gt=0)
+
+
+class PartSpec(Section):
+    """A loose part: where it stands, how that varies, how wrong its estimate is.
+
+    Its frame is where the tip grasps it, z into the table; it reaches `above_m` beyond that and `below_m` down.
+    """
+
+    nominal: PoseSpec
+    placement_m: tuple[float, float, float]
+    placement_deg: tuple[float, float, float]
+    estimate_error_m: float = Field(ge=0)
+    estimate_error_deg: float = Field(ge=0)
+    above_m: float = Field(gt=0)
+    below_m: float = Field(gt=0)
+    mass_kg: float = Field(gt=0)
 
 
 class ResetSpec(Section):
-    """How an episode starts: retreat along the tool axis, then a start pose above the estimate."""
+    """How an episode starts: retreat along the tool axis, then a start pose above an estimate."""
 
+    above: Literal['fixture', 'part'] = 'fixture'
     retreat_m: float = Field(gt=0)
     height_m: float = Field(gt=0)
     spread_m: tuple[float, float, float]
@@ -168,8 +205,19 @@ class Limits(Section):
         return self
 
 
+class DemonstrationSpec(Section):
+    """How many demonstrations a clone gets, and how clumsy the scripted demonstrator is (0: a machine)."""
+
+    count: int = Field(default=40, ge=2)
+    noise: float = Field(default=2.0, ge=0)
+
+
 class TaskSpec(Section):
-    """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it."""
+    """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it.
+
+    `scene`: what stands in for the cell in simulation, a module of q2rl_sim.scenes or a dotted module path;
+    empty where there is no simulation.
+    """
 
     name: str = Field(pattern=r'^[a-z][a-z0-9_]*$')
     description: str
@@ -184,6 +232,21 @@ class TaskSpec(Section):
     fixture: FixtureSpec
     reset: ResetSpec
     limits: Limits
+    scene: str = ''
+    gripper: GripperSpec | None = None
+    part: PartSpec | None = None
+    demonstrations: DemonstrationSpec = DemonstrationSpec()
+
+    @model_validator(mode='after')
+    def _whole(self):
+        if self.action.gripper != (self.gripper is not None):
+            raise ValueError('`action.gripper` and a section `gripper` go together')
+        seen = {field.name for field in self.observation.fields}
+        if 'gripper' in seen and self.gripper is None:
+            raise ValueError('`gripper` is observed, and there is no section `gripper`')
+        if self.part is None and ('part_position' in seen or self.reset.above == 'part'):
+            raise ValueError('the part is referred to, and there is no section `part`')
+        return self
 
     @property
     def period_s(self) -> float:
@@ -209,9 +272,18 @@ class TaskSpec(Section):
     def contract_hash(self) -> str:
         """16 hex digits over all that gives observation, action, reward and rate their meaning."""
         parts = self.model_dump(
-            include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'}
+            include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'},
+            exclude_none=True,
         )
+        if self.gripper is not None:
+            parts['gripper'] = self.gripper.model_dump(include={'open_m', 'threshold'})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def observation_limit(self) -> np.ndarray:
+        """Largest absolute value of each number of one tick's observation, (frame_size,); inf: none."""
+        return np.concatenate(
+            [np.full(OBSERVATION_SIZES[f.name], f.limit or np.inf) for f in self.observation.fields]
+        )
 
     def observation_scale(self) -> np.ndarray:
         """Divisors of one tick's observation, (frame_size,)."""
