@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, Protocol
 from q2rl_control.arm_logic import ArmState
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import EpisodePlan, RunPlan
-from q2rl_task import ExecutedStep, Phase
+from q2rl_task import ExecutedStep, Mode, Phase
 
 REFUSALS = 10
 """So many failures of arm or scene in a row stop the run."""
 BACK_OFF_S = 1.0
+OLD_WEIGHTS_RETRIES = 3
+"""So many evaluation episodes are tried again because the last weights are not live yet."""
 UNDER_WAY = (ArmState.RESETTING, ArmState.RUNNING)
 
 
@@ -102,7 +104,7 @@ class EpisodeFlow:
         self._arm_since = 0.0
         self._episode: EpisodePlan | None = None
         self._tally: EpisodeTally | None = None
-        self._refusals = 0
+        self._refusals = self._retries = 0
         self._not_before = float('-inf')
 
     @property
@@ -121,6 +123,12 @@ class EpisodeFlow:
     def heard_step(self, step: ExecutedStep) -> EpisodeRecord | None:
         """Take an executed step; return the record of the episode that it ends, if it does."""
         if self._tally is None:
+            return None
+        old = self._old_weights(step)
+        if old and self._retries < OLD_WEIGHTS_RETRIES:
+            self._retries += 1
+            self.abandon(old)
+            self._not_before = self._clock() + BACK_OFF_S
             return None
         self._tally.add(step)
         if not self._tally.over:
@@ -148,11 +156,27 @@ class EpisodeFlow:
     def abandon(self, why: str) -> None:
         """Drop the episode under way, if there is one; it is tried again under a fresh id."""
         self._cell.cancel()
-        self.stage = Stage.ARM
+        self.stage, self._episode = Stage.ARM, None
         if self._tally is not None:
             self._problem('abandoned', f'episode {self._tally.plan.episode} dropped: {why}')
             self._tally = None
             self._session.abandon()
+
+    def _old_weights(self, step: ExecutedStep) -> str:
+        """Return who begins an evaluation episode on other weights than the learner's last; empty: nobody.
+
+        Weights go live at a tick, so this is where it first can be seen. Without weights (version 0) a node abstains,
+        and newer ones have the same content: a learner that was restarted numbers them anew.
+        """
+        plan, wanted = self._tally.plan, self._session.plan.progress.last_weights
+        if plan.phase is not Phase.EVALUATING or plan.mode is Mode.BC or step.step > 0:
+            return ''
+        versions = {
+            'rl_policy': step.decision.actor_version,
+            'q_gate': step.decision.critic_version,
+        }
+        old = {node: version for node, version in versions.items() if 0 < version < wanted}
+        return ', '.join(f'{n} is at weights {v}, not yet at {wanted}' for n, v in old.items())
 
     def _wait_for_arm(self, blocked: str) -> str:
         arm = self._arm
@@ -163,7 +187,7 @@ class EpisodeFlow:
         if arm.state in (ArmState.IDLE, ArmState.STOPPED):
             self._cell.retreat()
         elif arm.state in UNDER_WAY:
-            # An episode that nobody here knows is of an earlier life of this node.
+            # An episode that nobody here knows was dropped, or is of an earlier life of this node.
             if self._episode is None or arm.episode != self._episode.episode:
                 self._cell.end_episode()
         elif arm.state is ArmState.READY:

@@ -76,6 +76,7 @@ class EpisodeManager(Q2rlNode):
             n: RetryingCall(self.client(GetState, f'{n}/get_state'), timeout) for n in names
         }
         self._learner: LearnerReport | None = None
+        self._learner_heard = time.monotonic()
         self._hint, self._shown, self._told = '', None, 0
         self.subscribe(ExecutedStep, 'executed_step', self._on_step, qos.events)
         self.subscribe(TransitionAck, 'transition_ack', self._on_ack, qos.events)
@@ -143,7 +144,8 @@ class EpisodeManager(Q2rlNode):
         self._link.acknowledge(msg.robot, msg.sequence, time.monotonic())
 
     def _on_learner(self, msg: LearnerStatus) -> None:
-        self._link.heard(time.monotonic())
+        self._learner_heard = time.monotonic()
+        self._link.heard(self._learner_heard)
         self._learner = learner_report_from_msg(msg)
         if self.active:
             self._advance()
@@ -193,9 +195,11 @@ class EpisodeManager(Q2rlNode):
     def _advance(self) -> None:
         """Take the next step of the run, if it can be taken now, and say where it stands."""
         plan = self._plan
-        if self._learner is not None and not self._link.assembler.unacknowledged_count:
-            # What the learner says before it has all rollouts is not about all rollouts.
-            plan.learner_reported(self._learner)
+        if not self._link.assembler.unacknowledged_count:
+            # What the learner says before it has all transitions is not about all transitions.
+            if self._learner is not None:
+                plan.learner_reported(self._learner)
+            self._go_on_without_learner()
         absent = [name for name, present in self._present.items() if not present]
         if plan.phase is Phase.STARTING and not absent:
             plan.start()
@@ -203,11 +207,23 @@ class EpisodeManager(Q2rlNode):
             self._hint = f'waiting for {", ".join(absent)}'
         else:
             self._hint = self._flow.step_on(self._blocked())
+            if plan.phase is Phase.SETTLING and not self._hint:
+                self._hint = 'the learner makes the gradient steps that it still owes'
         problems = sum(self._flow.problems.values())
         if problems > self._told:
             self._told = problems
             self.warn('flow', self._flow.last_problem)
         self._publish_state()
+
+    def _go_on_without_learner(self) -> None:
+        """Let a learner that does not come back keep the run from its evaluation for a while only."""
+        patience = self.value('service_patience')
+        if self._plan.phase is not Phase.SETTLING:
+            return
+        if time.monotonic() - self._learner_heard > patience:
+            text = f'the learner said nothing for {patience:g} s: the weights that it sent last are evaluated'
+            self.warn('learner', text)
+            self._plan.learner_gone(text)
 
     def _blocked(self) -> str:
         """Return why no episode may start even if the arm is ready, or an empty string."""

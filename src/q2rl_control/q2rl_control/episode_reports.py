@@ -12,6 +12,8 @@ from q2rl_task import EndReason, LearnerState, Mode, Phase
 
 NAMED = {'phase': Phase, 'mode': Mode, 'end_reason': EndReason}
 NOT_ON_THE_WIRE = ('seed', 'lead_steps')
+HELD_BACK = {Phase.FITTING: Phase.ESTIMATING, Phase.SETTLING: Phase.ONLINE}
+"""Phases in which the learner works on all transitions of the one before, shown until it has them all."""
 
 
 def summary_to_msg(record: EpisodeRecord) -> EpisodeSummary:
@@ -29,6 +31,7 @@ def learner_report_from_msg(msg: LearnerStatus) -> LearnerReport:
     return LearnerReport(
         state=to_enum(LearnerState, msg.state, 'state'),
         detail=msg.detail,
+        weights_version=msg.weights_version,
         rollouts=msg.rollouts,
         rollout_successes=msg.rollout_successes,
         value_error=msg.value_error,
@@ -46,16 +49,17 @@ def run_state_to_msg(
 ) -> RunState:
     """Return the message of the run's state, but for its stamp.
 
-    FITTING is announced only once the learner has every transition of the rollouts.
+    FITTING and SETTLING are announced only once the learner has every transition of the phase before.
 
     :param episode: the one under way, or the next
     :param under_way: transitions of the episode under way
     :param hint: what the run waits for, shown where the plan itself has nothing to say
     """
     phase = plan.phase
-    if phase is Phase.FITTING and assembler.unacknowledged_count:
-        phase = Phase.ESTIMATING
-        hint = f'waiting for the learner to store {assembler.unacknowledged_count} transitions'
+    waiting = assembler.unacknowledged_count
+    if phase in HELD_BACK and (waiting or episode is not None):
+        phase = HELD_BACK[phase]
+        hint = f'waiting for the learner to store {waiting} transitions'
     online = under_way if episode is not None and episode.phase is Phase.ONLINE else 0
     return RunState(
         robot=robot,

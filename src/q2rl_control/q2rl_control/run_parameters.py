@@ -61,7 +61,7 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     node.declare(
         'service_patience',
         120.0,
-        'Time [s] without an answer after which the run stops.',
+        'Time [s] without an answer after which the run stops, or evaluates without its learner.',
         low=1.0,
         high=86400.0,
     )

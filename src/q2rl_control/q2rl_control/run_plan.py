@@ -28,6 +28,7 @@ class LearnerReport:
 
     state: LearnerState
     detail: str = ''
+    weights_version: int = 0
     rollouts: int = 0
     rollout_successes: int = 0
     value_error: float = float('nan')
@@ -115,7 +116,10 @@ class PhaseCounts:
 
 @dataclass
 class RunProgress:
-    """All that a run must remember over a restart; plain data, see `run_store`."""
+    """All that a run must remember over a restart; plain data, see `run_store`.
+
+    last_weights: version of the weights that the online phase ended with; 0 until it has.
+    """
 
     run_id: str
     seed: int
@@ -123,6 +127,7 @@ class RunProgress:
     back_to: Phase = Phase.ESTIMATING
     detail: str = ''
     attempts: int = 0
+    last_weights: int = 0
     counts: dict[str, PhaseCounts] = field(default_factory=dict)
 
     def of(self, phase: Phase) -> PhaseCounts:
@@ -150,7 +155,9 @@ class RunProgress:
 class RunPlan:
     """Decide phases and episodes from finished episodes, the learner's reports and operators' commands.
 
-        STARTING -> ESTIMATING -> FITTING -> ONLINE -> EVALUATING -> FINISHED; PAUSED and STOPPED from anywhere.
+        STARTING -> ESTIMATING -> FITTING -> ONLINE -> SETTLING -> EVALUATING -> FINISHED
+
+    PAUSED and STOPPED from anywhere.
 
     :param progress: of an earlier process of the same run, to go on from; else a fresh run
     """
@@ -237,17 +244,24 @@ class RunPlan:
             self._enter(self._onward(self.phase))
 
     def learner_reported(self, report: LearnerReport) -> None:
-        """Take the learner's status: it ends FITTING, and a failed learner stops the run."""
+        """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run."""
         if report.state is LearnerState.FAILED and self.phase not in RESTING:
             self._stop(f'the learner failed: {report.detail or "see its log"}')
-        if self.phase is not Phase.FITTING:
-            return
-        if report.state in (LearnerState.READY, LearnerState.TRAINING):
+        fitted = report.state in (LearnerState.READY, LearnerState.TRAINING)
+        if self.phase is Phase.FITTING and fitted:
             fault = fit_fault(report)
             if fault is None:
                 self._enter(self._onward(Phase.ONLINE))
             else:
                 self._stop(fault)
+        elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
+            self.progress.last_weights = report.weights_version
+            self._enter(self._onward(Phase.EVALUATING))
+
+    def learner_gone(self, detail: str) -> None:
+        """End SETTLING without the learner: what it sent last is what is evaluated."""
+        if self.phase is Phase.SETTLING:
+            self._enter(self._onward(Phase.EVALUATING), detail)
 
     def command(self, command: Command) -> str | None:
         """Carry out an operator's command; return why not, or None where it is done."""
@@ -267,7 +281,7 @@ class RunPlan:
         elif command is Command.EVALUATE:
             if phase is not Phase.ONLINE:
                 return 'only the online phase can be left for evaluation'
-            self._enter(self._onward(Phase.EVALUATING))
+            self._enter(Phase.SETTLING)
         return None
 
     def fail(self, detail: str) -> None:
@@ -298,7 +312,13 @@ class RunPlan:
 
     def _onward(self, phase: Phase) -> Phase:
         """Return `phase` or the first after it that is not over."""
-        order = [Phase.ESTIMATING, Phase.FITTING, Phase.ONLINE, Phase.EVALUATING]
+        order = [
+            Phase.ESTIMATING,
+            Phase.FITTING,
+            Phase.ONLINE,
+            Phase.SETTLING,
+            Phase.EVALUATING,
+        ]
         rest = order[order.index(phase) :]
         return next((p for p in rest if not self._over(p)), Phase.FINISHED)
 

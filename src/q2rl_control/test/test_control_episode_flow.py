@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 
 from q2rl_control.arm_logic import ArmState
-from q2rl_control.episode_flow import BACK_OFF_S, REFUSALS, ArmView, EpisodeFlow, Stage
+from q2rl_control.episode_flow import (
+    BACK_OFF_S,
+    OLD_WEIGHTS_RETRIES,
+    REFUSALS,
+    ArmView,
+    EpisodeFlow,
+    Stage,
+)
 from q2rl_control.episode_tally import EpisodeTally
 from q2rl_control.run_plan import Command, RunPlan, RunSettings
-from q2rl_task import EndReason, Phase, Source, load_task
+from q2rl_task import EndReason, Mode, Phase, Source, load_task
 
 TASK = load_task('pipe_assembly')
 
@@ -43,7 +50,8 @@ class FakeSession:
     """A run without a directory."""
 
     def __init__(self) -> None:
-        self.plan = RunPlan(RunSettings('r', 0, rollouts=50))
+        modes = (Mode.GATED,)
+        self.plan = RunPlan(RunSettings('r', 0, rollouts=50, evaluation_modes=modes))
         self.plan.start()
         self.begun, self.records, self.abandoned = [], [], 0
 
@@ -172,6 +180,39 @@ def test_an_episode_of_an_earlier_life_is_ended():
     bench = Bench()
     bench.arm(ArmState.RUNNING, 'r-e0009')
     assert bench.cell.asked == [('end',)]
+
+
+def test_an_evaluation_episode_on_old_weights_is_ended_and_tried_again_a_few_times():
+    bench = Bench()
+    progress = bench.session.plan.progress
+    progress.phase, progress.last_weights = Phase.EVALUATING, 9
+
+    def begin(actor: int, critic: int) -> bool:
+        episode = bench.started()
+        acts = decision(np.zeros(TASK.action_size), actor_version=actor, critic_version=critic)
+        bench.flow.heard_step(step(TASK, episode, 0, decision=acts))
+        return bench.flow.under_way is not None
+
+    def again() -> None:
+        bench.now += BACK_OFF_S
+        bench.arm(ArmState.RETREATING)
+
+    assert begin(actor=9, critic=10)
+    bench.flow.abandon('for the test')
+    again()
+    assert begin(actor=0, critic=9)  # without weights RL abstains: nothing to wait for
+    bench.flow.abandon('for the test')
+    again()
+    assert not begin(actor=9, critic=8)
+    assert bench.flow.last_problem.endswith('q_gate is at weights 8, not yet at 9')
+    bench.now += BACK_OFF_S
+    bench.flow.step_on('')
+    assert bench.cell.asked[-1] == ('end',)
+    for _ in range(OLD_WEIGHTS_RETRIES - 1):
+        again()
+        assert not begin(actor=8, critic=9)
+    again()
+    assert begin(actor=8, critic=9)  # they may have been refused: better an evaluation than none
 
 
 def test_stop_ends_the_episode_under_way_and_pause_does_not():

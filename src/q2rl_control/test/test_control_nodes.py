@@ -75,7 +75,7 @@ class Cell(Q2rlNode):
         self.observed: list[tuple[str, int]] = []
         self.gate_answers = self.learner_acknowledges = True
         self.succeed_at = 6
-        self.fits = True
+        self.fits = self.settles = True
         self.spoil: Callable = lambda msg: [msg]
 
     def activate(self) -> None:
@@ -121,6 +121,9 @@ class Cell(Q2rlNode):
                     value_error=1.0, return_variance=2.0,
                 )
             )  # fmt: skip
+
+        if msg.phase == RunState.SETTLING and self.settles:
+            self.status.publish(LearnerStatus(state=LearnerStatus.SETTLED, weights_version=9))
 
     def episodes_add(self, msg) -> None:
         self.episodes.append(msg)
@@ -217,8 +220,8 @@ def test_a_whole_run_with_noise_on_the_decisions(bench, tmp_path):
     bench.until(lambda: cell.phase == RunState.FINISHED)
     phases = [s.phase for s in cell.states if s.phase != RunState.STARTING]
     assert [p for k, p in enumerate(phases) if k == 0 or phases[k - 1] != p] == [
-        RunState.ESTIMATING, RunState.FITTING, RunState.ONLINE, RunState.EVALUATING,
-        RunState.FINISHED,
+        RunState.ESTIMATING, RunState.FITTING, RunState.ONLINE, RunState.SETTLING,
+        RunState.EVALUATING, RunState.FINISHED,
     ]  # fmt: skip
     bench.until(lambda: not manager._link.assembler.unacknowledged_count)
     assert all(e.success and e.steps == cell.succeed_at for e in cell.episodes)
@@ -316,6 +319,37 @@ def test_the_fit_is_not_announced_before_the_learner_has_all_rollouts(bench):
     assert all(s.phase != RunState.FITTING for s in cell.states)
     cell.learner_acknowledges = True
     bench.until(lambda: any(s.phase == RunState.FITTING for s in cell.states))
+
+
+def test_no_evaluation_before_the_learner_has_and_knows_all_of_the_online_phase(bench):
+    cell = bench.add(Cell)
+    bench.add(ArmInterface)
+    manager = bench.add(EpisodeManager, **RUN)
+    bench.until(lambda: cell.phase == RunState.ONLINE)
+    cell.learner_acknowledges = cell.settles = False
+    bench.until(lambda: manager._plan.phase is Phase.SETTLING)
+    bench.until(lambda: 'to store' in cell.states[-1].detail)
+    assert cell.phase == RunState.ONLINE
+    cell.learner_acknowledges = True
+    bench.until(lambda: cell.phase == RunState.SETTLING)
+    bench.until(lambda: 'still owes' in cell.states[-1].detail)
+    assert len(cell.episodes) == 4
+    cell.settles = True
+    bench.until(lambda: cell.phase == RunState.FINISHED)
+    bench.until(lambda: len(cell.episodes) == 7)
+    assert manager._plan.progress.last_weights == 9
+
+
+def test_a_learner_that_is_gone_keeps_a_run_from_its_evaluation_for_a_while_only(bench):
+    cell = bench.add(Cell)
+    cell.settles = False
+    bench.add(ArmInterface)
+    manager = bench.add(EpisodeManager, **RUN)
+    bench.until(lambda: cell.phase == RunState.SETTLING)
+    manager._learner_heard = float('-inf')
+    bench.until(lambda: cell.phase == RunState.EVALUATING)
+    assert 'said nothing for 120 s' in cell.states[-1].detail
+    bench.until(lambda: cell.phase == RunState.FINISHED)
 
 
 def test_commands_of_an_operator(bench):
@@ -427,6 +461,11 @@ def test_latest_sensors_need_every_stream_fresh_by_stamp_and_by_arrival():
         msgs.twist.header.stamp.sec = 12
         sensors.add('current_twist', msgs.twist, 1.0)
         sensors.measurement(12.0)
+
+
+def test_phases_mean_the_same_on_the_wire():
+    for phase in Phase:
+        assert getattr(RunState, phase.name) == phase
 
 
 def test_unknown_evaluation_modes_are_refused():

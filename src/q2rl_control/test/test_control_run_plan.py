@@ -16,7 +16,8 @@ from q2rl_control.run_plan import (
 )
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
 
-GOOD = LearnerReport(LearnerState.READY, '', 3, 1, value_error=1.0, return_variance=2.0)
+GOOD = LearnerReport(LearnerState.READY, '', 0, 3, 1, value_error=1.0, return_variance=2.0)
+SETTLED = LearnerReport(LearnerState.SETTLED, weights_version=9)
 
 
 def settings_of(**changes) -> RunSettings:
@@ -67,6 +68,12 @@ def test_a_whole_run():
         'GATED', 'RL', 'GATED', 'BC', 'GATED', 'RL', 'GATED', 'BC',
     ]  # fmt: skip
     assert [e.explore for e in episodes] == [e.mode is Mode.GATED for e in episodes]
+    assert plan.phase is Phase.SETTLING and plan.next_episode() is None
+    for state in (LearnerState.READY, LearnerState.TRAINING):
+        plan.learner_reported(LearnerReport(state, weights_version=8))
+        assert plan.phase is Phase.SETTLING and plan.progress.last_weights == 0
+    plan.learner_reported(SETTLED)
+    assert plan.progress.last_weights == 9
     assert plan.phase is Phase.EVALUATING and plan.episodes_planned == 6
     evaluation = [finish(plan) for _ in range(6)]
     assert plan.phase is Phase.FINISHED and plan.next_episode() is None
@@ -88,9 +95,9 @@ def test_a_whole_run():
 @pytest.mark.parametrize(
     ('report', 'said'),
     [
-        (LearnerReport(LearnerState.READY, '', 20, 0, 1.0, 2.0), 'none of 20 BC rollouts'),
-        (LearnerReport(LearnerState.READY, '', 20, 5, 2.0, 2.0), 'no better than the mean'),
-        (LearnerReport(LearnerState.READY, '', 20, 5), 'no better than the mean'),
+        (LearnerReport(LearnerState.READY, '', 0, 20, 0, 1.0, 2.0), 'none of 20 BC rollouts'),
+        (LearnerReport(LearnerState.READY, '', 0, 20, 5, 2.0, 2.0), 'no better than the mean'),
+        (LearnerReport(LearnerState.READY, '', 0, 20, 5), 'no better than the mean'),
         (LearnerReport(LearnerState.FAILED, 'out of memory'), 'out of memory'),
     ],
 )
@@ -117,7 +124,7 @@ def test_pause_lets_the_episode_finish_and_resume_goes_on():
     assert plan.phase is Phase.PAUSED
     assert plan.command(Command.PAUSE) is not None
     assert plan.command(Command.RESUME) is None
-    assert plan.phase is Phase.EVALUATING  # that episode had spent the budget
+    assert plan.phase is Phase.SETTLING  # that episode had spent the budget
     assert plan.command(Command.RESUME) is not None
 
 
@@ -129,6 +136,8 @@ def test_stop_and_evaluate():
     plan.command(Command.RESUME)
     assert plan.phase is Phase.ONLINE
     assert plan.command(Command.EVALUATE) is None
+    assert plan.phase is Phase.SETTLING and plan.command(Command.EVALUATE) is not None
+    plan.learner_reported(SETTLED)
     assert plan.phase is Phase.EVALUATING
     plan.fail('the cell burns')
     assert plan.phase is Phase.STOPPED and plan.detail == 'the cell burns'
@@ -139,12 +148,33 @@ def test_stop_and_evaluate():
     assert paused.phase is Phase.ONLINE
 
 
+def test_a_run_settles_through_a_stop_and_without_a_learner_that_is_gone():
+    plan = online(online_steps=10)
+    plan.learner_gone('too early to say')
+    assert plan.phase is Phase.ONLINE
+    finish(plan)
+    plan.command(Command.STOP)
+    plan.learner_reported(SETTLED)
+    assert plan.phase is Phase.STOPPED
+    plan.command(Command.RESUME)
+    assert plan.phase is Phase.SETTLING
+    plan.learner_gone('nobody there')
+    assert (plan.phase, plan.detail) == (Phase.EVALUATING, 'nobody there')
+    assert plan.progress.last_weights == 0
+    failed = online(online_steps=10)
+    finish(failed)
+    failed.learner_reported(LearnerReport(LearnerState.FAILED, 'out of memory'))
+    assert failed.phase is Phase.STOPPED and 'out of memory' in failed.detail
+
+
 def test_phases_of_no_length_are_left_out():
     plan = RunPlan(settings_of(online_steps=0, evaluation_episodes=0))
     plan.start()
     for _ in range(3):
         finish(plan)
     plan.learner_reported(GOOD)
+    assert plan.phase is Phase.SETTLING
+    plan.learner_reported(SETTLED)
     assert plan.phase is Phase.FINISHED
     plan = online(bc_only_every=0, rl_only_every=0)
     assert {finish(plan, 10).mode for _ in range(10)} == {Mode.GATED}
@@ -163,7 +193,11 @@ def test_a_dropped_episode_is_tried_again_under_a_fresh_id():
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from([*Command, 'finish', 'report', 'drop', 'fail']), max_size=40))
+@given(
+    st.lists(
+        st.sampled_from([*Command, 'finish', 'report', 'settled', 'drop', 'fail']), max_size=40
+    )
+)
 def test_no_order_of_events_breaks_a_plan_and_every_state_can_be_saved(events):
     plan = RunPlan(settings_of(online_steps=20, evaluation_episodes=1))
     plan.start()
@@ -173,6 +207,8 @@ def test_no_order_of_events_breaks_a_plan_and_every_state_can_be_saved(events):
                 finish(plan)
         elif event == 'report':
             plan.learner_reported(GOOD)
+        elif event == 'settled':
+            plan.learner_reported(SETTLED)
         elif event == 'drop':
             plan.episode_dropped()
         elif event == 'fail':

@@ -102,6 +102,9 @@ class InProcessRun:
             if self.plan.phase is Phase.FITTING:
                 self._fit()
                 continue
+            if self.plan.phase is Phase.SETTLING:
+                self._settle()
+                continue
             self._run_episode(self.plan.next_episode())
         self._finish()
         return self.records
@@ -119,6 +122,12 @@ class InProcessRun:
                 return_variance=report.return_variance,
             )
         )
+
+    def _settle(self) -> None:
+        """Evaluate what was learned last: every online step has its gradient steps already."""
+        self._publish()
+        version = self.learner.weights_version
+        self.plan.learner_reported(LearnerReport(LearnerState.SETTLED, weights_version=version))
 
     def _run_episode(self, plan: EpisodePlan) -> None:
         tally = EpisodeTally(plan, ROBOT, self._cell.time)

@@ -20,7 +20,7 @@ RATE_SPAN_S = 60.0
 LEAST_SPAN_S = 5.0
 NO_LIMIT = 2**40
 """The learner's word for 'as far as you like' is some larger credit."""
-LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed')
+LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed', 'settled')
 ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
 
 
@@ -61,7 +61,7 @@ class RunView:
             self._pace = self.steps_per_second()
             self._progress.clear()
         self.run = state
-        if self.phase is Phase.FITTING:
+        if self.phase in (Phase.FITTING, Phase.SETTLING):
             return
         self._progress.append((now, int(state.sequence)))
         while now - self._progress[0][0] > RATE_SPAN_S and len(self._progress) > 2:

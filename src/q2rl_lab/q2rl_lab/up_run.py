@@ -28,9 +28,7 @@ from q2rl_task import Phase, TaskSpec
 LOOK_PERIOD_S = 1.0
 STOP_PATIENCE_S = 15.0
 """How long the episode under way, and the learner's last acknowledgement, are waited for."""
-SETTLE_PATIENCE_S = 10.0
-PAYING_PATIENCE_S = 300.0
-"""How long a learner that was restarted may take to make the gradient steps it still owes."""
+ACKNOWLEDGED_PATIENCE_S = 10.0
 
 
 class End(Enum):
@@ -164,7 +162,6 @@ async def _run(
     display: Display,
 ) -> Ending:
     from q2rl_lab.watch import Watcher  # rclpy
-    from q2rl_learner.config import load_preset
 
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -178,9 +175,7 @@ async def _run(
     watcher = Watcher(view, domain.number, not config.realtime, task.period_s, folder.timeline)
     try:
         await supervisor.start()
-        per_step = load_preset(config.preset).critic_updates_per_step
-        watch = _Watch(supervisor, watcher, view, display, stop, hurry, per_step)
-        return await watch.until_end()
+        return await _Watch(supervisor, watcher, view, display, stop, hurry).until_end()
     finally:
         await supervisor.stop()
         watcher.close()
@@ -191,12 +186,9 @@ async def _run(
 class _Watch:
     """Looks at a run once a second."""
 
-    def __init__(
-        self, supervisor, watcher, view: RunView, display: Display, stop, hurry, per_step: int
-    ) -> None:
+    def __init__(self, supervisor, watcher, view: RunView, display: Display, stop, hurry) -> None:
         self._supervisor, self._watcher, self._view = supervisor, watcher, view
         self._display, self._stop, self._hurry = display, stop, hurry
-        self._per_step = per_step
 
     async def until_end(self) -> Ending:
         crash = asyncio.create_task(self._supervisor.wait_crash())
@@ -212,8 +204,7 @@ class _Watch:
                 if stopping.done():
                     return await self._wind_down()
                 if phase is Phase.FINISHED:
-                    await self._wait_for(self._is_settled, SETTLE_PATIENCE_S)
-                    await self._wait_for(self._is_paid, PAYING_PATIENCE_S)
+                    await self._wait_for(self._is_acknowledged, ACKNOWLEDGED_PATIENCE_S)
                     return Ending(End.FINISHED)
                 if phase is Phase.STOPPED:
                     return Ending(End.STOPPED, detail)
@@ -227,7 +218,7 @@ class _Watch:
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({asked, hurry}, return_when=asyncio.FIRST_COMPLETED)
         if asked.done() and asked.result() and not hurry.done():
-            await self._wait_for(self._is_settled, SETTLE_PATIENCE_S)
+            await self._wait_for(self._is_acknowledged, ACKNOWLEDGED_PATIENCE_S)
         hurry.cancel()
         return Ending(End.INTERRUPTED)
 
@@ -240,14 +231,10 @@ class _Watch:
             self._display.update(view, time.monotonic())
             return view.phase, '' if view.run is None else view.run.detail
 
-    def _is_settled(self) -> bool:
+    def _is_acknowledged(self) -> bool:
         run = self._view.run
         ended = run is not None and run.phase in (Phase.FINISHED, Phase.STOPPED)
         return ended and run.acknowledged >= run.sequence
-
-    def _is_paid(self) -> bool:
-        learner = self._view.learner
-        return learner is None or learner.gradient_steps >= self._per_step * learner.online_steps
 
     async def _wait_for(self, condition, patience_s: float) -> bool:
         end = time.monotonic() + patience_s

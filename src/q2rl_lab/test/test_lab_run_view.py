@@ -106,6 +106,7 @@ def test_rollouts_are_shown_until_there_are_gated_episodes():
         (Phase.ESTIMATING, 13 * 50 + 4000 + 300 * 50),
         (Phase.FITTING, 4000 + 300 * 50),
         (Phase.ONLINE, 3500 + 300 * 50),
+        (Phase.SETTLING, 300 * 50),
         (Phase.EVALUATING, 13 * 50),
         (Phase.FINISHED, 0),
     ],

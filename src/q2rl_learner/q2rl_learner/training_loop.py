@@ -19,6 +19,7 @@ UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
 METRICS_EVERY = 50
 """Critic updates between two reports of scalars."""
+AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.GRADUATED, Phase.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,18 @@ class TrainingLoop:
         if self._failed:
             return False
         if not self.fitted:
-            return self._phase in (Phase.FITTING, Phase.ONLINE)
+            return self._phase in (Phase.FITTING, Phase.ONLINE, Phase.SETTLING)
         return self._published < 0 or self._learner.busy or self._last_weights_due()
 
     def _last_weights_due(self) -> bool:
         """Whether the online phase is over and what was learned at its end is not out yet."""
-        over = self._phase in (Phase.EVALUATING, Phase.GRADUATED, Phase.FINISHED)
-        return over and self._learner.gradient_steps > self._published
+        return self._phase in AFTER_ONLINE and self._learner.gradient_steps > self._published
+
+    def _settled(self) -> bool:
+        """Whether all of the online phase is learned from and out; SETTLING is told once all of it was offered."""
+        over, learner = self._phase in AFTER_ONLINE, self._learner
+        waiting = self._inbox or learner.busy
+        return over and not waiting and learner.gradient_steps == self._published
 
     def _turn(self) -> None:
         if not self._has_work():
@@ -166,6 +172,8 @@ class TrainingLoop:
         elif self._published >= 0 and self._learner.busy:
             self._update()
         else:
+            if self._last_weights_due():
+                self._save()  # first: a learner that dies during the evaluation has nothing left to learn again
             self._publish()
         self._show()
 
@@ -226,6 +234,8 @@ class TrainingLoop:
                 state = LearnerState.FAILED
             elif self.fitted and self._published >= 0:
                 state = LearnerState.TRAINING if learner.gradient_steps else LearnerState.READY
+                if self._settled():
+                    state = LearnerState.SETTLED
         view = LearnerView(
             state=state,
             detail=self._failed,

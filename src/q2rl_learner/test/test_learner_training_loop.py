@@ -99,9 +99,34 @@ def test_a_run_from_rollouts_to_the_last_step(make):
     assert [step for step, _ in watched.scalars] == [50, 100, 150]
     assert 'critic_loss' in watched.scalars[0][1]
 
-    loop.set_phase(Phase.EVALUATING)
-    view = watched.until(lambda v: v.weights_version == 9)
-    assert watched.weights[-1] == (9, 8, 150)
+    watched.state.unlink()
+    loop.set_phase(Phase.SETTLING)
+    view = watched.until(lambda v: v.state is LearnerState.SETTLED)
+    assert view.weights_version == 9 and watched.weights[-1] == (9, 8, 150)
+    assert watched.state.is_file()
+
+
+@pytest.mark.parametrize('lockstep', [True, False])
+def test_a_learner_has_settled_only_when_all_is_learned_and_out(make, lockstep):
+    watched = make(lockstep=lockstep)
+    toy, first = rollouts()
+    loop, update, states = watched.loop, watched.learner.update, []
+    watched.learner.update = lambda drain: states.append(loop.view.state) or update(drain)
+    loop.offer(first)
+    loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.READY)
+    loop.offer(online(toy, 35))
+    loop.set_phase(Phase.SETTLING)
+    view = watched.until(lambda v: v.state is LearnerState.SETTLED)
+    assert (view.online_steps, view.gradient_steps) == (35, 70)
+    assert watched.weights[-1] == (view.weights_version, view.weights_version - 1, 70)
+    assert states and LearnerState.SETTLED not in states
+
+    second = make(lockstep=lockstep)
+    assert second.learner.gradient_steps == 70  # saved before it was said
+    second.loop.offer(first)
+    second.loop.set_phase(Phase.EVALUATING)
+    assert second.until(lambda v: v.state is LearnerState.SETTLED).gradient_steps == 70
 
 
 def test_credit_is_limited_from_the_start_of_the_online_phase(make):

@@ -36,11 +36,12 @@ class Phase(IntEnum):
     ESTIMATING = 1
     FITTING = 2
     ONLINE = 3
-    EVALUATING = 4
-    GRADUATED = 5
-    PAUSED = 6
-    STOPPED = 7
-    FINISHED = 8
+    SETTLING = 4
+    EVALUATING = 5
+    GRADUATED = 6
+    PAUSED = 7
+    STOPPED = 8
+    FINISHED = 9
 
 
 class LearnerState(IntEnum):
@@ -51,6 +52,7 @@ class LearnerState(IntEnum):
     READY = 2
     TRAINING = 3
     FAILED = 4
+    SETTLED = 5
 
 
 class EndReason(IntEnum):
