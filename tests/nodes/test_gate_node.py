@@ -23,7 +23,7 @@ PROPOSALS = {
     Source.BC: Proposal(np.full(ACT, 0.25, dtype=np.float32), -1.5, 2.0, 7),
     Source.RL: Proposal(np.full(ACT, -0.5, dtype=np.float32), version=9),
 }
-LONG, SHORT = 30.0, 0.05
+LONG, SHORT = 60.0, 0.1
 
 
 class Gate:
@@ -31,7 +31,7 @@ class Gate:
 
     def __init__(self, bench, **parameters) -> None:
         self.bench = bench
-        self.node = bench.start(QGateNode, **{'proposal_timeout': LONG, **parameters})
+        self.node = bench.start(QGateNode, **{'lockstep_timeout': LONG, **parameters})
         self.decisions = bench.listen(GateDecision, 'gate_decision', QOS.tick)
         self._observe = bench.talk(Observation, 'observation', QOS.tick)
         self._propose = {
@@ -124,7 +124,7 @@ def test_proposals_that_overtake_their_observation_are_joined_to_it(gate):
     ],
 )
 def test_what_is_missing_at_the_deadline_is_done_without(bench, mode, present, source, reason):
-    gate = Gate(bench, proposal_timeout=SHORT)
+    gate = Gate(bench, lockstep_timeout=SHORT)
     record = observation('e1', 0, mode)
     gate.observe(record)
     if present is not None:
@@ -186,7 +186,7 @@ def test_the_first_of_two_proposals_of_one_source_counts(gate):
 
 
 def test_a_late_proposal_changes_nothing(bench):
-    gate = Gate(bench, proposal_timeout=SHORT)
+    gate = Gate(bench, lockstep_timeout=SHORT)
     record = observation('e1', 0)
     gate.observe(record)
     assert gate.decision().decision.reason is Reason.NOTHING
@@ -265,7 +265,7 @@ def test_a_final_observation_is_decided_too(gate):
 
 
 def test_a_silent_policy_is_not_waited_for_long_until_it_is_heard_again(bench):
-    gate = Gate(bench, proposal_timeout=SHORT, impatient_timeout=SHORT, patience=2)
+    gate = Gate(bench, lockstep_timeout=SHORT, impatient_timeout=0.05, patience=2)
     for step in range(3):
         gate.observe(observation('e1', step))
         gate.decision(step + 1)
@@ -278,6 +278,31 @@ def test_a_silent_policy_is_not_waited_for_long_until_it_is_heard_again(bench):
     gate.observe(observation('e1', 4))
     gate.decision(5)
     assert gate.node.counters['impatient'] == 1
+
+
+def test_in_lockstep_a_late_proposal_is_waited_for_while_the_arm_asks_again(gate):
+    assert 0.5 * LONG < gate.node._deadline_s < LONG  # the arm would hold at LONG
+    record = observation('e1', 0)
+    gate.propose(Source.BC, record)
+    for repeats in range(4):
+        gate.observe(record)
+        gate.counted('repeats', repeats)
+    assert not gate.decisions
+    gate.propose(Source.RL, record)
+    np.testing.assert_array_equal(gate.decision().decision.rl_action, PROPOSALS[Source.RL].action)
+    assert not gate.node.counters['missing_rl']
+
+
+def test_a_policy_that_is_dead_does_not_stop_the_run(bench):
+    gate = Gate(bench, lockstep_timeout=SHORT, patience=2)
+    for step in range(5):
+        record = observation('e1', step)
+        gate.propose(Source.BC, record)
+        gate.bench.until(lambda step=step: ('e1', step) in gate.node._early)
+        gate.observe(record)
+        decision = gate.decision(step + 1).decision
+        assert (decision.source, decision.reason) == (Source.BC, Reason.NO_RL)
+    assert (gate.node.counters['missing_rl'], gate.node.counters['impatient']) == (5, 3)
 
 
 def test_a_deactivated_gate_decides_nothing(gate):

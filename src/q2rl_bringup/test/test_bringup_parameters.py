@@ -58,7 +58,8 @@ def declared(spec, domain, *arguments):
 def shipped(name):
     graph = build_graph({})
     sections = yaml.safe_load(graph.params_file.read_text())
-    return sections.get(f'/**/{name}', {}).get('ros__parameters', {})
+    own, common = (sections.get(key, {'ros__parameters': {}}) for key in (f'/**/{name}', '/**'))
+    return common['ros__parameters'] | own['ros__parameters']
 
 
 @pytest.mark.parametrize('spec', MANAGED, ids=lambda spec: spec.name)

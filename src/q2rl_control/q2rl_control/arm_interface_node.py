@@ -41,13 +41,6 @@ class ArmInterface(Q2rlNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('arm_interface', **kwargs)
         self.declare(
-            'lockstep_timeout',
-            5.0,
-            'Lockstep: wall time [s] without a decision after which a step holds.',
-            low=0.1,
-            high=600.0,
-        )
-        self.declare(
             'republish_period',
             0.5,
             'Lockstep: wall time [s] after which what was not answered is published again.',

@@ -31,15 +31,17 @@ from q2rl_task import InputError, ObservationRecord, Source
 EARLY_TICKS = 4
 """Ticks whose proposals are kept although their observation has not come yet (topics may overtake one another)."""
 PROPOSERS = (Source.BC, Source.RL)
+WAITED = 0.8
+"""Share of `lockstep_timeout` that proposals are waited for: the rest is for the decision to reach the arm."""
 
 
 class QGateNode(Q2rlNode):
     """Decide each observation once: when both proposals are in, or at the deadline with what is there.
 
-    The deadline runs on the wall from the observation's arrival: `decision_deadline` in real time, `proposal_timeout`
-    in lockstep. There a policy that missed `patience` deadlines in a row is waited for only `impatient_timeout`
-    until it is heard again, so that a dead node does not make the run crawl. A repeated observation gets the same
-    decision again.
+    The deadline runs on the wall from the observation's arrival: `decision_deadline` in real time; in lockstep, where
+    the arm asks again and a late proposal is worth waiting for, shortly before the arm would hold (`lockstep_timeout`).
+    There a policy that missed `patience` deadlines in a row is waited for only `impatient_timeout` until it is heard
+    again, so that a dead node does not make the run crawl. A repeated observation gets the same decision again.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -76,9 +78,6 @@ class QGateNode(Q2rlNode):
             'Real time: wait for proposals [s]; 0: half the control period.',
             low=0.0,
             high=10.0,
-        )
-        self.declare(
-            'proposal_timeout', 1.0, 'Lockstep: wait for proposals [s].', low=0.001, high=600.0
         )
         self.declare(
             'impatient_timeout',
@@ -119,7 +118,7 @@ class QGateNode(Q2rlNode):
         self._proposals: dict[Source, ProposalRecord] = {}
         self._early: dict[tuple[str, int], dict[Source, ProposalRecord]] = {}
         self._missed: Counter[Source] = Counter()
-        self._deadline_s = self.value('proposal_timeout')
+        self._deadline_s = WAITED * self.value('lockstep_timeout')
         if not self.lockstep:
             self._deadline_s = self.value('decision_deadline') or 0.5 * task.period_s
         self._publisher = self.publisher(GateDecision, 'gate_decision', self.qos.tick)

@@ -57,6 +57,13 @@ class Q2rlNode(LifecycleNode):
             False,
             'Whether a simulation waits for each decision; false: a wall-clock tick.',
         )
+        self.declare(
+            'lockstep_timeout',
+            5.0,
+            'Lockstep: wall time [s] without a decision after which a step holds.',
+            low=0.1,
+            high=600.0,
+        )
         self.declare('robot', 'arm', 'Name of the robot, unique among those that share a learner.')
         self.declare('autostart', True, 'Configure and activate without being asked.')
         self.declare(
