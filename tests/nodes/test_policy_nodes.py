@@ -58,7 +58,7 @@ def bc(bench, tmp_path):
 
 @pytest.fixture
 def rl(bench):
-    return Asked(bench, RlPolicyNode, 'rl_proposal')
+    return Asked(bench, RlPolicyNode, 'rl_proposal', rl_action='sample')
 
 
 def test_bc_answers_with_a_sample_its_density_and_its_version(bc):

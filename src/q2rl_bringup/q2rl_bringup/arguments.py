@@ -108,7 +108,9 @@ ARGUMENTS = (
         'seed', 0, 'Seed of scenes, start poses, samples and networks; 0 is a seed too.', least=0
     ),
     Argument(
-        'preset', 'laptop', "The learner's settings: laptop, paper, or the path of a preset YAML."
+        'preset',
+        'laptop',
+        "The learner's settings: laptop, paper, or the path of a YAML; +METHOD lays a method over it (laptop+ibrl).",
     ),
     Argument(
         'bc_checkpoint', '', 'BC policy (.safetensors). Empty: bc.safetensors in the run folder.'

@@ -159,17 +159,30 @@ def _own_parameters(
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters."""
     seed, mode = args['seed'], args['policy_mode']
-    preset = load_preset(args['preset'])
     checkpoint = args['bc_checkpoint'] or str(run_dir / 'bc.safetensors')
     demos = args['demos'] or str(run_dir / 'demonstrations.hdf5')
     learns = mode == 'gated' and args['learn']
+    config = load_preset(args['preset'])
+    # What the method decides of acting; where it leaves a choice alone, the params file has the word.
+    entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
+    soft = config.acting.soft_temperature
     return {
         'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
         'arm_interface': {},
-        'bc_policy': {'checkpoint': checkpoint, 'seed': seed},
-        'rl_policy': {'exploration': preset.exploration, 'seed': seed},
+        'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
+        'rl_policy': {
+            'rl_action': config.acting.rl_action,
+            'rl_noise': config.acting.rl_noise,
+            'seed': seed,
+        },
         # The gate scores BC with the temperature that the critics are trained against.
-        'q_gate': {'alpha': preset.alpha, 'seed': seed},
+        'q_gate': {
+            'alpha': config.alpha,
+            'bc_value': config.acting.bc_value,
+            'chooser': config.acting.chooser,
+            'seed': seed,
+            **({'soft_temperature': soft} if soft else {}),
+        },
         'learner': {
             'preset': args['preset'],
             'demos': '' if demos == 'none' else demos,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from q2rl_control.arm_logic import ArmLogic, ArmState
 from q2rl_policies.bc import BCPolicy
@@ -37,8 +38,28 @@ class Deciders:
         rl = self._rl.act(record.observation, record.explore) if self._rl else None
         values = None
         if self._critic:
-            values = self._critic.values(record.observation, rl.action if rl else None)
+            actions = [said.action if said else None for said in (rl, bc)]
+            values = self._critic.values(record.observation, *actions)
         return self._gate.decide(record.mode, bc, rl, values)
+
+
+class AnyCell(Protocol):
+    """What an in-process run asks of a robot and its surroundings: `Cell`, or a small task in plain numpy."""
+
+    task: TaskSpec
+
+    @property
+    def time(self) -> float:
+        """Robot time [s], resets included."""
+
+    def run_episode(
+        self, episode: str, mode: Mode, seed: int, decide: Decide, explore: bool = False
+    ) -> Iterator[ExecutedStep]:
+        """Run one episode from a fresh scene of `seed`; yields every step, the final one included."""
+
+
+MakeCell = Callable[[TaskSpec, int, str], AnyCell]
+"""From task, seed of the sensor noise and name of the robot to a cell."""
 
 
 class Cell:

@@ -13,7 +13,8 @@ from q2rl_lab.statistics import Rate
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_policies.bc import MixtureBCPolicy
+from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
+from q2rl_policies.distributions import EntropyKind
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
@@ -35,13 +36,46 @@ def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     }
 
 
-def bc_from_file(path: Path, task: TaskSpec, seed: int) -> MixtureBCPolicy:
+def bc_from_file(
+    path: Path, task: TaskSpec, seed: int, entropy: EntropyKind = 'monte_carlo'
+) -> MixtureBCPolicy:
     """Read a cloned policy; it samples, as everywhere.
 
     :raises InputError: missing, damaged, or of another task
     """
     tensors, meta = load(path, 'bc', task.contract_hash)
-    return MixtureBCPolicy(build_bc(meta, tensors, path), seed, task.contract_hash, meta['version'])
+    net = build_bc(meta, tensors, path)
+    return MixtureBCPolicy(net, seed, task.contract_hash, meta['version'], entropy)
+
+
+def gate_of(config: LearnerConfig, task: TaskSpec, seed: int) -> QGate:
+    """Return the gate that a learner's settings ask for."""
+    acting = config.acting
+    return QGate(
+        config.alpha,
+        task.action_size,
+        bc_value=acting.bc_value,
+        chooser=acting.chooser,
+        soft_temperature=acting.soft_temperature,
+        seed=seed,
+    )
+
+
+def learned_deciders(
+    config: LearnerConfig,
+    bc: BCPolicy,
+    gate: QGate,
+    actor: LiveActor,
+    critic: LiveCritic,
+    seed: int,
+) -> Deciders:
+    """Return BC, the gate and what was learned.
+
+    :param seed: of RL's exploration, in episodes that let it explore
+    """
+    acting = config.acting
+    rl = RLPolicy(Pinned(actor), acting.rl_action == 'sample', acting.rl_noise, seed)
+    return Deciders(bc, gate, rl, GateCritic(Pinned(critic), acting.bc_value == 'critic'))
 
 
 def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
@@ -57,22 +91,18 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
     folder = run / 'learner'
     weights = [folder / f'{kind}.safetensors' for kind in ('actor', 'critic')]
     if all(path.is_file() for path in weights):
-        alpha = load_preset(preset).alpha
+        config = load_preset(preset)
         contract = task.contract_hash
         actor = LiveActor.from_file(weights[0].read_bytes(), weights[0], contract)
         critic = LiveCritic.from_file(weights[1].read_bytes(), weights[1], contract)
     else:
         learner = _restored(folder / 'state.safetensors', task)
-        alpha = learner.config.alpha
+        config = learner.config
         version = learner.weights_version
         actor = LiveActor(learner.acting, version)
         critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
-    return Deciders(
-        bc_from_file(bc, task, seed),
-        QGate(alpha, task.action_size, seed=seed),
-        RLPolicy(Pinned(actor)),
-        GateCritic(Pinned(critic)),
-    )
+    policy = bc_from_file(bc, task, seed, config.entropy)
+    return learned_deciders(config, policy, gate_of(config, task, seed), actor, critic, seed)
 
 
 def _restored(state: Path, task: TaskSpec) -> OnlineLearner:

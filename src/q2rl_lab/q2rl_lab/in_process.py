@@ -15,8 +15,6 @@ import math
 from pathlib import Path
 import time
 
-import numpy as np
-
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import (
     EpisodePlan,
@@ -26,16 +24,15 @@ from q2rl_control.run_plan import (
 )
 from q2rl_control.run_store import RunStore, replace_atomically
 from q2rl_control.transition_assembler import TransitionAssembler
-from q2rl_lab.cell import Cell, Deciders
+from q2rl_lab.cell import Cell, Deciders, MakeCell
+from q2rl_lab.evaluation import gate_of, learned_deciders
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
-from q2rl_policies.gate import QGate
-from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition
+from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition, episode_seed
 
 ROBOT = 'arm'
 
@@ -56,6 +53,7 @@ class InProcessRun:
     :param bc: the policy that is to be improved; it keeps its own random stream
     :param learner: fresh; its demonstrations and configuration are the caller's
     :param directory: where `episodes.jsonl`, `transitions.db`, `run_state.json` and the weights go; None keeps nothing
+    :param make_cell: the robot, if not the simulated arm
     """
 
     def __init__(
@@ -66,16 +64,16 @@ class InProcessRun:
         learner: OnlineLearner,
         directory: Path | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        make_cell: MakeCell = Cell,
     ) -> None:
         prepare_torch()
         self.plan = RunPlan(settings)
         self.learner = learner
         self.records: list[EpisodeRecord] = []
-        self._cell = Cell(task, settings.seed, ROBOT)
+        self.live: tuple[LiveActor, LiveCritic] | None = None
+        self._cell = make_cell(task, settings.seed, ROBOT)
         self._bc = bc
-        self._gate = QGate(learner.config.alpha, task.action_size, seed=settings.seed)
-        explores = self.config.exploration == 'sample'
-        self._exploration = np.random.default_rng(settings.seed) if explores else None
+        self._gate = gate_of(learner.config, task, settings.seed)
         self._deciders = Deciders(bc, self._gate)
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory
@@ -162,8 +160,9 @@ class InProcessRun:
         contract = self._cell.task.contract_hash
         actor = LiveActor.from_file(files['actor'], 'actor weights', contract)
         critic = LiveCritic.from_file(files['critic'], 'critic weights', contract)
-        rl = RLPolicy(Pinned(actor), self._exploration)
-        self._deciders = Deciders(self._bc, self._gate, rl, GateCritic(Pinned(critic)))
+        self.live = (actor, critic)
+        seed = episode_seed(self.plan.settings.seed, 'learner', self.learner.weights_version)
+        self._deciders = learned_deciders(self.config, self._bc, self._gate, actor, critic, seed)
         self._published = self.learner.gradient_steps
 
     def _record(self, record: EpisodeRecord) -> None:
@@ -225,6 +224,7 @@ def evaluate(
     episodes: int,
     seed: int,
     on_episode: Callable[[EpisodeRecord], None] = lambda record: None,
+    make_cell: MakeCell = Cell,
 ) -> Evaluation:
     """Run fresh episodes of the evaluation stream of `seed`; nothing learns from them.
 
@@ -241,7 +241,7 @@ def evaluate(
     )
     plan = RunPlan(settings)
     plan.progress.phase = Phase.EVALUATING
-    cell = Cell(task, seed, ROBOT)
+    cell = make_cell(task, seed, ROBOT)
     records = []
     while (episode := plan.next_episode()) is not None:
         tally = EpisodeTally(episode, ROBOT, cell.time)

@@ -44,7 +44,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         online_steps=config.steps,
         evaluation_episodes=config.eval_episodes,
     )
-    bc = bc_from_file(folder.bc, task, config.seed)
+    bc = bc_from_file(folder.bc, task, config.seed, settings.entropy)
     run = InProcessRun(task, plan, bc, learner, folder.path, _Teller(tell))
     run.run()
     return run.plan

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the learner as one validated YAML, and the presets shipped with the package."""
+"""Settings of the learner as one validated YAML, and the presets shipped with the package.
+
+A method (`q2rl_learner.methods`) is laid over a preset by `PRESET+METHOD`, wherever a preset is named.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from q2rl_policies.gate import BCValue, Chooser
 from q2rl_task.settings_file import Section, load_settings
 
 Hidden = tuple[int, ...]
@@ -89,6 +93,23 @@ class BCWeight(Section):
         return self.floor + (self.initial - self.floor) * math.exp(-online_steps / self.decay_steps)
 
 
+class ActingConfig(Section):
+    """Who acts in a gated episode, and how RL's side explores. The gate itself: `q2rl_policies.gate.QGate`.
+
+    `chooser`: the better action (`gate`), or always `rl` or `bc`. `bc_value`: what BC's action is rated by: V and its
+    `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above, RL acts
+    with a probability that is the sigmoid of its advantage over it [reward units].
+    `rl_action`, `rl_noise`: in gated online episodes RL explores by its mode or a sample, plus Gaussian noise of that
+    standard deviation in units of the action. Wherever a policy is measured, RL acts by its plain mode.
+    """
+
+    chooser: Chooser = 'gate'
+    bc_value: BCValue = 'density'
+    soft_temperature: float = Field(default=0.0, ge=0)
+    rl_action: Literal['mode', 'sample'] = 'mode'
+    rl_noise: float = Field(default=0.0, ge=0)
+
+
 class LearnerConfig(Section):
     """All settings of one learner. Steps are environment steps unless named gradient steps.
 
@@ -98,13 +119,16 @@ class LearnerConfig(Section):
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
     the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
     attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
-    per actor step (1: they are one). `actor_batch`: the actor's step takes the `last` of the critics' batches, or
-    `all` of them together. `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL).
-    `entropy_bonus`: reward units per nat of the actor's entropy in its loss; without it the actor's samples soon equal
-    its mode. `exploration`: how RL acts in gated online episodes; where it is measured it acts by its mode.
+    per actor step (1: they are one). `entropy`: how BC's is computed (`q2rl_policies.distributions`).
+    `demo_mixing`: `share` (each batch has `demo_fraction` demonstrations) or `pooled` (drawn like everything else).
+    `episode_ends`: `correct`, or `swapped` as in one released entry point: values flow past success and are cut at
+    the time limit (of the robot's own episodes).
+    `actor_batch`: the actor's step takes the `last` of the critics' batches, or `all` of them together.
+    `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL). `entropy_bonus`: reward units per nat of the
+    actor's entropy in its loss; without it the actor's samples soon equal its mode.
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
     `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
-    lockstep simulation may run ahead of the gradient steps.
+    lockstep simulation may run ahead of the gradient steps. `critic_updates_per_step` 0: nothing is learned online.
     """
 
     critics: int = Field(default=5, ge=1, le=64)
@@ -113,7 +137,7 @@ class LearnerConfig(Section):
     layer_norm: bool = True
     min_subset: int = Field(default=2, ge=1)
     batch: int = Field(default=128, ge=2)
-    critic_updates_per_step: int = Field(default=2, ge=1)
+    critic_updates_per_step: int = Field(default=2, ge=0)
     actor_updates_per_step: int = Field(default=1, ge=0)
     actor_batch: Literal['last', 'all'] = 'last'
     n_step: int = Field(default=3, ge=1, le=64)
@@ -131,8 +155,10 @@ class LearnerConfig(Section):
     q_filter: bool = False
     actor_q: Literal['min', 'mean'] = 'min'
     entropy_bonus: float = Field(default=0.0, ge=0)
-    exploration: Literal['sample', 'mode'] = 'sample'
+    entropy: Literal['monte_carlo', 'bound', 'published'] = 'monte_carlo'
     demo_fraction: float = Field(default=0.5, ge=0, le=1)
+    demo_mixing: Literal['share', 'pooled'] = 'share'
+    episode_ends: Literal['correct', 'swapped'] = 'correct'
     rollouts_in_replay: bool = True
     replay_capacity: int = Field(default=200_000, ge=1000)
     warm_up_samples: int = Field(default=200, ge=1)
@@ -145,6 +171,7 @@ class LearnerConfig(Section):
     publish_period_s: float = Field(default=2.0, gt=0)
     allowance: int = Field(default=25, ge=1)
     save_every: int = Field(default=2000, ge=1)
+    acting: ActingConfig = ActingConfig()
     fit: FitConfig = FitConfig()
     bc: BCConfig = BCConfig()
 
@@ -158,6 +185,12 @@ class LearnerConfig(Section):
             raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
         return self
 
+    @property
+    def needs_value(self) -> bool:
+        """Whether anything asks V: the gate's rating of BC, or the warm start of the critics."""
+        acting = self.acting
+        return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value == 'density')
+
     def scaled(self, reward: float) -> float:
         """Return the reward the learner uses for a reward of the task."""
         return self.reward_scale * reward + self.reward_bias
@@ -166,6 +199,13 @@ class LearnerConfig(Section):
 def load_preset(name_or_path: str | Path) -> LearnerConfig:
     """Read a preset by its name (one shipped with the package) or by the path of a YAML file.
 
-    :raises InputError: no such preset, not YAML, or a field that is unknown, ill-typed or out of range
+    `PRESET+METHOD` lays a method over it: `laptop+ibrl`.
+
+    :raises InputError: no such preset or method, not YAML, or a field that is unknown, ill-typed or out of range
     """
+    preset, plus, method = str(name_or_path).rpartition('+')
+    if plus and not Path(name_or_path).is_file():
+        from q2rl_learner.methods import load_method  # it needs the model of the settings, above
+
+        return load_method(method).over(load_preset(preset))
     return load_settings(LearnerConfig, 'preset', 'q2rl_learner', 'presets', name_or_path)

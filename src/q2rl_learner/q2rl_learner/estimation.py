@@ -82,6 +82,24 @@ class EstimateReport:
         return ''
 
 
+def without_value(rollouts: Sequence[Episode]) -> EstimateReport:
+    """Return the report of a method that fits nothing on the rollouts: error 0 of variance inf, which stops nothing."""
+    nothing = float('nan')
+    return EstimateReport(
+        rollouts=len(rollouts),
+        successes=sum(e.terminated for e in rollouts),
+        samples=0,
+        value_error=0.0,
+        return_variance=float('inf'),
+        value_steps=0,
+        completion_rounds=0,
+        completion_change=nothing,
+        critic_error=nothing,
+        actor_nll=nothing,
+        seconds=0.0,
+    )
+
+
 def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Generator) -> list[int]:
     """Return each episode's fold: at random, but with successes and failures spread evenly."""
     drawn = torch.randperm(len(episodes), generator=generator).tolist()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode, group_episodes
-from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value
+from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range
 from q2rl_learner.update import Updater
@@ -71,9 +71,15 @@ class OnlineLearner:
             actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
         self.updater = Updater(actor, critics, config, self.attainable, self.generator)
         self.replay = Replay(
-            o, d, config.replay_capacity, config.n_step, reward.discount, config.imitation
+            o,
+            d,
+            config.replay_capacity,
+            config.n_step,
+            reward.discount,
+            config.imitation,
+            config.episode_ends == 'swapped',
         )
-        if config.demo_fraction > 0:
+        if config.demo_fraction > 0 or config.demo_mixing == 'pooled':
             self.replay.set_demonstrations(
                 self.demonstrations, config.reward_scale, config.reward_bias
             )
@@ -163,10 +169,16 @@ class OnlineLearner:
     def fit_estimate(self) -> EstimateReport:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
 
+        A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting.
+
         :raises InputError: fewer than two finished rollouts
         """
         began = time.monotonic()
         episodes = self.rollouts()
+        if not self.config.needs_value:
+            self.updater.copy_target()
+            self.report = without_value(episodes)
+            return self.report
         fitted = self._fit_value(episodes)
         self.value, self.value_version = fitted.value, self.value_version + 1
         critic_error = actor_nll = float('nan')
@@ -229,7 +241,8 @@ class OnlineLearner:
 
     def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         distribution = self._bc(observations)
-        return distribution.log_prob(actions), distribution.entropy(generator=self.generator)
+        entropy = distribution.entropy(self.config.entropy, self.generator)
+        return distribution.log_prob(actions), entropy
 
     @property
     def owed(self) -> int:
@@ -263,14 +276,16 @@ class OnlineLearner:
             self._store(self._pending.popleft())
             self.trained_steps += 1
         metrics: dict[str, float] = {}
-        for _ in range(min(2, self.owed // self.config.critic_updates_per_step)):
+        repeats = self.config.critic_updates_per_step
+        for _ in range(min(2, self.owed // repeats) if repeats else 0):
             metrics = self._gradient_steps()
         return metrics
 
     def _gradient_steps(self) -> dict[str, float]:
         config = self.config
         repeats = config.critic_updates_per_step
-        batches = self.replay.sample(config.batch, config.demo_fraction, self.generator, repeats)
+        share = config.demo_fraction if config.demo_mixing == 'share' else None
+        batches = self.replay.sample(config.batch, share, self.generator, repeats)
         weight = config.bc_weight.at(self.gradient_steps // repeats)
         metrics = self.updater.step(batches, weight)
         self.gradient_steps += repeats

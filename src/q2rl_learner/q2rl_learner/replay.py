@@ -59,6 +59,7 @@ class Replay:
     :param steps: n of the n-step returns
     :param discount: gamma per step
     :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
+    :param swapped_ends: bootstrap past the task's end and not past a cut, as one released entry point of Q2RL did
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Replay:
         steps: int,
         discount: float,
         imitation: str = 'both',
+        swapped_ends: bool = False,
     ) -> None:
         o, d = observation_size, action_size
         self._action_size = d
         self._widths = (o, d, 1, o, 1, d, 1, d, 1)
         self._steps, self._discount, self._imitation = steps, discount, imitation
         self._capacity = capacity
+        self._swapped_ends = swapped_ends
         self._rows = torch.empty(capacity, sum(self._widths))
         self._windows: dict[str, tuple[str, deque[_Step]]] = {}  # robot -> (episode, window)
         self.demonstrations = 0
@@ -143,7 +146,8 @@ class Replay:
             )
         )
         ended = transition.terminated or transition.truncated
-        self._store(self._close(window, ended, transition.terminated))
+        last = transition.truncated if self._swapped_ends else transition.terminated
+        self._store(self._close(window, ended, last))
 
     def _close(
         self, window: deque[_Step], ended: bool, terminated: bool, demonstration: bool = False
@@ -196,11 +200,23 @@ class Replay:
         return demonstrations, batch - demonstrations
 
     def sample(
-        self, batch: int, demo_fraction: float, generator: torch.Generator, repeats: int = 1
+        self,
+        batch: int,
+        demo_fraction: float | None,
+        generator: torch.Generator,
+        repeats: int = 1,
     ) -> list[Batch]:
-        """Draw `repeats` batches, uniformly with replacement, each with the exact share of demonstrations."""
+        """Draw `repeats` batches, uniformly with replacement, each with the exact share of demonstrations.
+
+        Without a share (None) demonstrations are drawn like everything else.
+        """
         if len(self) == 0:
             raise ValueError('the replay is empty')
+        if demo_fraction is None:
+            index = torch.randint(len(self), (repeats, batch), generator=generator)
+            self.drawn += repeats * batch
+            self.drawn_demonstrations += int((index < self.demonstrations).sum())
+            return self._gather(index)
         demo, online = self.counts(batch, demo_fraction)
         parts = []
         if demo:
@@ -213,8 +229,12 @@ class Replay:
         index = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         self.drawn += repeats * batch
         self.drawn_demonstrations += repeats * demo
+        return self._gather(index)
+
+    def _gather(self, index: Tensor) -> list[Batch]:
+        """Return one batch per row of `index` (repeats, batch)."""
         rows = self._rows.index_select(0, index.flatten())
-        return [self._batch(part) for part in rows.split(batch)]
+        return [self._batch(part) for part in rows.split(index.shape[1])]
 
     def _batch(self, rows: Tensor) -> Batch:
         (observation, action, reward, following, bootstrap, imitated, imitation, next_bc, known) = (

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from learner_helpers import EMPTY, demonstrations, toy_task, transition
+import numpy as np
 import pytest
 import torch
 
 from q2rl_learner.replay import Batch, Replay
-from q2rl_task import Source
+from q2rl_task import Measurement, Pose, Source, judge_step
 
 TASK = toy_task()
 GAMMA = 0.5
@@ -64,6 +65,27 @@ def test_windows_stop_at_the_end(end, mask):
         3: (-4.0, 0.5 * mask, 4),
         10: (-11.0 - 6.0 - 3.25, 0.125, 13),
     }
+
+
+@pytest.mark.parametrize(('swapped', 'past_success', 'past_limit'), [(False, 0, 1), (True, 1, 0)])
+@pytest.mark.parametrize('cause', ['success', 'time limit', 'force limit', 'abort'])
+def test_the_mask_of_every_way_an_episode_ends(cause, swapped, past_success, past_limit):
+    measured = Measurement(
+        stamp=0.0,
+        joint_positions=np.zeros(7),
+        joint_velocities=np.zeros(7),
+        tip_pose=Pose.of((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)),
+        tip_twist=np.zeros(6),
+        wrench=np.full(6, 1e3 * (cause == 'force limit')),
+        success_signal=cause == 'success',
+    )
+    step = TASK.max_steps if cause == 'time limit' else 3
+    outcome = judge_step(TASK, step, measured, requested=cause == 'abort')
+    buffer = replay(steps=1, swapped_ends=swapped)
+    ends = {'terminated': outcome.terminated, 'truncated': outcome.truncated}
+    buffer.add(transition(TASK, 1, 'e', 0, **ends), -1.0)
+    mask = past_success if cause == 'success' else past_limit
+    assert rows(buffer) == {0: (-1.0, GAMMA * mask, 1)}
 
 
 def test_an_episode_that_breaks_off_is_cut():
@@ -152,3 +174,13 @@ def test_a_step_without_a_proposal_is_not_imitated():
     batch = everything(buffer)
     assert not batch.imitation.any() and not batch.next_bc_known.any()
     assert torch.isfinite(batch.imitated).all() and torch.isfinite(batch.next_bc).all()
+
+
+def test_pooled_demonstrations_are_drawn_like_everything_else():
+    buffer = replay(steps=1)
+    buffer.set_demonstrations(demonstrations(TASK, 2, seed=0), 1.0, 0.0)
+    run(buffer, 10, 'truncated')
+    generator = torch.Generator().manual_seed(0)
+    assert len(buffer.sample(100, None, generator, 40)) == 40
+    expected = buffer.demonstrations / len(buffer)
+    assert abs(buffer.drawn_demonstrations / buffer.drawn - expected) < 0.03

@@ -132,7 +132,7 @@ class MixtureBCPolicy:
 
     :param net: a `GmmNet` or `GaussianNet`; its parameters may change in place but not be exchanged
     :param seed: of the policy's own generator; it also serves the Monte Carlo entropy
-    :param entropy_kind: 'monte_carlo' (unbiased: E[log pi + H] = 0) or 'bound' (closed form, biased up)
+    :param entropy_kind: 'monte_carlo' (unbiased: E[log pi + H] = 0), 'bound' (closed form, biased up) or 'published'
     :param deterministic: propose the mode; log_prob + entropy then no longer has mean zero (D/2 for a Gaussian)
     """
 

@@ -31,8 +31,8 @@ class BcPolicyNode(PolicyNode):
         self.declare(
             'entropy',
             'monte_carlo',
-            'Entropy of a mixture: unbiased estimate, or closed-form bound.',
-            choices=('monte_carlo', 'bound'),
+            'Entropy of a mixture: unbiased estimate, closed-form bound, or the formula first released.',
+            choices=('monte_carlo', 'bound', 'published'),
         )
         self.declare(
             'act_by',

@@ -8,13 +8,14 @@ samples is zero only then (Q2RL, arXiv 2605.05172).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
-EntropyKind = Literal['monte_carlo', 'bound']
+EntropyKind = Literal['monte_carlo', 'bound', 'published']
+"""How an entropy is computed; 'published' is the released code's formula and no entropy (see `published_entropy`)."""
 
 
 class DiagonalGaussian:
@@ -36,8 +37,8 @@ class DiagonalGaussian:
     def entropy(
         self, kind: EntropyKind = 'monte_carlo', generator: torch.Generator | None = None
     ) -> Tensor:
-        """Exact differential entropy [nat], (...); the arguments are those of a mixture and change nothing."""
-        return _gaussian_entropy(self.std)
+        """Exact differential entropy [nat], (...); of a mixture's kinds only 'published' differs here."""
+        return published_entropy(self.std) if kind == 'published' else _gaussian_entropy(self.std)
 
     def mode(self) -> Tensor:
         """The most likely action, (..., D)."""
@@ -81,13 +82,16 @@ class GaussianMixture:
         'bound' is the closed form H(w) + sum_k w_k H_k, never below the true entropy. 'monte_carlo' adds to it an
         unbiased estimate of E[log r], the log-responsibility of the component that a sample was drawn from: the exact
         part is not sampled, so the estimate has no noise where components are far apart, and never exceeds the bound.
+        'published' puts `published_entropy` in place of each H_k.
         """
         weights = self.log_weights.exp()
+        if kind == 'published':
+            return (weights * (published_entropy(self.stds) - self.log_weights)).sum(-1)
         bound = (weights * (_gaussian_entropy(self.stds) - self.log_weights)).sum(-1)
         if kind == 'bound':
             return bound
         if kind != 'monte_carlo':
-            raise ValueError(f"entropy kind {kind!r} is neither 'monte_carlo' nor 'bound'")
+            raise ValueError(f'entropy kind {kind!r} is none of {get_args(EntropyKind)}')
         # Stratified: every component draws the same number of samples, weighted afterwards.
         shape = (samples_per_component, *self.means.shape)
         noise = torch.randn(shape, generator=generator, dtype=self.means.dtype)
@@ -113,6 +117,15 @@ class GaussianMixture:
 def _gaussian_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     squares = ((value - mean) / std).square().sum(-1)
     return -0.5 * squares - std.log().sum(-1) - std.shape[-1] * HALF_LOG_2PI
+
+
+def published_entropy(std: Tensor) -> Tensor:
+    """Return the released code's entropy of Gaussians with `std` (..., D): (...), half of log2(2 pi e mean variance).
+
+    In bits, and of one dimension with the mean variance instead of the sum over dimensions: about D times too small.
+    Kept for comparison (arXiv 2605.05172, code as first released).
+    """
+    return 0.5 * torch.log2(2.0 * math.pi * math.e * std.square().mean(-1) + 1e-10)
 
 
 def _gaussian_entropy(std: Tensor) -> Tensor:

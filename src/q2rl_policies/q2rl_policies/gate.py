@@ -3,6 +3,9 @@
 
     Q_BC(s, a) = V_BC(s) + alpha (log pi_BC(a|s) + H[pi_BC(.|s)])      Q_RL(s, a) = min_i Q_i(s, a)
 
+`bc_value` and `chooser` make the gates of other methods of it: IBRL (arXiv 2311.02198) rates both actions by the same
+critics; in RLPD (arXiv 2302.02948) RL acts alone.
+
 RL acts only where Q_RL > Q_BC (+ margin). Whatever is missing, not finite or not healthy goes to BC, and without BC to
 a hold: the gate never trusts RL alone, except in an episode whose mode says so.
 """
@@ -10,23 +13,32 @@ a hold: the gate never trusts RL alone, except in an episode whose mode says so.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
+from typing import Literal, get_args
 
 import numpy as np
 
 from q2rl_task.episode import Mode, Source
 from q2rl_task.records import NAN, Decision, Proposal, Reason, no_vector
 
+BCValue = Literal['density', 'critic']
+Chooser = Literal['gate', 'rl', 'bc']
+ALONE = {'rl': Mode.RL, 'bc': Mode.BC}
+
 
 @dataclass(frozen=True)
 class GateValues:
-    """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an action."""
+    """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an action.
+
+    `q_bc_members`: (E,) Q_i(s, a_BC), where the gate rates BC by the critics.
+    """
 
     v: float
     q_rl_members: np.ndarray
     critic_version: int = 0
     value_version: int = 0
+    q_bc_members: np.ndarray = field(default_factory=no_vector)
 
 
 class QGate:
@@ -35,6 +47,9 @@ class QGate:
     :param alpha: temperature of Q_BC in reward units per nat (the paper: 1). 0 is the V-only gate, Q_BC = V_BC, for
         BC policies without a density: log_prob and entropy are then not read
     :param action_size: D
+    :param bc_value: what BC's action is rated by: `density`, Q_BC above; `critic`, the least of the RL critics' own
+        values of it (no V, no density)
+    :param chooser: who acts in a gated episode: the better one (`gate`), or always `rl` or `bc`
     :param margin: what RL must be better by, in reward units
     :param min_dwell: ticks that a source keeps acting after a switch before the values may switch again; missing or
         unhealthy RL ends the dwell at once
@@ -51,6 +66,8 @@ class QGate:
         alpha: float,
         action_size: int,
         *,
+        bc_value: BCValue = 'density',
+        chooser: Chooser = 'gate',
         margin: float = 0.0,
         min_dwell: int = 0,
         soft_temperature: float = 0.0,
@@ -59,6 +76,10 @@ class QGate:
     ) -> None:
         if not (math.isfinite(alpha) and alpha >= 0.0):
             raise ValueError(f'alpha must be finite and not negative, not {alpha}')
+        if bc_value not in get_args(BCValue):
+            raise ValueError(f'bc_value {bc_value!r} is none of {get_args(BCValue)}')
+        if chooser not in get_args(Chooser):
+            raise ValueError(f'chooser {chooser!r} is none of {get_args(Chooser)}')
         if not math.isfinite(margin):
             raise ValueError(f'margin must be finite, not {margin}')
         if not (math.isfinite(soft_temperature) and soft_temperature >= 0.0):
@@ -69,6 +90,8 @@ class QGate:
             raise ValueError(f'max_spread must be positive, not {max_spread}')
         self.alpha = alpha
         self.action_size = action_size
+        self.bc_value = bc_value
+        self.chooser = chooser
         self.margin = margin
         self.min_dwell = min_dwell
         self.soft_temperature = soft_temperature
@@ -89,11 +112,19 @@ class QGate:
 
         In Mode.BC and Mode.RL the one policy acts or nobody does: if the other stood in, neither could be measured.
         """
+        if mode is Mode.GATED:
+            mode = ALONE.get(self.chooser, mode)
         members = values.q_rl_members.tolist() if values is not None else []
-        v_bc = float(values.v) if values is not None else NAN
-        q_bc = self._q_bc(v_bc, bc)
+        has_critic = bool(members)
+        if self.bc_value == 'critic':
+            of_bc = values.q_bc_members.tolist() if values is not None else []
+            has_critic = has_critic and bool(of_bc)
+            v_bc, q_bc = NAN, _pessimistic(of_bc)[0]
+        else:
+            v_bc = float(values.v) if values is not None else NAN
+            q_bc = self._q_bc(v_bc, bc)
         q_rl, spread = _pessimistic(members)
-        source, reason = self._choose(mode, bc, rl, bool(members), q_bc, q_rl, spread)
+        source, reason = self._choose(mode, bc, rl, has_critic, q_bc, q_rl, spread)
         self.counts[reason] += 1
         self._dwelt = self._dwelt + 1 if source is self._acting else 1
         self._acting = source

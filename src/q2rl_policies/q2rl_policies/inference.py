@@ -30,44 +30,69 @@ class Pinned:
 
 
 class RLPolicy:
-    """The RL policy as it acts: by its mode, or by a sample where it may explore.
+    """The RL policy as it acts: by its mode; where it may explore, by a sample or with noise if it is made so.
 
     :param live: where the actor comes from
-    :param exploration: draws the samples; without it the policy always acts by its mode
+    :param samples: explore by a sample of the actor
+    :param noise: explore with Gaussian noise of that standard deviation, in units of the action
+    :param seed: of the exploration
     """
 
     def __init__(
-        self, live: Live[LiveActor], exploration: np.random.Generator | None = None
+        self,
+        live: Live[LiveActor],
+        samples: bool = False,
+        noise: float = 0.0,
+        seed: int = 0,
     ) -> None:
         self._live = live
-        self.exploration = exploration
+        self._samples = samples
+        self._noise = noise
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Begin the random stream of the exploration anew."""
+        self._rng = np.random.default_rng(seed)
 
     def act(self, observation: np.ndarray, explore: bool = False) -> Proposal | None:
         """Propose for one observation (O,) float32, without log_prob and entropy; None without weights."""
         actor = self._live.current
         if actor is None:
             return None
-        if explore and self.exploration is not None:
-            action = actor.sample(observation, self.exploration)
-        else:
-            action = actor.mode(observation)
+        sampled = explore and self._samples
+        action = actor.sample(observation, self._rng) if sampled else actor.mode(observation)
+        if explore and self._noise > 0.0:
+            drawn = self._rng.standard_normal(len(action), dtype=np.float32)
+            action = np.clip(action + np.float32(self._noise) * drawn, -1.0, 1.0)
         return Proposal(action, version=actor.version)
 
 
 class GateCritic:
-    """What the gate needs to know of the critics and of V."""
+    """What the gate needs to know of the critics and of V.
 
-    def __init__(self, live: Live[LiveCritic]) -> None:
+    :param rate_bc: also ask the critics about BC's action (for a gate with `bc_value='critic'`)
+    """
+
+    def __init__(self, live: Live[LiveCritic], rate_bc: bool = False) -> None:
         self._live = live
+        self._rate_bc = rate_bc
 
-    def values(self, observation: np.ndarray, rl_action: np.ndarray | None) -> GateValues | None:
-        """Value one observation (O,) float32 and, if there is one, an RL action (D,); None without weights."""
+    def values(
+        self,
+        observation: np.ndarray,
+        rl_action: np.ndarray | None,
+        bc_action: np.ndarray | None = None,
+    ) -> GateValues | None:
+        """Value one observation (O,) float32 and what actions (D,) there are; None without weights."""
         critic = self._live.current
         if critic is None:
             return None
         return GateValues(
             v=critic.v(observation),
             q_rl_members=no_vector() if rl_action is None else critic.q(observation, rl_action),
+            q_bc_members=critic.q(observation, bc_action)
+            if self._rate_bc and bc_action is not None
+            else no_vector(),
             critic_version=critic.version,
             value_version=critic.value_version,
         )

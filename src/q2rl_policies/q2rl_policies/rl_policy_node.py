@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 from q2rl_policies.inference import RLPolicy
 from q2rl_policies.live_networks import LiveActor
 from q2rl_policies.policy_node import PolicyNode, episode_stream
@@ -27,19 +25,27 @@ class RlPolicyNode(PolicyNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('rl_policy', **kwargs)
         self.declare(
-            'exploration',
-            'sample',
-            'How to act on observations that let the RL policy explore: by a sample, or by the mode all the same.',
-            choices=('sample', 'mode'),
+            'rl_action',
+            'mode',
+            'How to explore, on observations that let RL: by a sample, or by the mode all the same.',
+            choices=('mode', 'sample'),
         )
-        self.declare('seed', 0, 'Seed of the samples.', low=0, high=2**62)
+        self.declare(
+            'rl_noise',
+            0.0,
+            'Standard deviation of Gaussian noise to explore with, in units of the action.',
+            low=0.0,
+            high=2.0,
+        )
+        self.declare('seed', 0, 'Seed of the exploration.', low=0, high=2**62)
         self._inbox: WeightsInbox | None = None
 
     def configure(self) -> None:
         """Make the actor without weights, and listen for some."""
         super().configure()
         self._inbox = WeightsInbox(self, LiveActor)
-        self._policy = RLPolicy(self._inbox.live)
+        samples = self.value('rl_action') == 'sample'
+        self._policy = RLPolicy(self._inbox.live, samples, self.value('rl_noise'))
 
     def release(self) -> None:
         """Stop taking weights."""
@@ -55,10 +61,9 @@ class RlPolicyNode(PolicyNode):
         """Promote what has arrived, then act."""
         self._inbox.live.promote()
         self._inbox.record(record.observation)
-        if self.tracker.fresh and self.value('exploration') == 'sample':
+        if self.tracker.fresh:
             # By episode: what is drawn does not depend on when the node was last started.
-            stream = episode_stream(self.value('seed'), record.episode)
-            self._policy.exploration = np.random.default_rng(stream)
+            self._policy.reseed(episode_stream(self.value('seed'), record.episode))
         return self._policy.act(record.observation, record.explore)
 
 

@@ -171,3 +171,25 @@ def test_narrow_components_keep_their_digits_in_one_state():
     one = MixtureState(np.log([0.5, 0.5]), means, stds)
     exact = -0.5 * D * 9.0 - D * (math.log(1e-3) + 0.5 * math.log(2.0 * math.pi))
     assert one.log_prob(means[0] + 3e-3) == pytest.approx(exact, abs=1e-6)
+
+
+def test_the_published_entropy_by_hand():
+    """Half of log2(2 pi e mean variance) whatever the dimension, weights in nats: no entropy, kept for comparison."""
+    stds = torch.tensor([[0.1, 0.3], [0.2, 0.2]], dtype=torch.float64)
+    weights = torch.tensor([0.25, 0.75], dtype=torch.float64)
+    made = GaussianMixture(weights.log(), torch.zeros_like(stds), stds)
+    bits = [0.5 * math.log2(2 * math.pi * math.e * v) for v in (0.05, 0.04)]
+    expected = 0.25 * (bits[0] - math.log(0.25)) + 0.75 * (bits[1] - math.log(0.75))
+    assert float(made.entropy('published')) == pytest.approx(expected)
+    assert single(made).entropy('published', np.random.default_rng(0)) == pytest.approx(expected)
+    alone = DiagonalGaussian(torch.zeros(2), stds[0])
+    assert float(alone.entropy('published')) == pytest.approx(bits[0])
+
+
+def test_the_published_entropy_leaves_the_stream_of_samples_as_it_is():
+    drawn = []
+    for kind in ('monte_carlo', 'published'):
+        rng = np.random.default_rng(4)
+        single(mixture(1)).entropy(kind, rng)
+        drawn.append(single(mixture(1)).sample(rng))
+    np.testing.assert_array_equal(*drawn)

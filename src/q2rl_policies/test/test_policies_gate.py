@@ -162,6 +162,8 @@ def test_soft_choice_follows_its_probability_and_its_seed():
     [
         {'alpha': -1.0},
         {'alpha': NAN},
+        {'bc_value': 'v'},
+        {'chooser': 'human'},
         {'margin': INF},
         {'soft_temperature': -0.1},
         {'max_spread': 0.0},
@@ -228,3 +230,37 @@ def test_nothing_unsound_ever_moves_the_arm(mode, bc, rl, values, alpha, min_dwe
         assert sound(bc) and mode is not Mode.RL
     if mode is Mode.GATED and sound(bc):
         assert decision.source is not HOLD  # BC is always there to fall back on
+
+
+def rated(rl_members, bc_members) -> GateValues:
+    return GateValues(NAN, np.array(rl_members), q_bc_members=np.array(bc_members))
+
+
+@pytest.mark.parametrize(
+    ('rl_members', 'bc_members', 'source', 'reason'),
+    [
+        ((2.0, 3.0), (1.0, 9.0), RL, Reason.RL_HIGHER),
+        ((2.0, 3.0), (2.5, 9.0), BC, Reason.BC_HIGHER),
+        ((2.0, 3.0), (2.0, 9.0), BC, Reason.TIE),
+        ((2.0, 3.0), (), BC, Reason.NO_CRITIC),
+        ((2.0, 3.0), (1.0, NAN), BC, Reason.NOT_FINITE),
+    ],
+)
+def test_one_critic_for_both_asks_neither_v_nor_a_density(rl_members, bc_members, source, reason):
+    bc = bc_of(log_prob=NAN, entropy=NAN)
+    made = decide(bc=bc, rl=rl_of(), values=rated(rl_members, bc_members), bc_value='critic')
+    assert (made.source, made.reason) == (source, reason)
+    assert math.isnan(made.v_bc)
+    if reason in (Reason.RL_HIGHER, Reason.BC_HIGHER, Reason.TIE):
+        assert (made.q_rl, made.q_bc) == (min(rl_members), min(bc_members))
+
+
+@pytest.mark.parametrize(('chooser', 'source', 'missing'), [('rl', RL, 'rl'), ('bc', BC, 'bc')])
+def test_a_gated_episode_of_one_policy_alone(chooser, source, missing):
+    best_for_the_other = values_of(members=(-99.0,) if chooser == 'rl' else (99.0,))
+    proposals = {'bc': bc_of(), 'rl': rl_of(), 'values': best_for_the_other}
+    assert decide(**proposals, chooser=chooser).source is source
+    assert decide(**{**proposals, missing: None}, chooser=chooser).source is HOLD
+    # The mode of an episode still goes first.
+    assert decide(Mode.BC, **proposals, chooser='rl').source is BC
+    assert decide(Mode.RL, **proposals, chooser='bc').source is RL

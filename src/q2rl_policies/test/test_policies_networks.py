@@ -201,7 +201,7 @@ def test_acting_changes_no_input():
 def test_where_it_may_explore_the_policy_samples_from_the_actor():
     torch.manual_seed(0)
     actor = TanhGaussianActor(O, D, (16,))
-    policy = RLPolicy(Pinned(LiveActor(actor)), np.random.default_rng(1))
+    policy = RLPolicy(Pinned(LiveActor(actor)), samples=True, seed=1)
     observation = batch()[0][:1]
     actions = np.stack([policy.act(observation[0].numpy(), True).action for _ in range(4000)])
     mean, log_std = (t.detach().numpy()[0] for t in actor(observation))
@@ -211,15 +211,13 @@ def test_where_it_may_explore_the_policy_samples_from_the_actor():
 
 
 @pytest.mark.parametrize(
-    'exploration, explore', [(np.random.default_rng(1), False), (None, True), (None, False)]
+    'made, explore', [({'samples': True, 'noise': 0.1}, False), ({}, True), ({}, False)]
 )
-def test_the_policy_acts_by_its_mode_unless_it_may_explore_and_is_to(exploration, explore):
+def test_the_policy_acts_by_its_mode_unless_it_may_explore_and_is_to(made, explore):
     torch.manual_seed(0)
     actor = TanhGaussianActor(O, D, (16,))
     observation = batch()[0][0]
-    action = (
-        RLPolicy(Pinned(LiveActor(actor)), exploration).act(observation.numpy(), explore).action
-    )
+    action = RLPolicy(Pinned(LiveActor(actor)), **made).act(observation.numpy(), explore).action
     np.testing.assert_allclose(action, actor.mode(observation).detach().numpy(), atol=1e-6)
 
 

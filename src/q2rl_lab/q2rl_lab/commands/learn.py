@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json, Preset, RunsDir, Seed
+from q2rl_lab.commands.options import Json, Method, Preset, RunsDir, Seed
 
 
 def learn(
@@ -17,6 +17,7 @@ def learn(
     ],
     seed: Seed = 0,
     preset: Preset = 'laptop',
+    method: Method = None,
     steps: Annotated[int, typer.Option(min=0, help='Steps of the online phase.')] = 10_000,
     rollouts: Annotated[
         int, typer.Option(min=2, help='BC-only episodes that V is fitted on.')
@@ -40,6 +41,7 @@ def learn(
 
     \b
     q2rl learn pipe_assembly --seed 3
+    q2rl learn pipe_assembly --method ibrl
     for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
     """  # noqa: D301
     import time
@@ -55,6 +57,8 @@ def learn(
     from q2rl_task import Phase, load_task
 
     load_task(task)
+    if method is not None:
+        preset = f'{preset}+{method}'
     load_preset(preset)
     config = RunConfig(
         task=task, seed=seed, preset=preset, demonstrations=demonstrations, steps=steps,

@@ -18,3 +18,9 @@ Preset = Annotated[
     str,
     typer.Option('--preset', help="The learner's settings: laptop, paper, or the path of a YAML."),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        '--method', help='Method laid over the preset, see `q2rl methods`.', show_default='q2rl'
+    ),
+]

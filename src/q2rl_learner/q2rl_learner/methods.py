@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods as what each changes of a preset: one code, and the difference between two of them on one screen."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from q2rl_learner.config import LearnerConfig
+from q2rl_task import InputError
+from q2rl_task.settings_file import Section, load_settings
+
+FOLDER = 'overlays'
+
+
+class Method(Section):
+    """A method as what it changes of a preset: `settings` has the names and the nesting of LearnerConfig.
+
+    summary: one line. source: where the method is from. departs: how this form differs from its own implementation.
+    """
+
+    name: str = ''
+    summary: str
+    source: str
+    departs: str = ''
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    def over(self, preset: LearnerConfig) -> LearnerConfig:
+        """Return the preset with the method's settings in place of its own.
+
+        :raises InputError: an unknown field, or settings that do not go together
+        """
+        try:
+            return LearnerConfig.model_validate(_merged(preset.model_dump(), self.settings))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = '.'.join(str(part) for part in first['loc'])
+            raise InputError(
+                f'method {self.name}: field `{field}`',
+                first['msg'].replace('Value error, ', ''),
+                'correct its `settings`, or lay it over another preset',
+            ) from None
+
+
+def load_method(name_or_path: str | Path) -> Method:
+    """Read a method by its name (one shipped with the package) or by the path of a YAML file.
+
+    :raises InputError: no such method, or not what `Method` describes
+    """
+    method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
+    return method.model_copy(update={'name': Path(name_or_path).stem})
+
+
+def method_names() -> list[str]:
+    """Return the names of the shipped methods, q2rl first."""
+    files = (resources.files('q2rl_learner') / FOLDER).iterdir()
+    names = sorted(f.name[:-5] for f in files if f.name.endswith('.yaml'))
+    return sorted(names, key=lambda name: (not name.startswith('q2rl'), name))
+
+
+def flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Return nested settings as one level with dotted names."""
+    out: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = flat(value, f'{prefix}{name}.') if isinstance(value, dict) else None
+        out.update({prefix + name: value} if inner is None else inner)
+    return out
+
+
+def differences(a: LearnerConfig, b: LearnerConfig) -> dict[str, tuple[Any, Any]]:
+    """Return what two configurations set differently: dotted name -> (value of a, value of b)."""
+    first, second = flat(a.model_dump()), flat(b.model_dump())
+    return {name: (first[name], second[name]) for name in first if first[name] != second[name]}
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `over` in it; mappings are merged, everything else is replaced."""
+    out = dict(base)
+    for name, value in over.items():
+        inner = base.get(name)
+        both = isinstance(inner, dict) and isinstance(value, dict)
+        out[name] = _merged(inner, value) if both else value
+    return out

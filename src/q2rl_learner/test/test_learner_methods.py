@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Methods as overlays: what each sets, and the critic target that follows from it on a batch by hand."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task
+import pytest
+import torch
+from torch import Tensor, nn
+
+from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.methods import differences, load_method, method_names
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.replay import Batch
+from q2rl_learner.update import Updater
+from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.critics import CriticEnsemble
+from q2rl_policies.distributions import EntropyKind
+from q2rl_task import InputError, Phase
+
+TASK = toy_task()
+LAPTOP = load_preset('laptop')
+METHODS = ('q2rl', 'q2rl-legacy', 'bc', 'ibrl', 'rlpd', 'sac-from-demos')
+Q_OF_ACTION = 10.0
+
+
+def small(method: str) -> LearnerConfig:
+    return load_method(method).over(small_config(min_subset=2))
+
+
+def test_the_shipped_methods_by_name():
+    assert set(METHODS) <= set(method_names()) and method_names()[0] == 'q2rl'
+
+
+@pytest.mark.parametrize('method', method_names())
+@pytest.mark.parametrize('preset', ['laptop', 'paper'])
+def test_every_method_can_be_laid_over_every_preset(method, preset):
+    config = load_preset(f'{preset}+{method}')
+    assert config.bc == load_preset(preset).bc, 'methods start from one clone'
+    assert config.rollouts == load_preset(preset).rollouts
+    if not load_method(method).settings.get('reward_scale'):
+        assert config.scaled(-1.0) == load_preset(preset).scaled(-1.0)
+
+
+def test_q2rl_is_the_preset():
+    assert load_preset('laptop+q2rl') == LAPTOP
+
+
+def test_settings_are_merged_into_sections():
+    config = load_method('ibrl').over(LAPTOP)
+    assert config.bc_weight.at(0) == config.bc_weight.at(10**6) == 0.0
+    assert not config.fit.warm_start and config.fit.folds == LAPTOP.fit.folds
+
+
+def test_the_difference_of_two_methods_is_short_and_names_what_differs():
+    found = differences(LAPTOP, load_preset('laptop+ibrl'))
+    assert found['acting.bc_value'] == ('density', 'critic')
+    assert found['max_in_bootstrap'] == (False, True)
+    assert len(found) < 20
+    assert differences(LAPTOP, LAPTOP) == {}
+
+
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('laptop+nothing', 'no such method'),
+        ('nothing+ibrl', 'no such preset'),
+        ('laptop+METHOD', 'settings'),
+        ('laptop+OVER', 'fit.foldz'),
+    ],
+)
+def test_what_is_wrong_is_one_line(name, said, tmp_path):
+    (tmp_path / 'm.yaml').write_text('summary: a\nsource: b\nsettings: 3\n')
+    (tmp_path / 'o.yaml').write_text('summary: a\nsource: b\nsettings: {fit: {foldz: 3}}\n')
+    name = name.replace('METHOD', str(tmp_path / 'm.yaml')).replace(
+        'OVER', str(tmp_path / 'o.yaml')
+    )
+    with pytest.raises(InputError, match=said) as caught:
+        load_preset(name)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_path_with_a_plus_in_it_is_a_path(tmp_path):
+    path = tmp_path / 'a+b.yaml'
+    path.write_text('critics: 7\n')
+    assert load_preset(path).critics == 7
+    assert load_preset(f'{path}+rlpd').critics == 7
+
+
+def test_the_kinds_of_entropy_are_those_of_the_policies():
+    assert get_args(LearnerConfig.model_fields['entropy'].annotation) == get_args(EntropyKind)
+
+
+class FirstComponent(nn.Module):
+    """Q(s, a) = 10 a_0: the greater the first component, the better."""
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        return (Q_OF_ACTION * action[:, 0]).expand(2, -1)
+
+
+def target_of(config: LearnerConfig) -> list[float]:
+    """Return the targets of three samples: reward -1, RL's next action worth -5 and BC's -2.
+
+    The task goes on after the first; after the second it ended; after the third nobody knows BC's action.
+    """
+    torch.manual_seed(0)
+    critics = CriticEnsemble(3, 6, (8,), members=config.critics, layer_norm=config.layer_norm)
+    updater = Updater(
+        TanhGaussianActor(3, 6, (8,)), critics, config, (-20.0, 0.0), torch.Generator()
+    )
+    updater._draw_subset = FirstComponent
+    nothing = torch.zeros(3, 6)
+    batch = Batch(
+        observation=torch.zeros(3, 3),
+        action=nothing,
+        reward=-torch.ones(3),
+        next_observation=torch.zeros(3, 3),
+        bootstrap=torch.tensor([0.5, 0.0, 0.5]),
+        imitated=nothing,
+        imitation=torch.zeros(3),
+        next_bc=torch.full((3, 6), -0.2),
+        next_bc_known=torch.tensor([1.0, 1.0, 0.0]),
+    )
+    return updater.critic_target(batch, torch.full((3, 6), -0.5)).tolist()
+
+
+@pytest.mark.parametrize(
+    ('method', 'expected'),
+    [
+        ('q2rl', [-3.5, -1.0, -3.5]),
+        ('q2rl-legacy', [-3.5, -1.0, -3.5]),
+        ('ibrl', [-2.0, -1.0, -3.5]),  # the better of both, where BC's is known
+        ('rlpd', [-3.5, -1.0, -3.5]),
+        ('sac-from-demos', [-3.5, -1.0, -3.5]),
+    ],
+)
+def test_the_critic_target_of_each_method_by_hand(method, expected):
+    assert target_of(small(method)) == pytest.approx(expected)
+
+
+def with_rollouts(method: str) -> OnlineLearner:
+    of = OnlineLearner(small(method), TASK, 0, demonstrations(TASK, 3, seed=1))
+    toy = Toy(TASK, 2, noisy_bc(TASK, 2))
+    for k in range(10):
+        for t in toy.run(f'r{k}', Phase.ESTIMATING):
+            of.add(t)
+    return of
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_method_fits_v_only_where_something_asks_it(method):
+    of = with_rollouts(method)
+    before = {k: v.clone() for k, v in of.critics.state_dict().items()}
+    report = of.fit_estimate()
+    asks = method.startswith('q2rl')
+    assert of.config.needs_value == asks == (of.value_version == 1)
+    changed = any(not torch.equal(v, before[k]) for k, v in of.critics.state_dict().items())
+    assert changed == asks
+    if not asks:
+        assert report.rollouts == 10 and report.ready == (report.successes > 0)
+    for name, tensor in of.critics.state_dict().items():
+        assert torch.equal(tensor, of.updater.target.state_dict()[name])
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_but_the_clone_learns_at_the_ratio_of_its_preset(method):
+    of = with_rollouts(method)
+    of.fit_estimate()
+    toy = Toy(TASK, 5, noisy_bc(TASK, 5))
+    for t in toy.run('o', Phase.ONLINE):
+        of.add(t)
+    while of.busy:
+        of.update()
+    ratio = 0 if method == 'bc' else 2
+    assert of.online_steps > 0 and of.gradient_steps == ratio * of.online_steps
+    assert of.paid_sequence == toy.sequence
+
+
+def test_the_published_arithmetic_takes_ends_and_returns_as_it_found_them():
+    legacy = load_preset('paper+q2rl-legacy')
+    assert (legacy.entropy, legacy.episode_ends) == ('published', 'swapped')
+    assert (legacy.fit.critic_target, legacy.fit.completions) == ('return', 0)
+    assert legacy.clip_targets is False
