@@ -103,6 +103,36 @@ def test_values_come_from_the_latest_whole_critic(bench, gate):
     assert decision.source is (Source.RL if decision.q_rl > decision.q_bc else Source.BC)
 
 
+def test_the_critic_rates_both_actions_where_the_method_says_so(bench):
+    gate = Gate(bench, bc_value='critic')
+    data = critic_file(5)
+    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
+    for msg in chunks(data, 'critic', 5):
+        publisher.publish(msg)
+    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
+    record = observation('e1', 0)
+    gate.observe(record)
+    for source in PROPOSALS:
+        gate.propose(source, record)
+    decision = gate.decision().decision
+    critic = LiveCritic.from_file(data, 'test', CONTRACT)
+    for source, said in ((Source.RL, decision.q_rl), (Source.BC, decision.q_bc)):
+        least = critic.q(record.observation, PROPOSALS[source].action).min()
+        assert said == pytest.approx(least, abs=1e-6)
+    assert np.isnan(decision.v_bc)
+    assert decision.source is (Source.RL if decision.q_rl > decision.q_bc else Source.BC)
+
+
+def test_a_method_without_a_gate_lets_rl_act_alone(bench):
+    gate = Gate(bench, chooser='rl')
+    record = observation('e1', 0)
+    gate.observe(record)
+    for source in PROPOSALS:
+        gate.propose(source, record)
+    decision = gate.decision().decision
+    assert (decision.source, decision.reason) == (Source.RL, Reason.MODE)
+
+
 def test_proposals_that_overtake_their_observation_are_joined_to_it(gate):
     record = observation('e1', 0)
     for source in PROPOSALS:

@@ -53,6 +53,18 @@ class QGateNode(Q2rlNode):
             low=0.0,
             high=1e3,
         )
+        self.declare(
+            'bc_value',
+            'density',
+            "What BC's action is rated by: V and its density, or the RL critics (IBRL).",
+            choices=('density', 'critic'),
+        )
+        self.declare(
+            'chooser',
+            'gate',
+            'Who acts in a gated episode: the better one, or always one of them.',
+            choices=('gate', 'rl', 'bc'),
+        )
         self.declare('margin', 0.0, 'What RL must be better by, reward units.', low=-1e6, high=1e6)
         self.declare(
             'min_dwell', 0, 'Ticks a source keeps acting after a switch.', low=0, high=1000
@@ -104,6 +116,8 @@ class QGateNode(Q2rlNode):
             self._gate = QGate(
                 self.value('alpha'),
                 task.action_size,
+                bc_value=self.value('bc_value'),
+                chooser=self.value('chooser'),
                 margin=self.value('margin'),
                 min_dwell=self.value('min_dwell'),
                 soft_temperature=self.value('soft_temperature'),
@@ -126,7 +140,7 @@ class QGateNode(Q2rlNode):
         for source, topic in zip(PROPOSERS, ('bc_proposal', 'rl_proposal'), strict=True):
             self.subscribe(ActionProposal, topic, partial(self._on_proposal, source), self.qos.tick)
         self._inbox = WeightsInbox(self, LiveCritic)
-        self._critic = GateCritic(self._inbox.live)
+        self._critic = GateCritic(self._inbox.live, self.value('bc_value') == 'critic')
         self._deadline = self.wall_timer(self._deadline_s, self._on_deadline)
         self._deadline.cancel()
 
@@ -238,7 +252,8 @@ class QGateNode(Q2rlNode):
         self._deadline.cancel()
         record, self._record = self._record, None
         bc, rl = (self._proposals[s].proposal if s in self._proposals else None for s in PROPOSERS)
-        values = self._critic.values(record.observation, rl.action if rl is not None else None)
+        actions = [said.action if said is not None else None for said in (rl, bc)]
+        values = self._critic.values(record.observation, *actions)
         decision = self._gate.decide(record.mode, bc, rl, values)
         self._decision = decision_to_msg(decision, record)
         self._publisher.publish(self._decision)
