@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 import struct
 import zlib
 
 from q2rl_control.run_plan import RunProgress
 from q2rl_task import InputError
+from q2rl_task.atomic_file import write_atomically
 
 FORMAT = 1
 FRAME = struct.Struct('<QII')
@@ -57,9 +57,9 @@ class RunStore:
             ) from None
 
     def save(self, progress: RunProgress, extra: dict, durable: bool = False) -> None:
-        """Replace the saved state atomically; `durable` as in `replace_atomically`."""
+        """Replace the saved state atomically; `durable` as in `replacing`."""
         data = {'format': FORMAT, 'progress': progress.to_dict(), 'extra': extra}
-        replace_atomically(self._state, json.dumps(data, indent=1).encode(), durable)
+        write_atomically(self._state, json.dumps(data, indent=1), durable=durable)
 
     def append_episode(self, record: dict) -> None:
         """Add one finished episode; numbers that are not finite become null."""
@@ -77,7 +77,7 @@ class RunStore:
         data = self._episodes.read_bytes()
         kept = b''.join(data.splitlines(keepends=True)[:count])
         if len(kept) < len(data):
-            replace_atomically(self._episodes, kept)
+            write_atomically(self._episodes, kept)
 
 
 class Outbox:
@@ -117,28 +117,13 @@ class Outbox:
         """Replace everything by `entries`, atomically."""
         self.close()
         frames = (FRAME.pack(n, len(p), _checksum(n, p)) + p for n, p in entries)
-        replace_atomically(self._path, b''.join(frames))
+        write_atomically(self._path, b''.join(frames))
 
     def close(self) -> None:
         """Close the file; `append` opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def replace_atomically(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write `data` to `path` by way of a neighbour file: readers see the old or the new, never half of one.
-
-    :param durable: also wait for the disk, which takes up to seconds on a busy one; without it the death of
-        this process is survived, a power cut perhaps not
-    """
-    temporary = path.with_name(path.name + '.new')
-    with temporary.open('wb') as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _checksum(sequence: int, payload: bytes) -> int:

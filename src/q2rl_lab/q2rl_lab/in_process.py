@@ -22,7 +22,7 @@ from q2rl_control.run_plan import (
     RunPlan,
     RunSettings,
 )
-from q2rl_control.run_store import RunStore, replace_atomically
+from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.cell import Cell, Deciders, MakeCell
 from q2rl_lab.evaluation import gate_of, learned_deciders
@@ -33,6 +33,7 @@ from q2rl_policies.bc import BCPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition, episode_seed
+from q2rl_task.atomic_file import write_atomically
 
 ROBOT = 'arm'
 
@@ -196,7 +197,7 @@ class InProcessRun:
         folder = self._directory / 'learner'
         folder.mkdir(exist_ok=True)
         for kind in ('actor', 'critic'):
-            replace_atomically(folder / f'{kind}.safetensors', self.learner.weights(kind))
+            write_atomically(folder / f'{kind}.safetensors', self.learner.weights(kind))
         replay = self.learner.replay
         line = {
             'online_steps': self.learner.online_steps,

@@ -10,8 +10,9 @@ import time
 from typing import Any
 
 from q2rl_lab.console import say
-from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
+from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import TaskSpec, episode_seed, load_task
+from q2rl_task.atomic_file import write_atomically
 
 NOVICE = 2.0
 """The demonstrator's noise: a clone of a novice leaves room to learn."""

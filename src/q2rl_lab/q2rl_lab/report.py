@@ -13,9 +13,9 @@ from typing import Any
 
 from q2rl_lab import plots
 from q2rl_lab.run_data import EpisodeRow, RunData
-from q2rl_lab.run_folder import write_atomically
 from q2rl_lab.run_view import clock_text
 from q2rl_task import Mode, Phase
+from q2rl_task.atomic_file import write_atomically
 
 MOST_FAILURES = 60
 

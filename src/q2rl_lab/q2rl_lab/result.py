@@ -8,10 +8,10 @@ from typing import Any
 
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.run_data import EpisodeRow, RunData, source_counts
-from q2rl_lab.run_folder import write_atomically
 from q2rl_lab.statistics import Rate, failures_until, first_reaching, longest_below
 from q2rl_lab.workspace import versions
 from q2rl_task import EndReason, Mode, Phase
+from q2rl_task.atomic_file import write_atomically
 
 LEARNED_WINDOW = 50
 LEARNED_LEVEL = 0.80

@@ -11,6 +11,7 @@ from pathlib import Path
 import time
 from typing import IO, Any
 
+from q2rl_task.atomic_file import write_atomically
 from q2rl_task.errors import InputError
 
 LATEST = 'latest'
@@ -212,13 +213,6 @@ def resume_config(run: RunFolder, asked: dict[str, Any]) -> RunConfig:
                 'leave the option out, or start a new run',
             )
     return config
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by `text` so that a reader sees the old or the new content, never a part."""
-    scratch = path.with_name(f'.{path.name}.{os.getpid()}')
-    scratch.write_text(text, encoding='utf-8')
-    os.replace(scratch, path)
 
 
 def _free_name(runs_dir: Path) -> str:

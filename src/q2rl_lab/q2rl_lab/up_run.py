@@ -20,10 +20,11 @@ from typing import Any
 from q2rl_lab.display import Display
 from q2rl_lab.ros_environment import Domain, node_environment, remove_stale_segments
 from q2rl_lab.run_data import read_episodes
-from q2rl_lab.run_folder import RunConfig, RunFolder, write_atomically
+from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_lab.run_view import Plan, RunView
 from q2rl_lab.supervisor import Crash, ProcessSpec, ProcessState, Supervisor, describe_exit
 from q2rl_task import Phase, TaskSpec
+from q2rl_task.atomic_file import write_atomically
 
 LOOK_PERIOD_S = 1.0
 STOP_PATIENCE_S = 15.0

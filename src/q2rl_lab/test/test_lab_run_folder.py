@@ -12,7 +12,6 @@ from q2rl_lab.run_folder import (
     create_run,
     open_run,
     resume_config,
-    write_atomically,
 )
 from q2rl_task import InputError
 
@@ -83,11 +82,3 @@ def test_a_damaged_config_is_said_in_one_line(tmp_path, text):
     with pytest.raises(InputError, match=r'config\.json: cannot be read') as caught:
         run.read_config()
     assert '\n' not in str(caught.value)
-
-
-def test_writing_replaces_in_one_go(tmp_path):
-    path = tmp_path / 'x.json'
-    write_atomically(path, 'old')
-    write_atomically(path, 'new')
-    assert path.read_text() == 'new'
-    assert [p.name for p in tmp_path.iterdir()] == ['x.json']

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 import sys
 import time
@@ -28,6 +27,7 @@ from q2rl_ros.qos import weights_chunk_size
 from q2rl_ros.spin import spin
 from q2rl_ros.stamps import stamp_from_msg
 from q2rl_task import InputError, Phase, Transition, episode_seed
+from q2rl_task.atomic_file import write_atomically
 
 COMMIT_PERIOD_S = 0.02
 STATUS_PERIOD_S = 0.05
@@ -224,7 +224,7 @@ class LearnerNode(Q2rlNode):
 
     def _send_weights(self, version: int, parent: int, files: dict[str, bytes]) -> None:
         """Publish a version; called in the training thread, which may pause between chunks as the executor may not."""
-        _write_version(self._version_path, version)
+        write_atomically(self._version_path, json.dumps({'version': version}))
         stamp = stamp_from_msg(self.get_clock().now().to_msg())
         for kind, data in files.items():
             for chunk in split(
@@ -263,13 +263,6 @@ def _read_version(path: Path) -> int:
         raise InputError(
             path, f'is damaged ({error})', 'remove it, and restart the policies too'
         ) from None
-
-
-def _write_version(path: Path, version: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    partial.write_text(json.dumps({'version': version}))
-    os.replace(partial, path)
 
 
 def main(args=None) -> int:

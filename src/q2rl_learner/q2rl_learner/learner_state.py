@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import InputError
+from q2rl_task.atomic_file import write_atomically
 
 FORMAT = 'q2rl-learner-1'
 _COUNTERS = (
@@ -36,8 +36,6 @@ _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 def save_state(path: str | Path, learner: OnlineLearner) -> None:
     """Write the learner's state to `path`, atomically and durably."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = dict(_tensors(learner))
     tensors['generator'] = learner.generator.get_state()
     report = learner.report
@@ -49,15 +47,8 @@ def save_state(path: str | Path, learner: OnlineLearner) -> None:
         'drawn': json.dumps([learner.replay.drawn, learner.replay.drawn_demonstrations]),
         'report': json.dumps(dataclasses.asdict(report) if report else None),
     }
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            file.write(save({name: t.detach().contiguous() for name, t in tensors.items()}, meta))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    data = save({name: t.detach().contiguous() for name, t in tensors.items()}, meta)
+    write_atomically(path, data, durable=True)
 
 
 def load_state(path: str | Path, learner: OnlineLearner) -> None:

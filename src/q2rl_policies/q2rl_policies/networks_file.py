@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_task.atomic_file import write_atomically
 from q2rl_task.errors import InputError
 
 FORMAT = 'q2rl-networks-1'
@@ -104,17 +104,7 @@ def save(
     path: str | Path, kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> None:
     """Write a network file: whole or not at all. See `pack`."""
-    path = Path(path)
-    data = pack(kind, tensors, meta)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, pack(kind, tensors, meta), durable=True)
 
 
 def load(

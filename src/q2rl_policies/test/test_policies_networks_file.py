@@ -291,21 +291,5 @@ def test_a_file_that_cannot_be_packed_leaves_the_old_one_alone(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
-    actor = actor_of()
-    path = tmp_path / 'actor.safetensors'
-    save(path, 'actor', actor.state_dict(), meta_of(actor.architecture))
-    before = path.read_bytes()
-
-    def full(_):
-        raise OSError('no space left')
-
-    monkeypatch.setattr('q2rl_policies.networks_file.os.fsync', full)
-    with pytest.raises(OSError, match='no space'):
-        save(path, 'actor', actor.state_dict(), meta_of(actor.architecture, more=1))
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ['actor.safetensors']
-
-
 def test_equal_networks_are_equal_files():
     assert actor_file() == actor_file()

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 import json
-import os
 from pathlib import Path
 
 import h5py
@@ -22,6 +21,7 @@ from q2rl_sim.arm import SimArm
 from q2rl_sim.rollout import run_episode
 from q2rl_sim.scene import scene_module
 from q2rl_task import InputError, TaskSpec, episode_seed
+from q2rl_task.atomic_file import replacing
 
 MAX_ATTEMPTS_PER_DEMONSTRATION = 10
 
@@ -83,37 +83,28 @@ def write_demonstrations(
     path: str | Path, task: TaskSpec, demonstrations: Sequence[Demonstration]
 ) -> None:
     """Write `path` in one go: readers see the old file or the whole new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with h5py.File(partial, 'w') as file:
-            data = file.create_group('data')
-            data.attrs['total'] = sum(len(d) for d in demonstrations)
-            data.attrs['env_args'] = json.dumps(
-                {
-                    'env_name': task.name,
-                    'type': 'q2rl',
-                    'env_kwargs': {'contract_hash': task.contract_hash},
-                }
-            )
-            for number, demonstration in enumerate(demonstrations):
-                group = data.create_group(f'demo_{number}')
-                group.attrs['num_samples'] = len(demonstration)
-                group.attrs['success'] = bool(demonstration.success)
-                dones = np.zeros(len(demonstration), dtype=np.int8)
-                dones[-1] = 1
-                group['obs/state'] = demonstration.observations[:-1].astype(np.float32)
-                group['next_obs/state'] = demonstration.observations[1:].astype(np.float32)
-                group['actions'] = demonstration.actions.astype(np.float32)
-                group['rewards'] = demonstration.rewards.astype(np.float32)
-                group['dones'] = dones
-                group['states'] = demonstration.states.astype(np.float64)
-        with open(partial, 'rb+') as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, durable=True) as partial, h5py.File(partial, 'w') as file:
+        data = file.create_group('data')
+        data.attrs['total'] = sum(len(d) for d in demonstrations)
+        data.attrs['env_args'] = json.dumps(
+            {
+                'env_name': task.name,
+                'type': 'q2rl',
+                'env_kwargs': {'contract_hash': task.contract_hash},
+            }
+        )
+        for number, demonstration in enumerate(demonstrations):
+            group = data.create_group(f'demo_{number}')
+            group.attrs['num_samples'] = len(demonstration)
+            group.attrs['success'] = bool(demonstration.success)
+            dones = np.zeros(len(demonstration), dtype=np.int8)
+            dones[-1] = 1
+            group['obs/state'] = demonstration.observations[:-1].astype(np.float32)
+            group['next_obs/state'] = demonstration.observations[1:].astype(np.float32)
+            group['actions'] = demonstration.actions.astype(np.float32)
+            group['rewards'] = demonstration.rewards.astype(np.float32)
+            group['dones'] = dones
+            group['states'] = demonstration.states.astype(np.float64)
 
 
 def read_demonstrations(path: str | Path, task: TaskSpec) -> list[Demonstration]:

@@ -18,6 +18,7 @@ from q2rl_sim.panda import ARM_GROUP
 from q2rl_sim.round_insert import VISIBLE_GROUP
 from q2rl_sim.scene import MAX_PICTURE_PX, build_scene
 from q2rl_task import InputError, Pose, TaskSpec
+from q2rl_task.atomic_file import replacing
 
 BACKENDS = {'egl': 'libegl1', 'osmesa': 'libosmesa6'}
 """OpenGL platforms in the order they are tried, and the Debian package of each."""
@@ -125,9 +126,7 @@ def write_animation(path: str | Path, frames: Sequence[np.ndarray], fps: float) 
     if not frames:
         raise ValueError('an animation needs at least one frame')
     images = [Image.fromarray(frame) for frame in frames]
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
+    with replacing(path) as partial:
         images[0].save(
             partial,
             format='WEBP',
@@ -138,9 +137,6 @@ def write_animation(path: str | Path, frames: Sequence[np.ndarray], fps: float) 
             quality=80,
             method=2,
         )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _camera(lookat: np.ndarray, distance: float, azimuth: float, elevation: float):
