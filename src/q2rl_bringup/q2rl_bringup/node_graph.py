@@ -17,7 +17,7 @@ import time
 import yaml
 
 from q2rl_bringup.arguments import Value, parse_arguments
-from q2rl_bringup.robot_description import pipe_panda_urdf
+from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, TaskSpec, load_task
@@ -223,7 +223,7 @@ def _watching(
     )
     if args['sim'] == 'none':
         return [view, rviz]
-    described = {'robot_description': pipe_panda_urdf(task), 'use_sim_time': lockstep}
+    described = {'robot_description': robot_urdf(task), 'use_sim_time': lockstep}
     package = 'robot_state_publisher'
     return [NodeSpec(package, package, package, described, remappings, **loose), view, rviz]
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The robot's description: the Panda of `example-robot-data` holding the pipe of a task, as URDF.
+"""The robot's description: the Panda of `example-robot-data` as a task needs it, as URDF.
 
     python3 -m q2rl_bringup.robot_description pipe_assembly > pipe_panda.urdf
 
-The pipe's links: `pipe` at its held end, where the force-torque sensor sits, z along it; the tip frame at its free end.
+A task with a gripper gets the hand with moving fingers, its tip frame between their pads. A task without one gets a
+pipe in closed fingers: `pipe` at its held end, where the force-torque sensor sits, z along it; the tip frame at its
+free end.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ PIPE_MASS_KG = 0.12
 PIPE_RGBA = '0.93 0.45 0.13 1.0'
 
 
-def pipe_panda_urdf(task: TaskSpec) -> str:
-    """Return the URDF of the Panda with its fingers closed on the pipe of `task`, meshes by their absolute paths.
+def robot_urdf(task: TaskSpec) -> str:
+    """Return the URDF of the Panda with what `task` has in its hand, meshes by their absolute paths.
 
     :raises InputError: example-robot-data is not installed, or the task's base frame is not the Panda's
     """
@@ -41,12 +43,28 @@ def pipe_panda_urdf(task: TaskSpec) -> str:
         )
     source = panda_urdf()
     robot = ElementTree.parse(source).getroot()
-    robot.set('name', 'pipe_panda')
+    robot.set('name', 'panda' if task.gripper else 'pipe_panda')
     # RViz resolves package:// by the ament index, in which a wheel does not appear.
     root = next(folder for folder in source.parents if folder.name == DISTRIBUTION)
     for mesh in robot.iter('mesh'):
         path = root / mesh.get('filename').removeprefix(PACKAGE_PREFIX)
         mesh.set('filename', path.as_uri())
+    if task.gripper:
+        _add_tip(robot, task.frames.tip)
+    else:
+        _add_pipe(robot, task)
+    ElementTree.indent(robot)
+    return ElementTree.tostring(robot, encoding='unicode')
+
+
+def _add_tip(robot: ElementTree.Element, tip: str) -> None:
+    """Add the tip frame between the finger pads, unless the description has a frame of that name there."""
+    if all(link.get('name') != tip for link in robot.iter('link')):
+        robot.append(ElementTree.Element('link', name=tip))
+        robot.append(_fixed_joint('tip_joint', HAND_LINK, tip, PADS_FROM_HAND_M))
+
+
+def _add_pipe(robot: ElementTree.Element, task: TaskSpec) -> None:
     radius = task.fixture.insert_radius_m
     for joint in robot.iter('joint'):
         if joint.get('name') in FINGERS:
@@ -56,8 +74,6 @@ def pipe_panda_urdf(task: TaskSpec) -> str:
     robot.append(_fixed_joint('pipe_joint', HAND_LINK, 'pipe', held_end))
     robot.append(ElementTree.Element('link', name=task.frames.tip))
     robot.append(_fixed_joint('pipe_tip_joint', 'pipe', task.frames.tip, PIPE_LENGTH_M))
-    ElementTree.indent(robot)
-    return ElementTree.tostring(robot, encoding='unicode')
 
 
 def panda_urdf() -> Path:
@@ -126,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the description for the task named on the command line."""
     names = sys.argv[1:] if arguments is None else arguments
     try:
-        print(pipe_panda_urdf(load_task(names[0] if names else 'pipe_assembly')))
+        print(robot_urdf(load_task(names[0] if names else 'pipe_assembly')))
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from q2rl_ros.conversions import pose_to_msg
 from q2rl_task import Decision, ObservationRecord, Pose, Source, TaskSpec
+from q2rl_task.spec import OBSERVATION_SIZES
 
 COLOURS = {Source.BC: (0.12, 0.47, 0.71), Source.RL: (0.84, 0.15, 0.16)}
 CHOSEN_ALPHA, OTHER_ALPHA = 1.0, 0.35
@@ -24,8 +25,9 @@ def believed_fixture(task: TaskSpec, tip: Pose, record: ObservationRecord) -> Po
     frame = record.observation[-task.frame_size :] * task.observation_scale()
     fields, start = {}, 0
     for field in task.observation.fields:
-        size = 1 if field.name == 'gripper' else 3
-        fields[field.name] = frame[start : start + size]
+        size = OBSERVATION_SIZES[field.name]
+        if field.limit is None:
+            fields[field.name] = frame[start : start + size]
         start += size
     if not {'tip_position', 'tip_rotation'} <= set(fields):
         return None

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from q2rl_bringup.robot_description import main, pipe_panda_urdf
+from q2rl_bringup.robot_description import main, robot_urdf
 from q2rl_sim.scene import build_scene
 from q2rl_task import InputError, load_task
 
@@ -23,13 +23,13 @@ def task():
 
 @pytest.fixture(scope='module')
 def robot(task):
-    return ElementTree.fromstring(pipe_panda_urdf(task))
+    return ElementTree.fromstring(robot_urdf(task))
 
 
 @pytest.fixture(scope='module')
 def described(task):
     """The description compiled by MuJoCo, without its meshes."""
-    robot = ElementTree.fromstring(pipe_panda_urdf(task))
+    robot = ElementTree.fromstring(robot_urdf(task))
     for link in robot.iter('link'):
         for part in (*link.findall('visual'), *link.findall('collision')):
             link.remove(part)
@@ -97,7 +97,7 @@ def test_every_mesh_is_a_file_that_exists(robot):
 def test_a_task_of_another_robot_is_refused(task):
     other = task.model_copy(update={'frames': task.frames.model_copy(update={'base': 'base_link'})})
     with pytest.raises(InputError, match='not the base of the Panda'):
-        pipe_panda_urdf(other)
+        robot_urdf(other)
 
 
 def test_the_description_prints_itself(capsys):

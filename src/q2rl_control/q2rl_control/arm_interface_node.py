@@ -7,6 +7,7 @@ import sys
 import time
 
 from geometry_msgs.msg import PoseStamped
+from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from q2rl_control.arm_logic import ArmLogic, ArmState
@@ -22,6 +23,7 @@ from q2rl_ros.conversions import (
     pose_to_msg,
 )
 from q2rl_ros.errors import MessageError
+from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
 from q2rl_ros.spin import spin
@@ -67,6 +69,8 @@ class ArmInterface(Q2rlNode):
         self._forget()
         qos = self.qos
         self._target_out = self.publisher(PoseStamped, 'target_pose', qos.command)
+        if self.task.gripper:
+            self._gripper_out = self.publisher(Float64MultiArray, GRIPPER_TOPIC, qos.command)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)
         self._step_out = self.publisher(ExecutedStep, 'executed_step', qos.events)
         self._status_out = self.publisher(ArmStatus, 'arm_status', qos.latched)
@@ -153,7 +157,7 @@ class ArmInterface(Q2rlNode):
         if self._logic.pending is not None:
             self._observation_out.publish(self._observation)
         elif self._target is not None:
-            self._target_out.publish(self._target)
+            self._send_target()
 
     # Real time
 
@@ -228,8 +232,14 @@ class ArmInterface(Q2rlNode):
 
     def _publish_target(self, target: Pose, stamp: float) -> None:
         self._target = pose_to_msg(target, self.task.frames.base, stamp)
-        self._target_out.publish(self._target)
+        self._send_target()
         self._published_at = time.monotonic()
+
+    def _send_target(self) -> None:
+        """Publish the last target, and before it what the gripper is to do."""
+        if self.task.gripper:
+            self._gripper_out.publish(gripper_to_msg(self._logic.gripper, self.task))
+        self._target_out.publish(self._target)
 
     def _publish_status(self, force: bool = False) -> None:
         logic = self._logic
@@ -262,12 +272,14 @@ class ArmInterface(Q2rlNode):
     def _on_start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response):
         try:
             mode = Mode(request.mode)
-            estimate = pose_from_msg(request.estimate, self.task.frames.base)
+            base = self.task.frames.base
+            estimate = pose_from_msg(request.estimate, base)
+            part = pose_from_msg(request.part, base) if self.task.part else None
         except (ValueError, MessageError) as error:
             response.message = str(error)
             return response
         done = self.active and self._logic.start_episode(
-            request.episode, mode, request.seed, estimate, request.explore
+            request.episode, mode, request.seed, estimate, request.explore, part
         )
         return self._answered(response, done)
 

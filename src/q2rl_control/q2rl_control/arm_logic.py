@@ -28,6 +28,7 @@ from q2rl_task import (
     Source,
     StepOutcome,
     TaskSpec,
+    advance_gripper,
     draw_start,
     judge_step,
 )
@@ -82,6 +83,9 @@ class ArmLogic:
         self.episode = ''
         self.counters = ArmCounters()
         self.fixture = task.fixture.nominal.pose
+        self.part: Pose | None = None
+        self.gripper = 1.0 if task.gripper else float('nan')
+        """Opening that the gripper is told to take: 1 open, 0 closed; NaN without one."""
         self.guard = Guard(task)
         self._builder = ObservationBuilder(task)
         self._motion: Retreat | Approach | None = None
@@ -121,14 +125,24 @@ class ArmLogic:
         return True
 
     def start_episode(
-        self, episode: str, mode: Mode, seed: int, fixture: Pose, explore: bool = False
+        self,
+        episode: str,
+        mode: Mode,
+        seed: int,
+        fixture: Pose,
+        explore: bool = False,
+        part: Pose | None = None,
     ) -> bool:
         """Go to a start pose drawn by `seed` above the estimated `fixture`, then run. Refused unless READY.
 
         :param explore: let the RL policy explore; goes out with every observation
+        :param part: estimate of the loose part, for a task with one
         """
         if self.state is not ArmState.READY or not episode or not fixture.is_finite():
             return False
+        if self.task.part is not None and (part is None or not part.is_finite()):
+            return False
+        self.part = part
         self.episode, self._mode, self._seed, self.fixture = episode, Mode(mode), seed, fixture
         self._explore = explore
         self._end_requested, self._lost, self._step = False, '', 0
@@ -200,6 +214,8 @@ class ArmLogic:
             decision = _held(decision, size)
         elif is_limited(codes):
             self.counters.limited += 1
+        if acts and decision.source is not Source.HOLD:
+            self.gripper = advance_gripper(self.task, self.gripper, decision.action)
         if decision.source is Source.HOLD and not record.final:
             self.counters.holds += 1
         executed = guarded.executed if acts else np.zeros(size, dtype=np.float32)
@@ -251,6 +267,8 @@ class ArmLogic:
         return True
 
     def _retreat(self, measurement: Measurement) -> Tick:
+        if self.task.gripper:
+            self.gripper = 1.0
         if self._motion is None:
             self._motion = Retreat(self.task, measurement.tip_pose, self.fixture)
         if self._motion.done(measurement):
@@ -269,10 +287,10 @@ class ArmLogic:
             self._enter(ArmState.RETREATING, 'contact on the way to the start pose')
             return self._retreat(measurement)
         if self._motion is None:
-            self._motion = Approach(draw_start(self.task, self.fixture, self._seed))
+            self._motion = Approach(draw_start(self.task, self.fixture, self._seed, self.part))
         if self._motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.RUNNING)
-            self._builder.reset()
+            self._builder.reset(self.part)
             self._peak_force = measurement.force
             return self._observe(measurement)
         if self._overdue(measurement, 'the way to the start pose'):

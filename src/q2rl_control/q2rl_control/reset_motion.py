@@ -16,6 +16,9 @@ CLEARANCE_M = 0.003
 """The retreat aims this much higher than asked, so that the lag of a compliant arm costs no time."""
 PROGRESS_M = 0.0005
 STUCK_TICKS = 6
+OPENED = 0.8
+"""Share of its opening at which a gripper has let go of whatever it held."""
+OPENING_TICKS = 20
 WIGGLE_M = 0.002
 WIGGLE_RAD = 0.02
 WIGGLE_GROWTH = 1.03
@@ -34,7 +37,7 @@ def height_above_rim(tip: Pose, fixture: Pose) -> float:
 
 
 class Retreat:
-    """Straight out along the tool's axis until the tip is `reset.retreat_m` above the rim.
+    """Straight out along the tool's axis until the tip is `reset.retreat_m` above the rim; a gripper opens first.
 
     A tool that stays behind (a jammed pipe) is wiggled sideways and tilted, growing slowly, while the
     pull goes on; progress ends the wiggle. Time limits are the caller's.
@@ -58,9 +61,15 @@ class Retreat:
         )
         self._highest = height_above_rim(measured, fixture)
         self._idle = 0
+        self._let_go = task.gripper is None
+        self._waited = 0
 
     def goal(self, measured: Measurement) -> Pose:
         """Return the goal for this tick (base frame)."""
+        if not self._let_go:
+            self._waited += 1
+            self._let_go = measured.gripper >= OPENED or self._waited > OPENING_TICKS
+            return self._start
         height = height_above_rim(measured.tip_pose, self._fixture)
         if height > self._highest + PROGRESS_M:
             self._highest, self._idle = height, 0
@@ -78,7 +87,8 @@ class Retreat:
 
     def done(self, measured: Measurement) -> bool:
         """Whether the tip is clear of the fixture."""
-        return height_above_rim(measured.tip_pose, self._fixture) >= self._enough
+        clear = height_above_rim(measured.tip_pose, self._fixture) >= self._enough
+        return clear and self._let_go
 
 
 class Approach:

@@ -90,9 +90,9 @@ class CellServices:
         self._all = (self._scene, self._start, self._retreat, self._end)
 
     def prepare_scene(self, plan: EpisodePlan, done: Callable[[bool, str, Any], None]) -> None:
-        """Ask for a scene; `done(success, message, estimate message)`."""
+        """Ask for a scene; `done(success, message, estimates of fixture and part)`."""
         request = PrepareScene.Request(episode=plan.episode, seed=plan.seed)
-        self._scene.call(request, lambda r: done(r.success, r.message, r.estimate))
+        self._scene.call(request, lambda r: done(r.success, r.message, (r.estimate, r.part)))
 
     def start_episode(
         self, plan: EpisodePlan, estimate: Any, done: Callable[[bool, str], None]
@@ -100,7 +100,7 @@ class CellServices:
         """Ask the arm to start; `done(success, message)`."""
         request = StartEpisode.Request(episode=plan.episode, mode=int(plan.mode), seed=plan.seed)
         request.explore = plan.explore
-        request.estimate = estimate
+        request.estimate, request.part = estimate
         self._start.call(request, lambda r: done(r.success, r.message))
 
     def retreat(self) -> None:

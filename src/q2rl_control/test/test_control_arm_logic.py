@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 from control_helpers import FollowingArm, above, decision, measurement
 import numpy as np
 import pytest
@@ -288,3 +290,60 @@ def test_activation_forgets_the_commanded_state():
     elsewhere = above(TASK, 0.1)
     bench.logic.tick(measurement(elsewhere))
     np.testing.assert_array_equal(bench.logic.guard.commanded.position, elsewhere.position)
+
+
+KITTING = load_task('kitting')
+PART = KITTING.part.nominal.pose
+
+
+class Gripping(FollowingArm):
+    """A `FollowingArm` whose fingers take eight ticks from closed to open."""
+
+    def __init__(self, pose: Pose) -> None:
+        super().__init__(KITTING, pose)
+        self.opening = 0.0
+
+    def measure(self):
+        return replace(super().measure(), gripper=self.opening)
+
+    def follow(self, target: Pose | None, opening: float):
+        self.opening += float(np.clip(opening - self.opening, -0.125, 0.125))
+        return self.step(target)
+
+
+def test_a_gripper_opens_before_the_retreat_and_follows_the_actions_after_it():
+    logic = ArmLogic(KITTING)
+    arm = Gripping(above(KITTING, 0.02))
+    held = arm.pose
+    now = arm.measure()
+    logic.tick(now)
+    assert logic.retreat()
+    for _ in range(5):
+        now = arm.follow(logic.tick(now).target, logic.gripper)
+    assert logic.gripper == 1.0 and 0.5 < now.gripper < 0.8
+    assert now.tip_pose.distance_to(held)[0] < 1e-6
+    for _ in range(100):
+        now = arm.follow(logic.tick(now).target, logic.gripper)
+        if logic.state is ArmState.READY:
+            break
+    assert logic.state is ArmState.READY and now.gripper > 0.8
+    assert not logic.start_episode('e1', Mode.BC, 1, FIXTURE)  # where is the part?
+    fixture = KITTING.fixture.nominal.pose
+    assert logic.start_episode('e1', Mode.BC, 1, fixture, part=PART)
+    opened = []
+    for _ in range(200):
+        answer = logic.tick(now)
+        target = answer.target
+        if answer.observation is not None:
+            if not opened:
+                start = draw_start(KITTING, fixture, 1, PART)
+                assert now.tip_pose.distance_to(start)[0] < 3e-3
+            # close, leave it, open, and an action that is rejected as a whole
+            wish = [-1.0, 0.2, 1.0, -1.0][len(opened)]
+            action = np.append(np.full(6, 3.0 if len(opened) == 3 else 0.0), wish)
+            target, _ = logic.execute(decision(action))
+            opened.append(logic.gripper)
+            if len(opened) == 4:
+                break
+        now = arm.follow(target, logic.gripper)
+    assert opened == [0.0, 0.0, 1.0, 1.0]

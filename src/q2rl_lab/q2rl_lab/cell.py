@@ -90,7 +90,8 @@ class Cell:
         """
         self._go_ready()
         fixture = self.arm.place_fixture(seed)
-        self.logic.start_episode(episode, mode, seed, fixture, explore)
+        part = self.arm.part_estimate
+        self.logic.start_episode(episode, mode, seed, fixture, explore, part)
         while True:
             tick = self.logic.tick(self._measurement)
             if tick.observation is None:
@@ -98,7 +99,7 @@ class Cell:
                 continue
             target, step = self.logic.execute(decide(tick.observation))
             if not step.final:
-                self._measurement = self.arm.step(target)
+                self._measurement = self.arm.step(target, self.logic.gripper)
             yield step
             if step.final:
                 return
@@ -112,4 +113,4 @@ class Cell:
     def _advance(self, what: str, target: Pose | None) -> None:
         if self.logic.state is ArmState.STOPPED:
             raise RuntimeError(f'{what}: the arm stopped: {self.logic.detail}')
-        self._measurement = self.arm.step(target)
+        self._measurement = self.arm.step(target, self.logic.gripper)

@@ -12,7 +12,6 @@ from q2rl_lab.report import Clip
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_task import InputError, Mode, Phase, Pose
 
-JOINTS = 7
 WIDTH, HEIGHT = 480, 360
 EVERY = 2
 """One picture in so many steps; played at the pace of the robot."""
@@ -33,8 +32,9 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
         return [], 'No clips: no evaluated episode to show yet.'
     from q2rl_sim.mujoco_arm_node import TraceFile
     from q2rl_sim.render import RenderError, SceneRenderer
+    from q2rl_sim.scene import configuration_size
 
-    records = TraceFile.read(trace, JOINTS)
+    records = TraceFile.read(trace, configuration_size(data.task))
     try:
         with SceneRenderer(data.task, WIDTH, HEIGHT) as renderer:
             clips = [_film(data, renderer, records, title, row) for title, row in chosen]
@@ -74,7 +74,7 @@ def find_steps(
     for begin, end in reversed(list(zip([0, *ends[:-1]], ends, strict=True))):
         session = records[begin:end]
         inside = (session[:, 0] > first - 0.5 * period_s) & (session[:, 0] < last + 0.5 * period_s)
-        there = np.abs(session[:, 1 + JOINTS :] - place).max(axis=1) < PLACE_TOLERANCE
+        there = np.abs(session[:, -len(place) :] - place).max(axis=1) < PLACE_TOLERANCE
         steps = session[inside & there]
         if len(steps) == round((last - first) / period_s) + 1:
             return steps
@@ -93,9 +93,7 @@ def _film(data: RunData, renderer, records: np.ndarray, title: str, row: Episode
     if not len(steps):
         return None
     pictures = [
-        renderer.frame(
-            step[1 : 1 + JOINTS], Pose.of(step[1 + JOINTS : 4 + JOINTS], step[4 + JOINTS :])
-        )
+        renderer.frame(step[1:-7], Pose.of(step[-7:-4], step[-4:]))
         for step in [*steps[:-1:EVERY], steps[-1]]
     ]
     pictures += [pictures[-1]] * HOLD_PICTURES

@@ -14,18 +14,25 @@ from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import TaskSpec, episode_seed, load_task
 from q2rl_task.atomic_file import write_atomically
 
-NOVICE = 2.0
-"""The demonstrator's noise: a clone of a novice leaves room to learn."""
-
 
 def record(
-    task: TaskSpec, count: int, seed: int, path: Path, noise: float = NOVICE
+    task: TaskSpec, count: int | None, seed: int, path: Path, noise: float | None = None
 ) -> dict[str, Any]:
-    """Record `count` successful demonstrations in simulation and write them; returns what was recorded."""
+    """Record successful demonstrations in simulation and write them; returns what was recorded.
+
+    :param count: how many; None: as many as the task says
+    :param noise: of the demonstrator; None: what the task says
+    """
     from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
 
     began = time.monotonic()
-    demonstrations = record_demonstrations(task, count, seed, noise)
+    wanted = task.demonstrations
+    demonstrations = record_demonstrations(
+        task,
+        wanted.count if count is None else count,
+        seed,
+        wanted.noise if noise is None else noise,
+    )
     write_demonstrations(path, task, demonstrations)
     return {
         'file': str(path),

@@ -24,7 +24,7 @@ class RunConfig:
     task: str
     seed: int = 0
     preset: str = 'laptop'
-    demonstrations: int = 40
+    demonstrations: int | None = None
     steps: int = 10_000
     rollouts: int = 20
     eval_episodes: int = 100

@@ -110,7 +110,20 @@ class MeasurementJoiner:
             tip_twist=_read(msgs.twist.twist.linear, msgs.twist.twist.angular),
             wrench=_read(msgs.wrench.wrench.force, msgs.wrench.wrench.torque),
             success_signal=msgs.success.success,
+            gripper=_opening(joints, self._task),
         )
+
+
+def _opening(joints: JointState, task: TaskSpec) -> float:
+    """Return the gripper's opening in [0, 1] by its joints; NaN for a task without one."""
+    if task.gripper is None:
+        return float('nan')
+    positions = dict(zip(joints.name, joints.position, strict=False))
+    missing = [name for name in task.gripper.joints if name not in positions]
+    if missing:
+        raise MessageError('malformed', f'joint_states without {", ".join(missing)}')
+    mean = sum(positions[name] for name in task.gripper.joints) / len(task.gripper.joints)
+    return mean / task.gripper.open_m
 
 
 def _fill(first, second, values: np.ndarray) -> None:

@@ -46,10 +46,13 @@ class ContactAudit:
 
     @staticmethod
     def normals(arm) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(normal from the socket into the pipe, contact point) of every contact now, base frame."""
+        """(normal into the inserted thing, contact point) of every contact now, base frame."""
         found = []
+        insert = arm.scene.insert_geoms
         for contact in arm.data.contact:
-            sign = 1.0 if contact.geom2 in arm.scene.insert_geoms else -1.0
+            if not {contact.geom1, contact.geom2} & insert:
+                continue
+            sign = 1.0 if contact.geom2 in insert else -1.0
             found.append((sign * contact.frame[:3], contact.pos.copy()))
         return found
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from pathlib import Path
 import sys
 import time
@@ -11,11 +12,13 @@ import time
 from geometry_msgs.msg import PoseStamped
 import numpy as np
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Float64MultiArray
 
 from q2rl_msgs.msg import LearnerStatus, Transition
 from q2rl_msgs.srv import PrepareScene
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
+from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_from_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
 from q2rl_ros.spin import spin
@@ -27,11 +30,11 @@ CLEARANCE_M = 0.01
 
 
 class MujocoArmNode(Q2rlNode):
-    """Publish one measurement per control period, track `target_pose`.
+    """Publish one measurement per control period, track `target_pose`, move the gripper as it is told.
 
     Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp,
     and the learner has granted the step. A target with another stamp means that the current measurement got lost, so
-    it is sent again; so is one that nobody answers.
+    it is sent again; so is one that nobody answers. With a gripper its command, which has no stamp, must be in too.
     Real time: a wall timer simulates a period, the last target is tracked, stamps are the node's clock.
     """
 
@@ -63,11 +66,12 @@ class MujocoArmNode(Q2rlNode):
         """Load the model and let the arm settle; open the trace."""
         self._arm = SimArm(self.task, self.value('seed'))
         model = self._arm.model
-        self._joint_names = [model.joint(index).name for index in range(model.njnt)]
+        self._joint_names = [model.joint(k).name for k in range(self._arm.scene.joints)]
         path = self.value('trace_file')
         self._trace = TraceFile(Path(path), model.nq) if path else None
         self._target: Pose = self._arm.measure().tip_pose
         self._answer: Pose | None = None
+        self._opening = math.nan  # what the gripper was told since the last step
         self._sequence = self._credit = 0
         self._stepped = False
         self._clock_period = self.value('clock_period')
@@ -77,6 +81,8 @@ class MujocoArmNode(Q2rlNode):
             self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
         ]
         self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
+        if self.task.gripper:
+            self.subscribe(Float64MultiArray, GRIPPER_TOPIC, self._on_gripper, qos.command)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
         if self.lockstep:
             self._clock_out = self.publisher(Clock, 'clock', qos.tick)
@@ -130,15 +136,23 @@ class MujocoArmNode(Q2rlNode):
         self._answer = pose
         self._step_if_granted()
 
+    def _on_gripper(self, msg: Float64MultiArray) -> None:
+        self._opening = gripper_from_msg(msg, self.task)
+        if self.lockstep:
+            self._step_if_granted()
+
     def _step_if_granted(self) -> None:
         """Simulate a period if the current measurement is answered and the learner's credit allows."""
         if self._answer is None or (self._credit and self._sequence >= self._credit):
+            return
+        if self.task.gripper and math.isnan(self._opening):
             return
         self._target, self._answer = self._answer, None
         self._step()
 
     def _step(self) -> None:
-        self._arm.step(self._target)
+        self._arm.step(self._target, self._opening)
+        self._opening = math.nan
         self._stepped = True
         self.count('steps')
         self._compose()
@@ -202,13 +216,16 @@ class MujocoArmNode(Q2rlNode):
             self._trace.flush()
         response.success = True
         response.estimate = pose_to_msg(estimate, self.task.frames.base, self._stamp)
+        if (part := self._arm.part_estimate) is not None:
+            response.part = pose_to_msg(part, self.task.frames.base, self._stamp)
         return response
 
 
 class TraceFile:
     """A film of the simulation: per step `1 + nq + 7` float64, little endian, without a header.
 
-    stamp [s]; joint positions qpos (nq,); true fixture pose in the base frame, position [m] and quaternion xyzw.
+    stamp [s]; configuration qpos (nq,), a loose part's pose at its end; true fixture pose in the base frame, position
+    [m] and quaternion xyzw.
     Records are held back until `flush`; one that a crash cut in two is dropped when the file is opened again.
     """
 

@@ -75,9 +75,10 @@ def run_episode(
     known = arm.fixture_pose if sees_truth else estimate
     opening = 1.0
     builder, episode = ObservationBuilder(task), Episode()
+    builder.reset(part)
     step = 0
     while True:
-        episode.observations.append(builder.build(measurement, commanded, estimate, part))
+        episode.observations.append(builder.build(measurement, commanded, estimate))
         if keep_states:
             episode.states.append(arm.get_state())
         if episode.outcomes and episode.outcomes[-1].final:

@@ -89,6 +89,12 @@ def scene_module(task: TaskSpec) -> ModuleType:
         ) from None
 
 
+def configuration_size(task: TaskSpec) -> int:
+    """Return how many numbers say how a scene stands: joints of the arm and the gripper, and the part's pose."""
+    fingers = len(task.gripper.joints) if task.gripper else 0
+    return len(ARM_JOINTS) + fingers + (7 if task.part else 0)
+
+
 def build_scene(task: TaskSpec, visuals: bool = False) -> Scene:
     """Compile the scene of `task`; `visuals` adds meshes, lights and a floor for rendering.
 

@@ -31,19 +31,20 @@ class ObservationBuilder:
         )
         self.reset()
 
-    def reset(self) -> None:
-        """Forget filter state and history."""
+    def reset(self, part: Pose | None = None) -> None:
+        """Forget filter state and history.
+
+        :param part: estimated pose of the loose part as it was presented, base frame; only for a task with one
+        """
+        self._part = part
         self._wrench: np.ndarray | None = None
         self._frames: deque[np.ndarray] = deque(maxlen=self._task.observation.history)
 
-    def build(
-        self, measurement: Measurement, commanded: Pose, fixture: Pose, part: Pose | None = None
-    ) -> np.ndarray:
+    def build(self, measurement: Measurement, commanded: Pose, fixture: Pose) -> np.ndarray:
         """Return the next observation, (observation_size,) float32, oldest tick first.
 
         :param commanded: last commanded tip pose, base frame
         :param fixture: estimated fixture pose, base frame
-        :param part: estimated pose of the loose part as it was presented, base frame; only for a task with one
         """
         to_fixture = fixture.rotation.inv()
         tip = measurement.tip_pose
@@ -63,8 +64,8 @@ class ObservationBuilder:
             'torque': tip_to_fixture.apply(self._wrench[3:]),
             'gripper': np.array([measurement.gripper]),
         }
-        if part is not None:
-            values['part_position'] = to_fixture.apply(tip.position - part.position)
+        if self._part is not None:
+            values['part_position'] = to_fixture.apply(tip.position - self._part.position)
         raw = np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale
         frame = np.clip(raw, -self._limit, self._limit).astype(np.float32)
         while len(self._frames) < self._task.observation.history:

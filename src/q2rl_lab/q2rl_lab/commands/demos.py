@@ -18,17 +18,25 @@ def demos(
     output: Annotated[
         Path, typer.Option('--output', '-o', help='File to write (HDF5, robomimic layout).')
     ] = Path('demonstrations.hdf5'),
-    count: Annotated[int, typer.Option('--count', '-n', min=1, help='Demonstrations.')] = 40,
+    count: Annotated[
+        int | None,
+        typer.Option('--count', '-n', min=1, help='Demonstrations.', show_default="the task's"),
+    ] = None,
     noise: Annotated[
-        float, typer.Option(min=0.0, help='The demonstrator: 0 a machine, 1 practised, 2 a novice.')
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            help='The demonstrator: 0 a machine, 1 practised, 2 a novice.',
+            show_default="the task's",
+        ),
+    ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option('--force', help='Replace an existing file.')] = False,
     as_json: Json = False,
 ) -> None:
     """Record demonstrations of a task by the scripted demonstrator, in simulation.
 
-    The demonstrator sees where the socket really is; what it records shows the
+    The demonstrator sees where things really are; what it records shows the
     estimate only, as a policy sees it.
 
     \b

@@ -26,8 +26,9 @@ def learn(
         int, typer.Option(min=0, help='Fresh scenes at the end, each run by BC, gated and RL.')
     ] = 100,
     demonstrations: Annotated[
-        int, typer.Option(min=2, help='Demonstrations to record and clone.')
-    ] = 40,
+        int | None,
+        typer.Option(min=2, help='Demonstrations to record and clone.', show_default="the task's"),
+    ] = None,
     name: Annotated[
         str | None, typer.Option('--run', help='Name of the run.', show_default='the time')
     ] = None,

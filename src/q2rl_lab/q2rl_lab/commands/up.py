@@ -50,7 +50,7 @@ def up(
             '--demonstrations',
             min=2,
             help='Demonstrations to record and clone.',
-            show_default='40',
+            show_default="the task's",
         ),
     ] = None,
     realtime: Annotated[

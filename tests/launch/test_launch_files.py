@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file starts exactly the node graph: by a recording stand-in, and by the real launch where there is one."""
+"""The launch files start exactly the node graph: by a recording stand-in, and by the real launch where there is one."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 import sys
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import recording_launch
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_FILE = ROOT / 'src' / 'q2rl_bringup' / 'launch' / 'pipe_assembly.launch.py'
+LAUNCH_FILES = sorted((ROOT / 'src' / 'q2rl_bringup' / 'launch').glob('*.launch.py'))
 HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 MODES = next(a.choices for a in ARGUMENTS if a.name == 'policy_mode')
 STARTS = [
@@ -27,8 +28,8 @@ STARTS = [
 ]
 
 
-def load_launch_file():
-    spec = importlib.util.spec_from_file_location('pipe_assembly_launch', LAUNCH_FILE)
+def load_launch_file(path):
+    spec = importlib.util.spec_from_file_location('launch_file', path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -36,8 +37,11 @@ def load_launch_file():
 
 @pytest.fixture
 def stand_in():
+    name = 'q2rl_bringup.launch_graph'
     with recording_launch.installed():
-        yield load_launch_file()
+        sys.modules.pop(name, None)
+        yield importlib.import_module(name)
+    del sys.modules[name]
 
 
 def configurations(start):
@@ -88,13 +92,15 @@ def test_the_file_makes_one_action_of_each_node_of_the_graph(stand_in, start):
         assert (action.on_exit is not None) == node.required
 
 
-def test_every_argument_is_declared_with_its_default_and_description(stand_in):
-    description = stand_in.generate_launch_description()
+@pytest.mark.parametrize('path', LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_argument_is_declared_with_its_default_and_description(stand_in, path):
+    description = load_launch_file(path).generate_launch_description()
     *declared, last = description.entities
     assert last.function is stand_in.launch_setup
     assert [d.name for d in declared] == [a.name for a in ARGUMENTS]
     for ours, argument in zip(declared, ARGUMENTS, strict=True):
-        assert ours.default_value == argument.text
+        task = path.name.removesuffix('.launch.py')
+        assert ours.default_value == (task if argument.name == 'task' else argument.text)
         assert ours.description == argument.description
         assert tuple(ours.choices or ()) == argument.choices
 
@@ -137,7 +143,7 @@ def test_the_real_launch_makes_the_same_processes(start):
     context = LaunchContext()
     for name, value in configurations(start).items():
         context.launch_configurations[name] = value
-    actions = load_launch_file().launch_setup(context)
+    actions = importlib.import_module('q2rl_bringup.launch_graph').launch_setup(context)
     for action, node in zip(actions, graph.nodes, strict=True):
         assert isinstance(action, LifecycleNode) == node.managed
         action._perform_substitutions(context)
@@ -155,5 +161,5 @@ def test_the_real_launch_makes_the_same_processes(start):
 
 @pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros comes with a ROS installation')
 def test_the_real_launch_declares_the_arguments():
-    description = load_launch_file().generate_launch_description()
+    description = load_launch_file(LAUNCH_FILES[0]).generate_launch_description()
     assert [a.name for a in description.get_launch_arguments()] == [a.name for a in ARGUMENTS]

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node graph as a launch description; the only module here that needs the launch system of a ROS installation.
+
+What runs with which parameters is decided by `q2rl_bringup.node_graph`; here it only becomes launch actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from q2rl_bringup.arguments import ARGUMENTS
+from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, NodeSpec, build_graph
+
+
+def describe_launch(task: str) -> LaunchDescription:
+    """Declare the arguments, `task` being the default of the argument of that name; the rest needs their values."""
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(
+                    argument.name,
+                    default_value=task if argument.name == 'task' else argument.text,
+                    description=argument.description,
+                    choices=list(argument.choices) or None,
+                )
+                for argument in ARGUMENTS
+            ),
+            OpaqueFunction(function=launch_setup),
+        ]
+    )
+
+
+def launch_setup(context: LaunchContext) -> list[Node]:
+    """Return the actions of the graph that the arguments ask for."""
+    names = {argument.name for argument in ARGUMENTS}
+    given = {k: v for k, v in context.launch_configurations.items() if k in names}
+    graph = build_graph(given)
+    return [make_action(graph, node) for node in graph.nodes]
+
+
+def make_action(graph: NodeGraph, node: NodeSpec) -> Node:
+    """Return the launch action of one node."""
+    kind = LifecycleNode if node.managed else Node
+    return kind(
+        package=node.package,
+        executable=node.executable,
+        name=node.name,
+        exec_name=node.name,
+        namespace=graph.namespace,
+        parameters=[
+            *([str(graph.params_file)] if node.managed else []),
+            {name: parameter(value) for name, value in node.parameters.items()},
+        ],
+        remappings=list(node.remappings),
+        arguments=list(node.arguments),
+        ros_arguments=['--log-level', graph.log_level],
+        additional_env=dict(graph.environment),
+        output='screen',
+        respawn=node.respawn,
+        respawn_delay=node.respawn_delay,
+        respawn_max_retries=node.respawn_limit,
+        on_exit=end_with(node) if node.required else None,
+    )
+
+
+def parameter(value: object) -> object:
+    """Return a parameter's value as launch_ros must be told: it would read a bare text as YAML ('123' as a number)."""
+    if isinstance(value, str):
+        return ParameterValue(value, value_type=str)
+    if isinstance(value, tuple):
+        return ParameterValue(list(value), value_type=list[str])
+    return value
+
+
+def end_with(node: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Shutdown]]:
+    """Return the handler that ends the launch when `node` is given up.
+
+    It wins over a respawn because that first waits for `respawn_delay`, and the shutdown ends the wait.
+    """
+    deaths = 0
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+        nonlocal deaths
+        deaths += 1
+        allowed = node.respawn_limit if node.respawn else 0
+        if context.is_shutdown or (event.returncode != FINAL_EXIT_CODE and deaths <= allowed):
+            return []
+        return [Shutdown(reason=f'{node.name} ended with exit code {event.returncode}')]
+
+    return on_exit
