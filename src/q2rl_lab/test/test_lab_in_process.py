@@ -72,7 +72,7 @@ def test_a_run_goes_through_its_phases_and_accounts_for_every_step(tmp_path, dem
     online = sum(r.steps for r in records if r.phase == 'ONLINE')
     assert online >= 150
     assert trial.learner.online_steps == online
-    assert trial.learner.gradient_steps == 2 * online
+    assert trial.learner.gradient_steps == trial.config.critic_updates_per_step * online
     log = TransitionLog(tmp_path / 'transitions.db', read_only=True)
     assert [t.sequence for t in log.replay()] == list(range(1, sum(r.steps for r in records) + 1))
     lines = (tmp_path / 'episodes.jsonl').read_text().splitlines()
