@@ -34,14 +34,37 @@ class BCPolicy(Protocol):
 class DensityNet(nn.Module):
     """A network from observations (..., O) to a distribution over actions of `modes` Gaussians.
 
-    `architecture`: what rebuilds it. `min_std`: floor of the standard deviations, in units of the action.
+    `architecture`: what rebuilds it.
+
+    :param min_std: floor of the standard deviations, in units of the action
+    :param outputs: of the last layer; a subclass knows
     """
 
-    architecture: dict
-    net: nn.Sequential
-    action_size: int
-    modes: int
-    min_std: float
+    kind: str
+    modes = 1
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        layer_norm: bool = False,
+        min_std: float = 0.02,
+        *,
+        outputs: int,
+    ) -> None:
+        super().__init__()
+        self.architecture = {
+            'type': self.kind,
+            'observation_size': observation_size,
+            'action_size': action_size,
+            'hidden': list(hidden),
+            'layer_norm': layer_norm,
+            'min_std': min_std,
+        }
+        self.action_size = action_size
+        self.min_std = min_std
+        self.net = mlp(observation_size, hidden, outputs, layer_norm)
 
     def forward(self, observation: Tensor) -> Distribution:
         """Return the distribution at `observation`."""
@@ -51,27 +74,10 @@ class DensityNet(nn.Module):
 class GaussianNet(DensityNet):
     """Observation -> `DiagonalGaussian`; mean bounded by tanh (as in robomimic), std = softplus + `min_std`."""
 
-    def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        layer_norm: bool = False,
-        min_std: float = 0.02,
-    ) -> None:
-        super().__init__()
-        self.architecture = {
-            'type': 'gaussian',
-            'observation_size': observation_size,
-            'action_size': action_size,
-            'hidden': list(hidden),
-            'layer_norm': layer_norm,
-            'min_std': min_std,
-        }
-        self.action_size = action_size
-        self.modes = 1
-        self.min_std = min_std
-        self.net = mlp(observation_size, hidden, 2 * action_size, layer_norm)
+    kind = 'gaussian'
+
+    def __init__(self, observation_size: int, action_size: int, *shape, **options) -> None:
+        super().__init__(observation_size, action_size, *shape, **options, outputs=2 * action_size)
 
     def forward(self, observation: Tensor) -> DiagonalGaussian:
         """Return the distribution at `observation` (..., O)."""
@@ -86,29 +92,14 @@ class GmmNet(DensityNet):
     plain mixture of Gaussians; std = softplus + `min_std`, in units of the action.
     """
 
+    kind = 'gmm'
+
     def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        layer_norm: bool = False,
-        min_std: float = 0.02,
-        modes: int = 5,
+        self, observation_size: int, action_size: int, *shape, modes: int = 5, **options
     ) -> None:
-        super().__init__()
-        self.architecture = {
-            'type': 'gmm',
-            'observation_size': observation_size,
-            'action_size': action_size,
-            'hidden': list(hidden),
-            'layer_norm': layer_norm,
-            'min_std': min_std,
-            'modes': modes,
-        }
-        self.action_size = action_size
-        self.modes = modes
-        self.min_std = min_std
-        self.net = mlp(observation_size, hidden, modes * (1 + 2 * action_size), layer_norm)
+        outputs = modes * (1 + 2 * action_size)
+        super().__init__(observation_size, action_size, *shape, **options, outputs=outputs)
+        self.modes = self.architecture['modes'] = modes
         # The head starts small: without this every component would start at the same place and stay there.
         head = self.net[-1]
         nn.init.orthogonal_(head.weight[modes : modes * (1 + action_size)])

@@ -14,7 +14,7 @@ from q2rl_ros.conversions import observation_from_msg, proposal_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.ticks import Arrival, TickTracker
-from q2rl_task import ObservationRecord, Proposal, Source
+from q2rl_task import ObservationRecord, Proposal, Source, TaskSpec
 
 WARM_UP_CALLS = 10
 
@@ -46,16 +46,7 @@ class PolicyNode(Q2rlNode):
         return {'inference_ms': round(1e3 * self._seconds, 3)}
 
     def _on_observation(self, msg: Observation) -> None:
-        record = observation_from_msg(msg, self.task)
-        if not np.isfinite(record.observation).all():
-            raise MessageError(
-                'not_finite', f'observation {record.episode}/{record.step} is not finite'
-            )
-        arrival = self.tracker.arrive(record.episode, record.step)
-        if arrival is Arrival.LATE:
-            raise MessageError(
-                'late', f'observation {record.episode}/{record.step} comes after its turn'
-            )
+        record, arrival = take_observation(msg, self.task, self.tracker)
         if arrival is Arrival.REPEAT:
             self.count('repeats')
         else:
@@ -65,6 +56,23 @@ class PolicyNode(Q2rlNode):
             self.count('abstained' if proposal is None else 'proposed')
             self._answer = proposal_to_msg(proposal, self.source, record)
         self._publisher.publish(self._answer)
+
+
+def take_observation(
+    msg: Observation, task: TaskSpec, tracker: TickTracker
+) -> tuple[ObservationRecord, Arrival]:
+    """Return an observation that is to be answered, and whether it comes for the first time.
+
+    :raises MessageError: not of this task, not finite, or after its turn
+    """
+    record = observation_from_msg(msg, task)
+    where = f'observation {record.episode}/{record.step}'
+    if not np.isfinite(record.observation).all():
+        raise MessageError('not_finite', f'{where} is not finite')
+    arrival = tracker.arrive(record.episode, record.step)
+    if arrival is Arrival.LATE:
+        raise MessageError('late', f'{where} comes after its turn')
+    return record, arrival
 
 
 def episode_stream(seed: int, episode: str) -> int:

@@ -8,18 +8,17 @@ from functools import partial
 import math
 import sys
 
-import numpy as np
 import torch
 
 from q2rl_msgs.msg import ActionProposal, GateDecision, Observation
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic
 from q2rl_policies.live_networks import LiveCritic
+from q2rl_policies.policy_node import take_observation
 from q2rl_policies.weights_inbox import WeightsInbox
 from q2rl_ros.conversions import (
     ProposalRecord,
     decision_to_msg,
-    observation_from_msg,
     proposal_from_msg,
 )
 from q2rl_ros.errors import MessageError
@@ -106,8 +105,6 @@ class QGateNode(Q2rlNode):
             high=1000,
         )
 
-        self._inbox: WeightsInbox | None = None
-
     def configure(self) -> None:
         """Make the gate, the critic (without weights yet), the topics and the deadline."""
         torch.set_num_threads(1)
@@ -149,28 +146,13 @@ class QGateNode(Q2rlNode):
         self._deadline.cancel()
         self._record = None
 
-    def release(self) -> None:
-        """Stop taking weights."""
-        if self._inbox is not None:
-            self._inbox.close()
-            self._inbox = None
-
     def diagnose(self) -> dict[str, object]:
         """How often for which reason, and what the weights do."""
         reasons = {f'reason {reason.name}': number for reason, number in self._gate.counts.items()}
         return {**reasons, **self._inbox.diagnose()}
 
     def _on_observation(self, msg: Observation) -> None:
-        record = observation_from_msg(msg, self.task)
-        if not np.isfinite(record.observation).all():
-            raise MessageError(
-                'not_finite', f'observation {record.episode}/{record.step} is not finite'
-            )
-        arrival = self._tracker.arrive(record.episode, record.step)
-        if arrival is Arrival.LATE:
-            raise MessageError(
-                'late', f'observation {record.episode}/{record.step} comes after its turn'
-            )
+        record, arrival = take_observation(msg, self.task, self._tracker)
         if arrival is Arrival.REPEAT:
             self.count('repeats')
             if self._decision is not None:
@@ -178,8 +160,7 @@ class QGateNode(Q2rlNode):
             return
         if self._record is not None:
             self.drop('overtaken', f'{self._record.episode}/{self._record.step} was never decided')
-        self._inbox.live.promote()
-        self._inbox.record(record.observation)
+        self._inbox.tick(record.observation)
         if self._tracker.fresh:
             self._gate.reset()
         self._record, self._decision = record, None

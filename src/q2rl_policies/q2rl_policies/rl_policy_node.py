@@ -38,7 +38,6 @@ class RlPolicyNode(PolicyNode):
             high=2.0,
         )
         self.declare('seed', 0, 'Seed of the exploration.', low=0, high=2**62)
-        self._inbox: WeightsInbox | None = None
 
     def configure(self) -> None:
         """Make the actor without weights, and listen for some."""
@@ -47,20 +46,13 @@ class RlPolicyNode(PolicyNode):
         samples = self.value('rl_action') == 'sample'
         self._policy = RLPolicy(self._inbox.live, samples, self.value('rl_noise'))
 
-    def release(self) -> None:
-        """Stop taking weights."""
-        if self._inbox is not None:
-            self._inbox.close()
-            self._inbox = None
-
     def diagnose(self) -> dict[str, object]:
         """Time of the last inference, and what the weights do."""
         return {**super().diagnose(), **self._inbox.diagnose()}
 
     def propose(self, record: ObservationRecord) -> Proposal | None:
         """Promote what has arrived, then act."""
-        self._inbox.live.promote()
-        self._inbox.record(record.observation)
+        self._inbox.tick(record.observation)
         if self.tracker.fresh:
             # By episode: what is drawn does not depend on when the node was last started.
             self._policy.reseed(episode_stream(self.value('seed'), record.episode))

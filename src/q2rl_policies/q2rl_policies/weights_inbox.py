@@ -26,7 +26,7 @@ VALUE_SLACK = 10.0
 
 
 class WeightsInbox:
-    """Receive the weights of one kind for a node; its tick calls `live.promote` and `record`.
+    """Receive the weights of one kind for a node, from when it makes this in `configure` until it is cleaned up.
 
     Only the newest file waits to be checked. A file that is refused is counted and logged, and the live networks stay.
 
@@ -55,14 +55,16 @@ class WeightsInbox:
         node.subscribe(
             WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
         )
+        node.when_released(self.close)
 
     @property
     def version(self) -> int:
         """Version of the live networks, 0 without any."""
         return 0 if self.live.current is None else self.live.current.version
 
-    def record(self, observation: np.ndarray) -> None:
-        """Keep a real observation (O,) for the canary."""
+    def tick(self, observation: np.ndarray) -> None:
+        """Let what has arrived go live, before a new observation (O,) is acted on; keep that for the canary."""
+        self.live.promote()
         self._recorded.append(observation)
 
     def close(self) -> None:

@@ -172,6 +172,10 @@ class Q2rlNode(LifecycleNode):
 
         return self._keep(self.destroy_timer, self.create_timer(period_s, tick, clock=self._wall))
 
+    def when_released(self, handler: Callable[[], None]) -> None:
+        """Call `handler` when the node is cleaned up, for what `configure` made that is not of ROS."""
+        self._keep(lambda _: handler(), None)
+
     def count(self, name: str, amount: int = 1) -> None:
         """Count a normal event."""
         self.counters[name] += amount
