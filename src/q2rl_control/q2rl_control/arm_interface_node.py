@@ -10,9 +10,11 @@ from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import OF_ITSELF, ArmLogic
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
+from q2rl_control.operator_panel import OperatorPanel
+from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
 from q2rl_msgs.srv import StartEpisode
 from q2rl_ros.conversions import (
@@ -56,10 +58,21 @@ class ArmInterface(Q2rlNode):
             low=0.1,
             high=60.0,
         )
+        self.declare(
+            'state_dir',
+            '',
+            "Folder where an emergency stop is remembered; empty: the run's folder in lockstep, "
+            'else $XDG_STATE_HOME/q2rl.',
+        )
 
     def configure(self) -> None:
-        """Make the logic, the topics and the services."""
-        self._logic = ArmLogic(self.task, self.robot)
+        """Make the logic, the topics and the services.
+
+        :raises InputError: an emergency stop could not be remembered, or the arm could not stop
+        """
+        folder = state_folder(self.value('state_dir'), self.value('run_dir'), self.lockstep)
+        robot = '-'.join([*self.get_namespace().strip('/').split('/'), self.robot]).strip('-')
+        self._logic = ArmLogic(self.task, self.robot, SafetyLatch(folder / f'stop-{robot}.json'))
         self._joiner = MeasurementJoiner(self.task)
         self._sensors = LatestSensors(self.task, self.task.limits.observation_max_age_s)
         self._timeout = self.value('lockstep_timeout')
@@ -81,6 +94,7 @@ class ArmInterface(Q2rlNode):
         self.serve(StartEpisode, 'arm_interface/start_episode', self._on_start_episode)
         self.serve(Trigger, 'arm_interface/retreat', self._on_retreat)
         self.serve(Trigger, 'arm_interface/end_episode', self._on_end_episode)
+        self._panel = OperatorPanel(self, self._logic, self._operator_acted)
         if self.lockstep:
             self.wall_timer(min(0.1, self._republish_s), self._check_answers)
         else:
@@ -108,7 +122,12 @@ class ArmInterface(Q2rlNode):
             'rejected': counters.rejected,
             'holds': counters.holds,
             'unusable measurements': counters.unusable,
+            **self._panel.diagnose(),
         }
+
+    def fault(self) -> str:
+        """Show an emergency stop as an error."""
+        return self._panel.fault()
 
     def _forget(self) -> None:
         """Forget everything that belongs to measurements of the past."""
@@ -118,6 +137,7 @@ class ArmInterface(Q2rlNode):
         self._asked_at = self._published_at = 0.0
         self._target: Pose | None = None
         self._missed = 0
+        self._ticked_at = float('-inf')
 
     # Lockstep
 
@@ -168,10 +188,16 @@ class ArmInterface(Q2rlNode):
             self._logic.note_force((force.x**2 + force.y**2 + force.z**2) ** 0.5)
 
     def _on_period(self) -> None:
+        # A timer that was late catches up at once: two ticks of limits in one period of time would be too much.
+        began = time.monotonic()
+        if began - self._ticked_at < 0.5 * self.task.period_s:
+            self.count('early_ticks')
+            return
+        self._ticked_at = began
         if self._logic.pending is not None:
             self._missed += 1
             self.drop('missed_decisions')
-            if self._missed * self.task.period_s > self.task.limits.watchdog_s:
+            if self._silent:
                 self.warn('watchdog', 'no decision in time: holding')
             self._execute(None)
         now, arrived_now = self._now(), time.monotonic()
@@ -181,6 +207,7 @@ class ArmInterface(Q2rlNode):
                 measurement = self._sensors.measurement(now)
             except MessageError as error:
                 stale = (str(error),)
+        self._panel.note(stale, self._silent)
         if stale:
             self.drop('stale_sensors', f'no fresh reading of {", ".join(stale)}: holding')
             if arrived_now - self._last_good > self._lost_s:
@@ -188,9 +215,15 @@ class ArmInterface(Q2rlNode):
             target = self._logic.coast()
             if target is not None:
                 self._publish_target(target, now)
+            self._publish_status()
             return
         self._last_good, self._last = arrived_now, measurement
         self._tick(measurement)
+
+    @property
+    def _silent(self) -> bool:
+        """Whether decisions have stayed away for longer than the watchdog allows."""
+        return self._missed * self.task.period_s > self.task.limits.watchdog_s
 
     # Both
 
@@ -243,6 +276,7 @@ class ArmInterface(Q2rlNode):
 
     def _publish_status(self, force: bool = False) -> None:
         logic = self._logic
+        self._panel.publish(force)
         shown = (logic.state, logic.detail, logic.episode)
         if shown == self._shown and not force:
             return
@@ -295,10 +329,17 @@ class ArmInterface(Q2rlNode):
         if not done:
             state = self._logic.state
             response.message = f'refused: the arm is {state.name if self.active else "INACTIVE"}'
-        elif self._waiting and self._logic.state in (ArmState.RETREATING, ArmState.RESETTING):
-            self._tick(self._last)
+        else:
+            self._operator_acted(False)
         self._publish_status()
         return response
+
+    def _operator_acted(self, unanswered: bool) -> None:
+        """Let an arm that waits act at once on what was asked, and answer a measurement whose observation is gone."""
+        resumes = self._waiting and self._logic.state in OF_ITSELF
+        if self.active and self.lockstep and self._last is not None and (unanswered or resumes):
+            self._tick(self._last)
+        self._publish_status()
 
 
 def main(args=None) -> int:

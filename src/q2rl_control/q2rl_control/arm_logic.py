@@ -4,18 +4,23 @@
     IDLE -> RETREATING -> READY -> RESETTING -> RUNNING -> RETREATING -> READY -> ...
 
 One `tick` per measurement. It gives either a target to command, or an observation to answer by
-`execute`, which gives the target. All commands pass one `Guard`.
+`execute`, which gives the target. All commands pass one `Guard`. From any state an emergency stop leads
+to STOPPED, where the command brakes and holds; see `SafetyLatch` for the way back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 
-from q2rl_control.guard import Guard, is_limited
+from q2rl_control.guard import Guard, is_limited, is_usable
 from q2rl_control.reset_motion import Approach, Retreat
+from q2rl_control.right_of_way import RightOfWay, as_hold
+from q2rl_control.safety_latch import SafetyLatch
+from q2rl_control.sensor_watch import WrenchWatch
 from q2rl_task import (
     Decision,
     EndReason,
@@ -45,6 +50,12 @@ class ArmState(IntEnum):
     STOPPED = 5
 
 
+HAND_BACK_S = 0.5
+"""How long the arm holds after a person let go, before the policies go on."""
+OF_ITSELF = (ArmState.RETREATING, ArmState.RESETTING)
+"""States in which the arm moves without being asked at each tick."""
+
+
 @dataclass(frozen=True)
 class Tick:
     """What to do about one measurement.
@@ -61,23 +72,35 @@ class Tick:
 
 @dataclass
 class ArmCounters:
-    """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law."""
+    """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law.
+
+    unusable: measurements that are not finite or not credible, or of a dead sensor. codes: how often the guard
+    said what.
+    """
 
     rejected: int = 0
     limited: int = 0
     holds: int = 0
     unusable: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
 
 
 class ArmLogic:
     """Episodes of one robot, between measurements and guarded targets.
 
     :param robot: its name in the records
+    :param latch: emergency stop and hold; by default of this object's own life only
+    :raises InputError: limits with which the arm could not stop
     """
 
-    def __init__(self, task: TaskSpec, robot: str = 'arm') -> None:
+    def __init__(
+        self, task: TaskSpec, robot: str = 'arm', latch: SafetyLatch | None = None
+    ) -> None:
         self.task = task
         self.robot = robot
+        self.latch = latch or SafetyLatch()
+        self.right_of_way = RightOfWay(task.action_size, task.limits.watchdog_s, HAND_BACK_S)
+        self.interventions: tuple[str, ...] = ()
         self.state = ArmState.IDLE
         self.detail = ''
         self.episode = ''
@@ -87,6 +110,8 @@ class ArmLogic:
         self.gripper = 1.0 if task.gripper else float('nan')
         """Opening that the gripper is told to take: 1 open, 0 closed; NaN without one."""
         self.guard = Guard(task)
+        self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
+        self._blind = 0
         self._builder = ObservationBuilder(task)
         self._motion: Retreat | Approach | None = None
         self._motion_started: float | None = None
@@ -99,6 +124,17 @@ class ArmLogic:
         self._peak_force = 0.0
         self._end_requested = False
         self._lost = ''
+        self.activate()
+
+    @property
+    def blind(self) -> bool:
+        """Whether the last measurement could not be used."""
+        return self._blind > 0
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """The last usable measurement."""
+        return self._measurement
 
     @property
     def pending(self) -> ObservationRecord | None:
@@ -108,8 +144,35 @@ class ArmLogic:
     def activate(self) -> None:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
         self.guard = Guard(self.task)
+        self.right_of_way.forget()
         self._pending = None
-        self._enter(ArmState.IDLE)
+        if self.latch.stopped:
+            self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
+        else:
+            self._enter(ArmState.IDLE)
+
+    def emergency_stop(self, reason: str) -> None:
+        """Brake and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
+        self._pending = None
+        self.right_of_way.forget()
+        self.latch.stop(reason)
+        self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
+
+    def reset_emergency_stop(self) -> str:
+        """Take the emergency stop back and hold until the hold is released; return why it is refused, or ''.
+
+        Where there is none nothing happens, so a reset whose answer got lost may be asked for again.
+        """
+        if not self.latch.stopped:
+            return ''
+        limits, measured = self.task.limits, self._measurement
+        if measured is None or self._blind:
+            return 'no usable measurement'
+        if measured.force > limits.force_stop_n or measured.torque > limits.torque_stop_nm:
+            return f'the contact force is {measured.force:.0f} N: free the arm first'
+        self.latch.reset()
+        self._enter(ArmState.IDLE, 'held: release the hold to go on')
+        return ''
 
     def stop(self, detail: str) -> None:
         """Hold where the arm is, whatever it was doing, until `retreat` is asked for."""
@@ -118,7 +181,7 @@ class ArmLogic:
 
     def retreat(self) -> bool:
         """Leave the fixture; READY follows. Refused (False) while an episode is under way."""
-        if self.state in (ArmState.RESETTING, ArmState.RUNNING):
+        if self.latch.stopped or self.state in (ArmState.RESETTING, ArmState.RUNNING):
             return False
         if self.state is not ArmState.RETREATING:
             self._enter(ArmState.RETREATING)
@@ -176,13 +239,20 @@ class ArmLogic:
         """
         if self._pending is not None:
             raise RuntimeError('the last observation has not been executed')
-        if not measurement.is_finite():
+        if not is_usable(measurement) or self._wrench_watch.is_frozen(measurement):
             self.counters.unusable += 1
+            self._blind += 1
+            if self._blind * self.task.period_s > self.task.limits.watchdog_s:
+                self.lose('measurements')
             return Tick(self.coast())
+        self._blind = 0
         self._measurement = measurement
         if not self.guard.seeded:
-            self.guard.reset(measurement.tip_pose)
+            self.guard.reset(measurement.tip_pose, measurement.tip_twist)
         self.note_force(measurement.force)
+        if self.latch.held and self.state in OF_ITSELF:
+            self._motion_started = None  # the time limit of a motion does not run while it is held
+            return self._hold(measurement)
         if self.state is ArmState.RETREATING:
             return self._retreat(measurement)
         if self.state is ArmState.RESETTING:
@@ -194,6 +264,8 @@ class ArmLogic:
     def execute(self, decision: Decision | None) -> tuple[Pose, ExecutedStep]:
         """Answer the pending observation; None holds. On a final one nothing but a hold is executed.
 
+        A person and a hold go before `decision`, see `RightOfWay`.
+
         :raises RuntimeError: no observation is pending
         """
         if self._pending is None:
@@ -201,6 +273,7 @@ class ArmLogic:
         record, outcome, force = self._pending
         self._pending = None
         size = self.task.action_size
+        decision = self.right_of_way.settle(decision, self.latch.held, self._measurement.stamp)
         if decision is None:
             decision = Decision.hold(size)
         acts = decision.source is not Source.HOLD and not record.final
@@ -208,10 +281,11 @@ class ArmLogic:
             decision.action if acts else None, self._measurement, self.fixture
         )
         codes = guarded.interventions if acts else ()
+        self._note(guarded.interventions)
         if any(code.startswith('rejected') for code in codes):
             self.counters.rejected += 1
             # A rejected vector enters no record: the step holds, with BC's side of the story kept.
-            decision = _held(decision, size)
+            decision = as_hold(decision, size)
         elif is_limited(codes):
             self.counters.limited += 1
         if acts and decision.source is not Source.HOLD:
@@ -243,18 +317,24 @@ class ArmLogic:
             self._step += 1
         return guarded.target, step
 
+    def _note(self, codes: tuple[str, ...]) -> None:
+        self.interventions = codes
+        self.counters.codes.update(codes)
+
     def _enter(self, state: ArmState, detail: str = '') -> None:
         self.state, self.detail = state, detail
         self._motion = self._motion_started = None
 
     def _hold(self, measurement: Measurement) -> Tick:
         guarded = self.guard.command(None, measurement, self.fixture)
+        self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
     def _move(self, measurement: Measurement) -> Tick:
         reset = self.task.reset
         goal = self._motion.goal(measurement)
         guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
+        self._note(guarded.interventions)
         return Tick(guarded.target)
 
     def _overdue(self, measurement: Measurement, motion: str) -> bool:
@@ -302,6 +382,9 @@ class ArmLogic:
         outcome = judge_step(self.task, self._step, measurement, self._end_requested)
         if self._lost and not outcome.terminated:
             outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
+        elif self._peak_force > self.task.limits.force_stop_n and not outcome.final:
+            # A blow between two ticks counts as well.
+            outcome = StepOutcome(outcome.reward, False, True, EndReason.FORCE_LIMIT)
         observation = self._builder.build(measurement, self.guard.commanded, self.fixture)
         record = ObservationRecord(
             stamp=measurement.stamp,
@@ -316,8 +399,3 @@ class ArmLogic:
         self._pending = (record, outcome, self._peak_force)
         self._peak_force = 0.0
         return Tick(None, observation=record)
-
-
-def _held(decision: Decision, size: int) -> Decision:
-    """Return `decision` as a hold: zero action, everything BC and the critic said left as it was."""
-    return replace(decision, source=Source.HOLD, action=np.zeros(size, dtype=np.float32))

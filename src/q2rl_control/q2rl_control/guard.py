@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+import math
 
 import numpy as np
 
@@ -33,6 +34,8 @@ AT_REST_M_S = 1e-6
 MOVES_M_S = 0.01
 MOVES_RAD_S = 0.05
 """Above this a measured motion is taken up when the guard is seeded; below, it is noise."""
+MARGIN = 0.8
+"""Share of the acceleration that a motion to a goal plans to brake with."""
 CREDIBLE_M = 1e2
 CREDIBLE_TWIST = 1e2
 CREDIBLE_WRENCH = 1e5
@@ -230,8 +233,8 @@ class Guard:
         limits = self._task.limits
         shift = goal.position - here.position
         turn = to_vector(product(goal.quaternion, inverse(here.quaternion)))
-        shift = _slowed(shift, speed_m_s, limits.acceleration_m_s2, period)
-        turn = _slowed(turn, speed_rad_s, limits.acceleration_rad_s2, period)
+        shift = _slowed(shift, speed_m_s, limits.acceleration_m_s2, limits.jerk_m_s3, period)
+        turn = _slowed(turn, speed_rad_s, limits.acceleration_rad_s2, limits.jerk_rad_s3, period)
         return Pose(here.position + shift, product(from_vector(turn), here.quaternion))
 
     def _soften(self, target: Pose, measured: Measurement) -> tuple[Pose, bool]:
@@ -318,8 +321,19 @@ class Guard:
         return executed
 
 
-def _slowed(step: np.ndarray, speed: float, acceleration: float, period: float) -> np.ndarray:
-    """Shorten a remaining (3,) step to what one tick may cover, so that a stop at its end is possible."""
+def _slowed(
+    step: np.ndarray, speed: float, acceleration: float, jerk: float, period: float
+) -> np.ndarray:
+    """Shorten a remaining (3,) step to what one tick may cover, so that a stop at its end is possible.
+
+    Far from the goal the speed is that of even braking, v^2 = 2 a d; near it falls in proportion to the
+    distance, so that the acceleration fades before the goal does.
+    """
     distance = float(np.linalg.norm(step))
-    allowed = min(speed, float(np.sqrt(2.0 * acceleration * distance))) * period
-    return step if distance <= allowed else step * (allowed / distance)
+    brake = min(MARGIN * acceleration, 0.51 * math.sqrt(jerk * speed))
+    gain = min(1.0 / period, 0.26 * jerk / brake)
+    near = brake / gain**2
+    beyond = max(0.0, distance - near)
+    wanted = math.sqrt((gain * min(distance, near)) ** 2 + 2.0 * brake * beyond)
+    allowed = min(speed, wanted) * period
+    return step if distance <= allowed * (1.0 + 1e-9) else step * (allowed / distance)

@@ -14,13 +14,20 @@ FUTURE_S = 0.05
 class LatestSensors:
     """Keep the newest message of each of `SENSOR_TOPICS` and make measurements of them.
 
-    A stream is stale when its last message is older than `max_age_s`, by its stamp or by its arrival: a
-    driver that repeats an old reading and one that fell silent are both caught.
+    A stream is stale when its last message is too old, by its stamp or by its arrival: a driver that repeats
+    an old reading and one that fell silent are both caught.
+
+    :param max_age_s: of streams for which the task's `sensor_max_age_s` has no number of their own
     """
 
     def __init__(self, task: TaskSpec, max_age_s: float) -> None:
         self._task = task
-        self._max_age = max_age_s
+        ages = task.limits.sensor_max_age_s
+        each = (ages.joint_states, ages.pose, ages.twist, ages.wrench, ages.success)
+        self._max_age = {
+            topic: max_age_s if age is None else age
+            for topic, age in zip(SENSOR_TOPICS, each, strict=True)
+        }
         self._latest: dict[str, tuple[float, float, object]] = {}
 
     def add(self, topic: str, msg, arrived: float) -> None:
@@ -54,9 +61,9 @@ class LatestSensors:
         return measurement
 
     def _fresh(self, topic: str, now: float, arrived_now: float) -> bool:
-        latest = self._latest.get(topic)
+        latest, limit = self._latest.get(topic), self._max_age[topic]
         return (
             latest is not None
-            and -FUTURE_S <= now - latest[0] <= self._max_age
-            and arrived_now - latest[1] <= self._max_age
+            and -FUTURE_S <= now - latest[0] <= limit
+            and arrived_now - latest[1] <= limit
         )

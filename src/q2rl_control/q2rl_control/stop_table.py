@@ -22,6 +22,7 @@ from functools import lru_cache
 import math
 
 import numpy as np
+from scipy.linalg import solve_toeplitz
 
 WEIGHTS = (1e6, 1.0, 0.0)
 """rho of the profiles that are tried, hardest first."""
@@ -80,8 +81,8 @@ def stop_table(speed: float, change: float, second: float) -> StopTable:
 
 
 def _from_full_speed(speed: float, change: float, second: float) -> int:
-    """Return the number of ticks of the shortest stop from full speed."""
-    for ticks in range(max(1, math.ceil(speed / change * (1.0 - 1e-9))), LONGEST + 1):
+    """Return the number of ticks of a short stop from full speed."""
+    for ticks in _spaced(max(1, math.ceil(speed / change * (1.0 - 1e-9)))):
         for rho in WEIGHTS:
             changes = np.concatenate([[0.0], _columns(ticks, rho)[0] * speed, [0.0]])
             if np.abs(changes).max() <= change and np.abs(np.diff(changes)).max() <= second:
@@ -90,18 +91,22 @@ def _from_full_speed(speed: float, change: float, second: float) -> int:
 
 
 def _lengths(ticks: int, change: float, second: float) -> list[int]:
-    """Return the lengths that the table holds: every short one, then every tenth part more."""
-    longest = 2 * ticks + 2 * math.ceil(change / second) + 2
-    lengths, n = [], 1
-    while n < longest:
-        lengths.append(n)
+    """Return the lengths that the table holds."""
+    longest = min(2 * ticks + 2 * math.ceil(change / second) + 2, 2 * LONGEST)
+    return [*(n for n in _spaced(1) if n < longest), longest]
+
+
+def _spaced(first: int) -> Iterator[int]:
+    """Yield lengths up to `LONGEST`: every short one, then every tenth part more."""
+    n = first
+    while n <= LONGEST:
+        yield n
         n += max(1, n // 10)
-    return [*lengths, longest]
 
 
 def _columns(ticks: int, rho: float) -> tuple[np.ndarray, np.ndarray]:
     """Return A and B (n,) of the module's docstring, for one rho."""
-    hessian = (2.0 + rho) * np.eye(ticks) - np.eye(ticks, k=1) - np.eye(ticks, k=-1)
-    solved = np.linalg.solve(hessian, np.stack([np.ones(ticks), np.eye(ticks)[0]], axis=1))
-    ones, first = solved.T
+    hessian, unit = np.zeros(ticks), np.zeros(ticks)
+    hessian[0], hessian[1:2], unit[0] = 2.0 + rho, -1.0, 1.0
+    ones, first = solve_toeplitz(hessian, np.stack([np.ones(ticks), unit], axis=1)).T
     return -ones / ones.sum(), first - ones * (first.sum() / ones.sum())

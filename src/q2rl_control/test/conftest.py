@@ -14,3 +14,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope='session')
 def task():
     return load_task('pipe_assembly')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def state_home(tmp_path_factory):
+    """No robot of this machine stops a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
+        yield

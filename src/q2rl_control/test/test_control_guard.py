@@ -120,6 +120,24 @@ def test_reset_motions_keep_the_same_limits_and_their_own_speed(goals):
             before = command.target
 
 
+@pytest.mark.parametrize('guard_task', [TASK, SLUGGISH, SMOOTH, CREEPING])
+def test_a_reset_motion_arrives_under_any_limits(guard_task):
+    guard = Guard(guard_task)
+    guard.reset(START)
+    goal = Pose.from_rotation(
+        START.position + np.array([0.03, -0.02, -0.04]),
+        Rotation.from_rotvec([0.1, 0.0, 0.1]) * START.rotation,
+    )
+    left = []
+    for _ in range(200):
+        guard.move(goal, measurement(guard.commanded), 0.25, 1.0)
+        left.append(guard.commanded.distance_to(goal))
+    assert left[-1][0] < 1e-5 and left[-1][1] < 1e-4
+    # And without running far past it and back again.
+    closest = np.minimum.accumulate([distance for distance, _ in left])
+    assert np.max(np.array([distance for distance, _ in left]) - closest) < 0.006
+
+
 def test_any_action_of_a_policy_passes_unchanged_in_free_space():
     guard, rng = Guard(TASK), np.random.default_rng(1)
     guard.reset(START)

@@ -90,6 +90,10 @@ class Q2rlNode(LifecycleNode):
         """Return what diagnostics show beside the counters."""
         return {}
 
+    def fault(self) -> str:
+        """Return what makes diagnostics show an error until a person has seen to it, or an empty string."""
+        return ''
+
     # What a subclass uses
 
     def declare(
@@ -295,10 +299,12 @@ class Q2rlNode(LifecycleNode):
         now = time.monotonic()
         recent = sorted(name for name, when in self._problems.items() if now - when < WARN_FOR_S)
         label = self._state_machine.current_state[1]
+        fault = self.fault() if label in ('inactive', 'active') else ''
+        level = DiagnosticStatus.WARN if recent or not self.active else DiagnosticStatus.OK
         status = DiagnosticStatus(
-            level=DiagnosticStatus.WARN if recent or not self.active else DiagnosticStatus.OK,
+            level=DiagnosticStatus.ERROR if fault else level,
             name=f'{self.get_fully_qualified_name()}: q2rl',
-            message=f'{label}; {", ".join(recent)}' if recent else label,
+            message='; '.join(filter(None, (label, fault, ', '.join(recent)))),
             hardware_id=self.value('robot'),
         )
         shown = (

@@ -172,8 +172,22 @@ class Workspace(Section):
         return self
 
 
+class SensorAges(Section):
+    """Age [s] at which a stream counts as stale in real time; None: `Limits.observation_max_age_s`."""
+
+    joint_states: float | None = Field(default=None, gt=0)
+    pose: float | None = Field(default=None, gt=0)
+    twist: float | None = Field(default=None, gt=0)
+    wrench: float | None = Field(default=None, gt=0)
+    success: float | None = Field(default=None, gt=0)
+
+
 class Limits(Section):
-    """What the guard enforces on every command."""
+    """What the guard enforces on every command.
+
+    `stiffness_*` are those of the controller below. `wrench_frozen_s`: time without the least change after
+    which the force sensor counts as dead; None trusts it for ever.
+    """
 
     workspace: Workspace
     lead_m: float = Field(gt=0)
@@ -191,6 +205,8 @@ class Limits(Section):
     stiffness_nm_rad: float = Field(gt=0)
     watchdog_s: float = Field(gt=0)
     observation_max_age_s: float = Field(gt=0)
+    sensor_max_age_s: SensorAges = SensorAges()
+    wrench_frozen_s: float | None = Field(default=None, gt=0)
 
     @model_validator(mode='after')
     def _implied_force(self):
@@ -201,6 +217,12 @@ class Limits(Section):
             raise ValueError(
                 f'stiffness_n_m x lead_m allows {implied:.0f} N, '
                 f'more than force_stop_n {self.force_stop_n:.0f} N'
+            )
+        implied = self.stiffness_nm_rad * self.lead_rad
+        if implied > self.torque_stop_nm:
+            raise ValueError(
+                f'stiffness_nm_rad x lead_rad allows {implied:.0f} Nm, '
+                f'more than torque_stop_nm {self.torque_stop_nm:.0f} Nm'
             )
         return self
 

@@ -65,6 +65,9 @@ def test_stiffness_times_lead_may_not_exceed_the_stop_force(tmp_path, content):
     content['limits']['stiffness_n_m'] = 6000.0
     with pytest.raises(InputError, match='72 N, more than force_stop_n 60 N'):
         load_task(written(tmp_path, content))
+    content['limits'].update(stiffness_n_m=5000.0, stiffness_nm_rad=130.0)
+    with pytest.raises(InputError, match='13 Nm, more than torque_stop_nm 12 Nm'):
+        load_task(written(tmp_path, content))
 
 
 @pytest.mark.parametrize('text', ['- just\n- a list\n', 'a: [unclosed', ''])

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person at the cell can do with the arm over ROS, and what the guard tells them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+
+from q2rl_control.arm_logic import OF_ITSELF, ArmLogic, ArmState
+from q2rl_msgs.msg import GuardState, HumanAction
+from q2rl_ros.conversions import to_vector
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.stamps import stamp_from_msg
+
+FUTURE_S = 0.05
+"""A stamp may be this far ahead of our clock before it counts as wrong."""
+
+
+class OperatorPanel:
+    """Emergency stop, hold and take-over for one `ArmLogic`, and the latched `guard_state`.
+
+    Stop and hold work in every state of the node once it is configured.
+
+    :param acted: called after an operator changed something; its argument tells whether an observation
+        that was to be answered is gone
+    """
+
+    def __init__(self, node: Q2rlNode, logic: ArmLogic, acted: Callable[[bool], None]) -> None:
+        self._node, self._logic, self._acted = node, logic, acted
+        self._pressed = False
+        self._stale: tuple[str, ...] = ()
+        self._silent = False
+        self._human_stamp = float('-inf')
+        self._shown: tuple | None = None
+        qos = node.qos
+        self._out = node.publisher(GuardState, 'guard_state', qos.latched)
+        node.subscribe(Bool, 'emergency_stop', self._on_button, qos.events, while_inactive=True)
+        node.subscribe(HumanAction, 'human_action', self._on_human, qos.sensors)
+        node.serve(Trigger, 'arm_interface/emergency_stop', self._on_stop)
+        node.serve(Trigger, 'arm_interface/reset_emergency_stop', self._on_reset)
+        node.serve(SetBool, 'arm_interface/hold', self._on_hold)
+
+    def note(self, stale: tuple[str, ...] = (), silent: bool = False) -> None:
+        """Take down which sensor streams are stale and whether the decisions stay away."""
+        self._stale, self._silent = stale, silent
+
+    def fault(self) -> str:
+        """Return what a person must see to, for diagnostics."""
+        latch = self._logic.latch
+        if latch.problem:
+            return latch.problem
+        return f'emergency stop: {latch.reason}' if latch.stopped else ''
+
+    def diagnose(self) -> dict[str, object]:
+        """Return what diagnostics show of the guard."""
+        state, detail = self._judge()
+        return {
+            'guard': ('acting', 'holding', 'stopped')[state],
+            'guard detail': detail,
+            **{f'guard {code}': n for code, n in sorted(self._logic.counters.codes.items())},
+        }
+
+    def publish(self, force: bool = False) -> None:
+        """Publish the state of the guard if it changed, or anyway."""
+        logic = self._logic
+        latch, last = logic.latch, logic.measurement
+        state, detail = self._judge()
+        human = last is not None and logic.right_of_way.human_acts(last.stamp)
+        shown = (state, latch.stopped, latch.held, human, self._stale, detail)
+        if shown == self._shown and not force:
+            return
+        self._shown = shown
+        codes = sorted(logic.counters.codes.items())
+        msg = GuardState(
+            robot=self._node.robot,
+            state=state,
+            emergency_stop=latch.stopped,
+            held=latch.held,
+            human=human,
+            stale=list(self._stale),
+            detail=detail,
+            interventions=list(logic.interventions),
+            counted=[code for code, _ in codes],
+            counts=array('Q', [n for _, n in codes]),
+            force=last.force if last is not None else 0.0,
+        )
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._out.publish(msg)
+
+    def _judge(self) -> tuple[int, str]:
+        """Return the state of the guard and why it is that."""
+        logic = self._logic
+        if logic.latch.stopped:
+            return GuardState.STOPPED, f'emergency stop: {logic.latch.reason}'
+        if not self._node.active:
+            return GuardState.HOLDING, 'the node is not active'
+        if self._stale:
+            return GuardState.HOLDING, f'no fresh reading of {", ".join(self._stale)}'
+        if logic.blind:
+            return GuardState.HOLDING, 'the measurements cannot be used'
+        if logic.latch.held:
+            return GuardState.HOLDING, f'held: {logic.latch.reason}'
+        if self._silent:
+            return GuardState.HOLDING, 'no decision in time'
+        if logic.state in (*OF_ITSELF, ArmState.RUNNING):
+            return GuardState.ACTING, ''
+        return GuardState.HOLDING, logic.detail or f'the arm is {logic.state.name}'
+
+    def _on_button(self, msg: Bool) -> None:
+        self._pressed = msg.data
+        if msg.data:
+            self._stop('the topic emergency_stop')
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response):
+        self._stop('the service emergency_stop')
+        response.success = True
+        response.message = self._logic.latch.problem
+        return response
+
+    def _stop(self, reason: str) -> None:
+        pending = self._logic.pending is not None
+        if not self._logic.latch.stopped:
+            self._node.get_logger().error(f'emergency stop by {reason}')
+        self._logic.emergency_stop(reason)
+        self._acted(pending)
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response):
+        if self._pressed:
+            refusal = 'the topic emergency_stop is still true'
+        elif self._stale:
+            refusal = f'no fresh reading of {", ".join(self._stale)}'
+        else:
+            refusal = self._logic.reset_emergency_stop()
+        response.success = not refusal
+        response.message = refusal or 'held: call arm_interface/hold with false to go on'
+        self._acted(False)
+        return response
+
+    def _on_hold(self, request: SetBool.Request, response: SetBool.Response):
+        latch = self._logic.latch
+        if request.data:
+            latch.hold('the service hold')
+        response.success = request.data or latch.release()
+        response.message = latch.problem if response.success else 'refused: an emergency stop'
+        self._acted(False)
+        return response
+
+    def _on_human(self, msg: HumanAction) -> None:
+        node, task, last = self._node, self._node.task, self._logic.measurement
+        if msg.contract != task.contract_hash:
+            raise MessageError('human_contract', f'contract {msg.contract!r} is not this task')
+        action = to_vector(msg.action, task.action_size, 'action')
+        stamp = stamp_from_msg(msg.header.stamp)
+        if stamp <= self._human_stamp:
+            raise MessageError('human_repeated', 'not later than the last')
+        age = node.get_clock().now().nanoseconds / 1e9 - stamp
+        if not node.lockstep and not -FUTURE_S <= age <= task.limits.watchdog_s:
+            raise MessageError('human_late', f'{age:.3f} s old')
+        self._human_stamp = stamp
+        if last is None:
+            return
+        fault = self._logic.right_of_way.human(action, last.stamp)
+        if fault is not None:
+            raise MessageError(f'human_{fault}', 'rejected')

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The emergency stop and the operator's hold, remembered in a file: they survive this process and the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import time
+
+from q2rl_task import InputError
+
+
+class SafetyLatch:
+    """Two switches that only a person turns back.
+
+    stopped: emergency stop; only `reset` takes it back, and turns it into a hold. held: nothing moves of
+    itself; `release` takes it back. So after a stop it takes two deliberate acts before the arm moves.
+
+    Both take effect in memory first and are then written, through to the disk. A record that cannot be
+    read counts as an emergency stop. `problem` says why the record could not be written, else is empty.
+
+    :param path: of the record, which exists only while a switch is on; None keeps none
+    :raises InputError: the folder of the record cannot be made or written to
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.stopped = self.held = False
+        self.reason = self.problem = ''
+        self._path = path
+        if path is not None:
+            self._check_folder(path.parent)
+            self._read(path)
+
+    def stop(self, reason: str) -> None:
+        """Latch the emergency stop; the first reason stands."""
+        if not self.stopped:
+            self.stopped, self.held, self.reason = True, True, reason or 'no reason given'
+            self._write()
+
+    def reset(self) -> None:
+        """Turn the emergency stop into a hold; nothing to do where there is none."""
+        if self.stopped:
+            self.stopped, self.reason = False, f'after an emergency stop: {self.reason}'
+            self._write()
+
+    def hold(self, reason: str) -> None:
+        """Latch the hold; one that is there stays as it is."""
+        if not self.held:
+            self.held, self.reason = True, reason
+            self._write()
+
+    def release(self) -> bool:
+        """Let go of the hold; refused (False) while stopped."""
+        if self.stopped:
+            return False
+        if self.held:
+            self.held, self.reason = False, ''
+            self._write()
+        return True
+
+    def _read(self, path: Path) -> None:
+        try:
+            record = json.loads(path.read_text(encoding='utf-8'))
+            stopped, held, reason = record['stopped'], record['held'], record['reason']
+            if not (isinstance(stopped, bool) and isinstance(held, bool)):
+                raise ValueError('no switches in it')
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError):
+            self.stopped = self.held = True
+            self.reason = f'the record of the last stop cannot be read: {path}'
+            return
+        self.stopped, self.held, self.reason = stopped, held or stopped, str(reason)
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        record = {
+            'stopped': self.stopped,
+            'held': self.held,
+            'reason': self.reason,
+            'since': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+        }
+        try:
+            if self.held:
+                partial = self._path.with_name(f'.{self._path.name}.partial')
+                with partial.open('w', encoding='utf-8') as file:
+                    json.dump(record, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self._path)
+            else:
+                self._path.unlink(missing_ok=True)
+            # Without this a power cut could undo the change of name.
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+            self.problem = ''
+        except OSError as error:
+            self.problem = (
+                f'{self._path} cannot be written ({error.strerror}): a restart forgets this'
+            )
+
+    def _check_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            trial = folder / f'.writable.{os.getpid()}'
+            trial.touch()
+            trial.unlink()
+        except OSError as error:
+            raise InputError(
+                f'parameter `state_dir`: {folder}',
+                f'an emergency stop could not be remembered there ({error.strerror})',
+                'name a folder that can be written to',
+            ) from None
+
+
+def state_folder(given: str, run_dir: str, lockstep: bool) -> Path:
+    """Return where a robot's latch is kept.
+
+    `given` if set. Else a simulation in lockstep has a robot of its own, in its run's folder, and a robot of
+    the real world has one for all runs: `$XDG_STATE_HOME/q2rl`, by default `~/.local/state/q2rl`.
+    """
+    if given:
+        return Path(given)
+    if lockstep and run_dir:
+        return Path(run_dir)
+    return Path(os.environ.get('XDG_STATE_HOME') or Path.home() / '.local' / 'state') / 'q2rl'

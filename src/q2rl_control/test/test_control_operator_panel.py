@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Emergency stop, hold and take-over at the real node, over real DDS."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2')
+pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import rclpy
+from rclpy.lifecycle import TransitionCallbackReturn
+from std_msgs.msg import Bool
+from std_srvs.srv import SetBool, Trigger
+from test_control_nodes import DOMAINS, RUN, Bench, Cell, LiveCell
+import yaml
+
+from q2rl_control.arm_interface_node import ArmInterface
+from q2rl_control.arm_logic import ArmState
+from q2rl_control.episode_manager_node import EpisodeManager
+from q2rl_msgs.msg import ExecutedStep, GateDecision, GuardState, HumanAction
+from q2rl_ros.stamps import stamp_to_msg
+from q2rl_task import load_task
+
+TASK = load_task('pipe_assembly')
+STOP = 'arm_interface/emergency_stop'
+RESET = 'arm_interface/reset_emergency_stop'
+HOLD = 'arm_interface/hold'
+
+
+@pytest.fixture
+def bench():
+    bench = Bench(domain=1 + (os.getpid() + next(DOMAINS)) % 100)
+    yield bench
+    bench.close()
+
+
+class Desk:
+    """What an operator sees and presses."""
+
+    def __init__(self, cell) -> None:
+        self.states, self.diagnostics = [], []
+        cell.create_subscription(GuardState, 'guard_state', self.states.append, cell.qos.latched)
+        cell.create_subscription(DiagnosticArray, '/diagnostics', self.diagnostics.append, 10)
+        self.button = cell.create_publisher(Bool, 'emergency_stop', cell.qos.events)
+        self.lever = cell.create_publisher(HumanAction, 'human_action', cell.qos.sensors)
+
+    @property
+    def last(self) -> GuardState:
+        return self.states[-1] if self.states else GuardState()
+
+    def push(self, cell, stamp, action=None, contract=TASK.contract_hash) -> None:
+        msg = HumanAction(contract=contract)
+        msg.action = np.asarray([0.5] + [0.0] * 5 if action is None else action, np.float32)
+        msg.header.stamp = stamp_to_msg(stamp)
+        self.lever.publish(msg)
+
+
+def test_a_stop_survives_the_node_and_nothing_moves_before_two_services_were_asked(
+    bench,
+    tmp_path,
+):
+    cell = bench.add(Cell)
+    desk = Desk(cell)
+    arm = bench.add(ArmInterface, run_dir=str(tmp_path))
+    bench.add(EpisodeManager, **RUN)
+    bench.until(lambda: len(cell.steps) >= 2 and desk.last.state == GuardState.ACTING)
+    assert bench.ask(Trigger, STOP, Trigger.Request()).success
+    bench.until(lambda: desk.last.state == GuardState.STOPPED)
+    assert 'service' in desk.last.detail and desk.last.emergency_stop and desk.last.held
+    bench.until(lambda: arm._logic.guard.at_rest)
+    steps, stamp = len(cell.steps), cell.arm.stamp
+    bench.remove(arm)
+    desk.states.clear()
+    arm = bench.add(ArmInterface, run_dir=str(tmp_path))
+    bench.until(lambda: desk.last.state == GuardState.STOPPED)
+    assert arm._logic.state is ArmState.STOPPED
+
+    def faults():
+        found = [s for d in desk.diagnostics for s in d.status if 'arm_interface' in s.name]
+        return found and found[-1].level == DiagnosticStatus.ERROR and found[-1].message
+
+    bench.until(faults)
+    assert 'emergency stop' in faults()
+    assert not bench.ask(SetBool, HOLD, SetBool.Request(data=False)).success
+    bench.until(lambda: arm._logic.measurement is not None)
+    answer = bench.ask(Trigger, RESET, Trigger.Request())
+    assert answer.success and 'hold' in answer.message
+    bench.until(lambda: arm._logic.state is ArmState.RETREATING)  # asked for by the manager
+    bench.until(lambda: desk.last.state == GuardState.HOLDING and desk.last.held)
+    assert len(cell.steps) == steps and cell.arm.stamp <= stamp + 3 * TASK.period_s
+    assert bench.ask(Trigger, RESET, Trigger.Request()).success
+    assert bench.ask(SetBool, HOLD, SetBool.Request(data=False)).success
+    bench.until(lambda: len(cell.steps) > steps + 3)
+    assert not list(tmp_path.glob('stop-*.json'))
+
+
+def test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset(bench, tmp_path):
+    cell = bench.add(Cell)
+    desk = Desk(cell)
+    arm = bench.add(ArmInterface, state_dir=str(tmp_path), autostart=False)
+    assert arm.trigger_configure() == TransitionCallbackReturn.SUCCESS
+
+    def press(down):
+        desk.button.publish(Bool(data=down))
+
+    bench.until(lambda: desk.button.get_subscription_count() == 1)
+    press(True)
+    bench.until(lambda: arm._logic.latch.stopped)
+    assert len(list(tmp_path.glob('stop-*.json'))) == 1
+    assert arm.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    bench.until(lambda: arm._logic.measurement is not None)
+    assert arm._logic.state is ArmState.STOPPED
+    refused = bench.ask(Trigger, RESET, Trigger.Request())
+    assert not refused.success and 'still true' in refused.message
+    press(False)
+    bench.until(lambda: not arm._panel._pressed)
+    assert bench.ask(Trigger, RESET, Trigger.Request()).success
+
+
+def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_count(bench):
+    cell = bench.add(LiveCell, lockstep=False)
+    cell.succeed_at = 1000
+    desk = Desk(cell)
+    arm = bench.add(ArmInterface, lockstep=False)
+    bench.add(EpisodeManager, lockstep=False, **RUN)
+
+    def now():
+        return cell.get_clock().now().nanoseconds / 1e9
+
+    def last():
+        return cell.steps[-1].decision.source if cell.steps else None
+
+    bench.until(lambda: last() == GateDecision.SOURCE_BC)
+    bench.until(lambda: desk.lever.get_subscription_count() == 1)
+    desk.push(cell, now() - 1.0)
+    bench.until(lambda: arm.counters['human_late'] == 1)
+    desk.push(cell, now(), contract='other')
+    bench.until(lambda: arm.counters['human_contract'] == 1)
+    stamp = now()
+    desk.push(cell, stamp, [np.nan] * 6)
+    bench.until(lambda: arm.counters['human_not_finite'] == 1)
+    desk.push(cell, stamp)
+    bench.until(lambda: arm.counters['human_repeated'] == 1)
+    assert not any(s.decision.source == GateDecision.SOURCE_HUMAN for s in cell.steps)
+
+    def pushed():
+        desk.push(cell, now())
+        return last() == GateDecision.SOURCE_HUMAN and desk.last.human
+
+    bench.until(pushed)
+    bench.until(lambda: last() == GateDecision.SOURCE_HOLD)
+    bench.until(lambda: last() == GateDecision.SOURCE_BC)
+    assert not any(s.end_reason == ExecutedStep.END_LOST for s in cell.steps)
+
+
+def test_decisions_that_stay_away_and_sensors_that_go_silent_are_told(bench):
+    cell = bench.add(LiveCell, lockstep=False)
+    cell.succeed_at = 1000
+    desk = Desk(cell)
+    arm = bench.add(ArmInterface, lockstep=False)
+    bench.add(EpisodeManager, lockstep=False, **RUN)
+    bench.until(lambda: len(cell.steps) > 3)
+    cell.gate_answers = False
+    bench.until(lambda: 'decision' in desk.last.detail and desk.last.state == GuardState.HOLDING)
+    assert arm._logic.guard.at_rest
+    cell.mute = True
+    bench.until(lambda: 'current_pose' in desk.last.stale)
+
+
+def test_a_catching_up_timer_makes_no_second_tick_in_one_period(bench):
+    bench.add(LiveCell, lockstep=False)
+    arm = bench.add(ArmInterface, lockstep=False)
+    bench.until(lambda: arm._logic.measurement is not None)
+    ticks = []
+    arm._logic.tick = lambda measurement, tick=arm._logic.tick: ticks.append(1) or tick(measurement)
+    early = arm.counters['early_ticks']
+    for _ in range(10):
+        arm._on_period()
+    assert len(ticks) <= 1 and arm.counters['early_ticks'] >= early + 9
+
+
+@pytest.mark.parametrize('fault', ['stiffness', 'state_dir'])
+def test_a_cell_that_could_not_be_made_safe_does_not_start(bench, tmp_path, fault):
+    spoilt = TASK.model_dump(mode='json')
+    spoilt['limits']['stiffness_n_m'] = 6000.0
+    (tmp_path / 'stiff.yaml').write_text(yaml.safe_dump(spoilt))
+    bad = {
+        'stiffness': {'task': str(tmp_path / 'stiff.yaml')},
+        'state_dir': {'state_dir': '/proc/q2rl'},
+    }
+    overrides = [rclpy.parameter.Parameter(k, value=v) for k, v in bad[fault].items()]
+    node = ArmInterface(context=bench.context, parameter_overrides=overrides)
+    assert node.start() == 2
+    node.destroy_node()
