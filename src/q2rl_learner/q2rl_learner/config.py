@@ -76,8 +76,8 @@ class FitConfig(Section):
     use_demonstrations: bool = True
 
 
-class BCWeight(Section):
-    """Weight of the imitation term of the actor's loss over online environment steps t.
+class Decay(Section):
+    """A number that may fall over online environment steps t.
 
     initial, or `floor + (initial - floor) exp(-t / decay_steps)` where `decay_steps` is given.
     """
@@ -87,7 +87,7 @@ class BCWeight(Section):
     floor: float = Field(default=0.0, ge=0)
 
     def at(self, online_steps: int) -> float:
-        """Return the weight after `online_steps` environment steps."""
+        """Return the number after `online_steps` environment steps."""
         if self.decay_steps is None:
             return self.initial
         return self.floor + (self.initial - self.floor) * math.exp(-online_steps / self.decay_steps)
@@ -119,7 +119,8 @@ class LearnerConfig(Section):
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
     the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
     attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
-    per actor step (1: they are one). `entropy`: how BC's is computed (`q2rl_policies.distributions`).
+    per actor step (1: they are one). `actor_rate`: factor of `actor_learning_rate`.
+    `entropy`: how BC's is computed (`q2rl_policies.distributions`).
     `demo_mixing`: `share` (each batch has `demo_fraction` demonstrations) or `pooled` (drawn like everything else).
     `episode_ends`: `correct`, or `swapped` as in one released entry point: values flow past success and are cut at
     the time limit (of the robot's own episodes).
@@ -149,7 +150,8 @@ class LearnerConfig(Section):
     alpha: float = Field(default=0.05, gt=0)
     reward_scale: float = Field(default=1.0, gt=0)
     reward_bias: float = 0.0
-    bc_weight: BCWeight = BCWeight()
+    actor_rate: Decay = Decay()
+    bc_weight: Decay = Decay()
     bc_mixing: Literal['added', 'convex'] = 'added'
     imitation: Literal['bc_action', 'demonstration', 'both'] = 'both'
     q_filter: bool = False

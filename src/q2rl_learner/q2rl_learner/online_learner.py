@@ -286,8 +286,9 @@ class OnlineLearner:
         repeats = config.critic_updates_per_step
         share = config.demo_fraction if config.demo_mixing == 'share' else None
         batches = self.replay.sample(config.batch, share, self.generator, repeats)
-        weight = config.bc_weight.at(self.gradient_steps // repeats)
-        metrics = self.updater.step(batches, weight)
+        steps = self.gradient_steps // repeats
+        weight = config.bc_weight.at(steps)
+        metrics = self.updater.step(batches, weight, config.actor_rate.at(steps))
         self.gradient_steps += repeats
         self.actor_steps += config.actor_updates_per_step
         return {name: float(value) for name, value in metrics.items()} | {'bc_weight': weight}

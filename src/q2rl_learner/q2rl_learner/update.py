@@ -71,9 +71,17 @@ class Updater:
             own = [p.detach() for p in self._actor_parameters]
             torch._foreach_copy_(self._acting_parameters, own)
 
-    def step(self, batches: Sequence[Batch], bc_weight: float) -> dict[str, Tensor]:
-        """Make one critic step per batch, then the actor's steps; return scalars of the last of each."""
+    def step(
+        self, batches: Sequence[Batch], bc_weight: float, actor_rate: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Make one critic step per batch, then the actor's steps; return scalars of the last of each.
+
+        :param bc_weight: w(t)
+        :param actor_rate: factor of the actor's learning rate
+        """
         config = self._config
+        for group in self.actor_optimiser.param_groups:
+            group['lr'] = actor_rate * config.actor_learning_rate
         with torch.no_grad():
             # The actor stands still during the critic steps: one pass serves them all.
             following = torch.cat([b.next_observation for b in batches])

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from q2rl_learner.config import BCWeight, load_preset
+from q2rl_learner.config import Decay, load_preset
 from q2rl_task import InputError
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_preset_names_the_known():
 
 
 def test_bc_weight_decays():
-    weight = BCWeight(initial=1.0, decay_steps=100.0, floor=0.2)
+    weight = Decay(initial=1.0, decay_steps=100.0, floor=0.2)
     assert weight.at(0) == 1.0
     assert weight.at(100) == pytest.approx(0.2 + 0.8 * math.exp(-1))
-    assert BCWeight(initial=0.3).at(10**6) == 0.3
+    assert Decay(initial=0.3).at(10**6) == 0.3

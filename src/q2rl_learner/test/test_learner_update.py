@@ -148,6 +148,22 @@ def test_imitation_counts_marked_actions_only():
     torch.testing.assert_close(metrics['imitation_nll'], nll[torch.tensor([0, 1, 3])].mean())
 
 
+def test_the_actors_rate_scales_its_steps_and_no_other():
+    moved = {}
+    for rate in (1.0, 0.1):
+        updater = make(actor_updates_per_step=1)
+        before = [p.detach().clone() for p in updater.actor.parameters()]
+        updater.step([batch()], 0.0, rate)
+        # The first step of Adam is the learning rate, whatever the gradient.
+        moved[rate] = max(
+            float((p - q).detach().abs().max())
+            for p, q in zip(updater.actor.parameters(), before, strict=True)
+        )
+        critics = updater.critic_optimiser.param_groups[0]['lr']
+        assert critics == small_config().critic_learning_rate
+    assert moved[0.1] == pytest.approx(0.1 * moved[1.0], rel=1e-3)
+
+
 def test_strong_imitation_clones():
     drawn = batch(imitation=torch.ones(B))
     updater = make(actor_learning_rate=1e-2)
