@@ -105,3 +105,17 @@ def test_the_description_prints_itself(capsys):
     assert ElementTree.fromstring(capsys.readouterr().out).get('name') == 'pipe_panda'
     assert main(['no_such_task']) == 2
     assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_a_task_with_a_gripper_gets_moving_fingers_and_no_pipe():
+    kitting = load_task('kitting')
+    robot = ElementTree.fromstring(robot_urdf(kitting))
+    kinds = {joint.get('name'): joint.get('type') for joint in robot.findall('joint')}
+    assert all(kinds[name] == 'prismatic' for name in kitting.gripper.joints)
+    links = [link.get('name') for link in robot.findall('link')]
+    assert 'pipe' not in links and links.count(kitting.frames.tip) == 1
+    tip = next(
+        j for j in robot.findall('joint') if j.find('child').get('link') == kitting.frames.tip
+    )
+    assert tip.find('origin').get('xyz').split()[2] == '0.1034'
+    assert tip.find('parent').get('link') == 'panda_hand'
