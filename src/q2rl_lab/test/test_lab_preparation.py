@@ -16,8 +16,10 @@ from q2rl_lab.preparation import prepare, tell
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_learner.config import load_preset
+from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_sim.demonstrations import Demonstration, write_demonstrations
 from q2rl_task import InputError, Mode, ObservationRecord, Phase, Source, load_task
 
 SMALL = (
@@ -46,6 +48,27 @@ def test_a_run_is_prepared_once(prepared, capsys):
     assert [line.split(',')[0] for line in capsys.readouterr().err.splitlines()] == [
         '3 demonstrations', f'BC cloned: {done["bc"]["held_out_nll"]:.2f} nats per action on held-out demonstrations',
     ]  # fmt: skip
+
+
+def test_demonstrations_are_read_as_they_were_written(tmp_path):
+    task, rng, path = load_task('pipe_assembly'), np.random.default_rng(0), tmp_path / 'd.hdf5'
+    written = [
+        Demonstration(
+            rng.normal(size=(steps + 1, task.observation_size)).astype(np.float32),
+            rng.uniform(-1.0, 1.0, (steps, task.action_size)).astype(np.float32),
+            -np.ones(steps, dtype=np.float32),
+            np.zeros((steps, 4)),
+            steps > 1,
+        )
+        for steps in range(1, 12)
+    ]
+    write_demonstrations(path, task, written)
+    for made, read in zip(written, load_demonstrations(path, task), strict=True):
+        np.testing.assert_array_equal(read.observations, made.observations[:-1])
+        np.testing.assert_array_equal(read.next_observations, made.observations[1:])
+        np.testing.assert_array_equal(read.actions, made.actions)
+        np.testing.assert_array_equal(read.rewards, made.rewards)
+        assert read.terminated == made.success
 
 
 def test_the_same_seed_clones_the_same_policy(prepared, tmp_path):

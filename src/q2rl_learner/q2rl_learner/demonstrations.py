@@ -34,7 +34,11 @@ def load_demonstrations(path: str | Path, task: TaskSpec) -> list[Episode]:
             return _read(path, file, task)
     except (OSError, RuntimeError) as error:
         reason = ' '.join(str(error).split())
-        raise InputError(path, f'not a readable HDF5 file ({reason})', ANEW) from None
+        raise InputError(
+            path,
+            f'not a readable HDF5 file, truncated perhaps ({reason})',
+            f'copy it again, or {ANEW}',
+        ) from None
 
 
 def _read(path: Path, file: h5py.File, task: TaskSpec) -> list[Episode]:
@@ -66,6 +70,9 @@ def _episode(path: Path, data: h5py.Group, name: str, task: TaskSpec) -> Episode
     rewards = _array(path, group, name, 'rewards', None, steps)
     if np.abs(actions).max() > 1.0:
         raise InputError(f'{path}: field `data/{name}/actions`', 'exceeds [-1, 1]', ANEW)
+    if not np.array_equal(observations[1:], following[:-1]):
+        where = f'{path}: field `data/{name}/next_obs/state`'
+        raise InputError(where, 'does not continue `obs/state`', ANEW)
     states = np.concatenate([observations, following[-1:]])
     success = bool(group.attrs.get('success', False))
     return Episode.demonstration(name, states, actions, rewards, success)

@@ -70,6 +70,12 @@ def replace(data: h5py.Group, field: str, values: np.ndarray) -> None:
             ),
             'finite',
         ),
+        (
+            lambda d: d['demo_1/next_obs/state'].write_direct(
+                np.full((1, 3), 9.0), dest_sel=np.s_[:1]
+            ),
+            'does not continue',
+        ),
         (lambda d: [d.__delitem__(n) for n in list(d)], 'no demonstration'),
     ],
 )

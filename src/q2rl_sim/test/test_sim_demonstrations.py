@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demonstration file: what is written is read back, and what is broken is named."""
+"""Recording demonstrations, and their file."""
 
 import json
 
@@ -8,13 +8,9 @@ import numpy as np
 import pytest
 
 from q2rl_sim import demonstrations
-from q2rl_sim.demonstrations import (
-    read_demonstrations,
-    record_demonstrations,
-    write_demonstrations,
-)
+from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
 from q2rl_sim.scenes import pipe_assembly
-from q2rl_task import InputError, load_task
+from q2rl_task import load_task
 
 TASK = load_task('pipe_assembly')
 
@@ -29,19 +25,6 @@ def path(tmp_path, recorded):
     file = tmp_path / 'deep' / 'demonstrations.hdf5'
     write_demonstrations(file, TASK, recorded)
     return file
-
-
-def edit(path, change):
-    with h5py.File(path, 'r+') as file:
-        change(file['data'])
-
-
-def refuse(path, where, remedy=''):
-    with pytest.raises(InputError) as caught:
-        read_demonstrations(path, TASK)
-    assert where in caught.value.where
-    assert remedy in caught.value.remedy
-    assert '\n' not in str(caught.value)
 
 
 def test_recording_keeps_successes_in_the_contract(recorded):
@@ -62,15 +45,6 @@ def test_recording_is_reproducible(recorded):
     assert not np.array_equal(recorded[0].observations[0], other[0].observations[0])
 
 
-def test_round_trip(path, recorded):
-    read = read_demonstrations(path, TASK)
-    assert len(read) == len(recorded)
-    for a, b in zip(recorded, read, strict=True):
-        for name in ('observations', 'actions', 'rewards', 'states'):
-            assert np.array_equal(getattr(a, name), getattr(b, name)), name
-        assert a.success is b.success
-
-
 def test_the_layout_is_robomimics(path, recorded):
     with h5py.File(path, 'r') as file:
         data = file['data']
@@ -82,13 +56,15 @@ def test_the_layout_is_robomimics(path, recorded):
         assert demo.attrs['num_samples'] == len(recorded[1]) and demo.attrs['success']
         assert {'obs', 'next_obs', 'actions', 'rewards', 'dones', 'states'} == set(demo)
         assert demo['dones'][-1] == 1 and demo['dones'][:].sum() == 1
-
-
-def test_eleven_demonstrations_come_back_in_order(tmp_path, recorded):
-    many = [recorded[k % 2] for k in range(11)]
-    write_demonstrations(tmp_path / 'many.hdf5', TASK, many)
-    read = read_demonstrations(tmp_path / 'many.hdf5', TASK)
-    assert [len(d) for d in read] == [len(d) for d in many]
+        one = recorded[1]
+        for field, values in (
+            ('obs/state', one.observations[:-1]),
+            ('next_obs/state', one.observations[1:]),
+            ('actions', one.actions),
+            ('rewards', one.rewards),
+            ('states', one.states),
+        ):
+            assert np.array_equal(demo[field], values), field
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(path, recorded):
@@ -100,70 +76,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(path, recorded):
         write_demonstrations(path, TASK, [recorded[0], broken])
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    refuse(tmp_path / 'none.hdf5', 'none.hdf5', 'record')
-
-
-@pytest.mark.parametrize('keep', [0.0, 0.1, 0.5, 0.95])
-def test_a_truncated_file_is_refused(path, keep):
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content))])
-    refuse(path, 'demonstrations.hdf5', 'copy it again')
-
-
-def test_a_foreign_file_is_refused(tmp_path):
-    text = tmp_path / 'notes.hdf5'
-    text.write_text('not a recording')
-    refuse(text, 'notes.hdf5')
-    other = tmp_path / 'other.hdf5'
-    with h5py.File(other, 'w') as file:
-        file['x'] = np.zeros(3)
-    refuse(other, 'field `data`', 'robomimic')
-
-
-def test_another_tasks_file_is_refused(path):
-    arguments = {'env_name': 'lift', 'env_kwargs': {'contract_hash': TASK.contract_hash}}
-    edit(path, lambda data: data.attrs.__setitem__('env_args', json.dumps(arguments)))
-    refuse(path, 'env_args')
-
-
-def test_another_contracts_file_is_refused(path):
-    changed = TASK.model_copy(update={'version': TASK.version + 1})
-    with pytest.raises(InputError, match='contract'):
-        read_demonstrations(path, TaskWithHash(changed))
-
-
-class TaskWithHash:
-    """A task whose contract hash differs, all else equal."""
-
-    def __init__(self, task):
-        self._task = task
-        self.contract_hash = '0' * 16
-
-    def __getattr__(self, name):
-        return getattr(self._task, name)
-
-
-@pytest.mark.parametrize(
-    ('change', 'where'),
-    [
-        (lambda d: d.attrs.__delitem__('env_args'), 'env_args'),
-        (lambda d: d.attrs.__setitem__('env_args', '{'), 'env_args'),
-        (lambda d: d['demo_0'].__delitem__('actions'), 'data/demo_0/actions'),
-        (lambda d: d['demo_1/obs'].__delitem__('state'), 'data/demo_1/obs/state'),
-        (lambda d: d['demo_0'].attrs.__setitem__('num_samples', 3), 'data/demo_0/'),
-        (lambda d: d['demo_0'].attrs.__delitem__('num_samples'), 'num_samples'),
-        (lambda d: d['demo_0/actions'].__setitem__((0, 0), np.nan), 'data/demo_0/actions'),
-        (lambda d: d['demo_0/actions'].__setitem__((0, 0), 1.5), 'data/demo_0/actions'),
-        (lambda d: d['demo_0/next_obs/state'].__setitem__((0, 0), 9.0), 'next_obs/state'),
-        (lambda d: [d.__delitem__(n) for n in list(d)], 'field `data`'),
-    ],
-)
-def test_a_damaged_field_is_named(path, change, where):
-    edit(path, change)
-    refuse(path, where)
 
 
 def test_a_hopeless_demonstrator_is_reported(monkeypatch):
