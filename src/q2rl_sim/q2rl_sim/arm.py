@@ -19,6 +19,7 @@ SUBSTEP_S = 0.01
 SETTLE_S = 0.3
 FORCE_NOISE_N = 0.05
 TORQUE_NOISE_NM = 0.002
+NOISE_STREAM = 3
 GRAVITY = np.array([0.0, 0.0, -9.81])
 
 
@@ -52,6 +53,7 @@ class SimArm:
         self._seated = scene_module(task).seated
         self.model = self.scene.model
         self.data = mujoco.MjData(self.model)
+        self._seed = seed
         self._rng = np.random.default_rng(seed)
         self._substeps = max(1, round(task.period_s / SUBSTEP_S))
         ticks = task.period_s / (self._substeps * PHYSICS_STEP_S)
@@ -108,7 +110,12 @@ class SimArm:
         return float(self.data.time)
 
     def place_fixture(self, seed: int) -> Pose:
-        """Teleport fixture and part to the placement of `seed`; return the fixture's estimate (base frame)."""
+        """Teleport fixture and part to the placement of `seed`; return the fixture's estimate (base frame).
+
+        The noise of the sensors starts anew: what an episode measures depends on its seed and where the arm is, not on
+        what the arm did before, nor on how often this simulation was started.
+        """
+        self._rng = np.random.default_rng([self._seed, seed, NOISE_STREAM])
         self.place_fixture_at(draw_placement(self.task, seed))
         return self._placement.estimate
 
@@ -139,6 +146,8 @@ class SimArm:
             data.ctrl[-self.scene.fingers :] = self.task.gripper.open_m
         data.qvel[:] = 0.0
         data.qacc_warmstart[:] = 0.0
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
         self._target = pose
         for _ in range(round(SETTLE_S * self.task.rate_hz)):
             self.step(pose, 1.0)

@@ -113,6 +113,22 @@ def test_same_seed_and_calls_give_identical_measurements():
     assert not np.array_equal(first[-1].wrench, other[-1].wrench)
 
 
+def test_an_episode_measures_the_same_whatever_was_before_it():
+    def episode(seed, placement, steps_before):
+        arm = SimArm(TASK, seed)
+        for _ in range(steps_before):
+            arm.step(arm.measure().tip_pose)
+        estimate = arm.place_fixture(placement)
+        arm.reset_to(estimate @ Pose.of([0.0, 0.0, -0.03]))
+        target = estimate @ Pose.of([0.0, 0.0, -0.02])
+        return np.array([arm.step(target).wrench for _ in range(4)])
+
+    first = episode(5, 11, steps_before=0)
+    assert np.array_equal(first, episode(5, 11, steps_before=7))
+    assert not np.array_equal(first, episode(5, 12, steps_before=0))
+    assert not np.array_equal(first, episode(6, 11, steps_before=0))
+
+
 def test_a_restored_state_continues_identically(arm):
     arm.place_fixture(5)
     arm.reset_to(at(0.004, z=-0.004))
