@@ -330,6 +330,10 @@ def _slowed(
     distance, so that the acceleration fades before the goal does.
     """
     distance = float(np.linalg.norm(step))
+    if 2.0 * speed <= min(acceleration * period, jerk * period**2):
+        # Any such speed can be had, and stopped from, within a tick.
+        allowed = speed * period
+        return step if distance <= allowed else step * (allowed / distance)
     brake = min(MARGIN * acceleration, 0.51 * math.sqrt(jerk * speed))
     gain = min(1.0 / period, 0.26 * jerk / brake)
     near = brake / gain**2

@@ -16,7 +16,8 @@ from q2rl_task.rotations import angle_between, from_vector, inverse, product, to
 
 TOLERANCE = 1e-9
 SLACK = 1.0 + 1e-6
-BISECTIONS = 20
+BISECTIONS = 12
+REST = (0.0, 0.0, 0.0)
 
 
 class Region(Protocol):
@@ -220,13 +221,26 @@ class LimitedMotion:
     def _moved(self, velocity: np.ndarray) -> np.ndarray:
         return self.region.path(self.point, velocity[None] * self._period)
 
+    def _path(self, motion: np.ndarray) -> np.ndarray:
+        """Return the configurations on a motion (n, 3), whose last tick is at rest, without the last."""
+        return self.region.path(self.point, motion[:-1] * self._period)
+
     def _admit(self) -> None:
         """Let the region hold where we are and where the stop leads: nothing more beyond its nominal bounds."""
-        path = self.region.path(self.point, self._stop * self._period)
-        self.region.admit(np.concatenate([self.point[None], path]))
+        points = self.point[None]
+        if len(self._stop) > 1:
+            points = np.concatenate([points, self._path(self._stop)])
+        self.region.admit(points)
 
     def _with_stop(self, velocity: np.ndarray) -> np.ndarray | None:
         """Return one tick at `velocity` and the shortest stop after it that keeps all limits, or None."""
+        speed = _norm(velocity)
+        back = _norm(2.0 * velocity - self.velocity)
+        if speed <= min(self._change, self._second) and back <= self._second:
+            # To rest at once, the rule where the limits are wide: the same as below, only faster.
+            motion = np.array([velocity, REST])
+            if self._allows_motion(motion):
+                return motion
         for stop in self._stops.stops(velocity, velocity - self.velocity):
             motion = np.concatenate([velocity[None], stop])
             if self._allows_motion(motion):
@@ -237,12 +251,12 @@ class LimitedMotion:
         """Whether a motion (n, 3) keeps every limit; its end keeps them by its making."""
         first = motion[0] - self.velocity
         if (
-            np.einsum('ij,ij->i', motion, motion).max() > (self.max_speed * SLACK) ** 2
+            _longest(motion) > self.max_speed * SLACK
             or _norm(first) > self._change * SLACK
             or _norm(first - self.last_change) > self._second * SLACK
         ):
             return False
-        return self.region.contains(self.region.path(self.point, motion * self._period))
+        return self.region.contains(self._path(motion)) if len(motion) > 1 else True
 
     def _towards(self, velocity: np.ndarray) -> np.ndarray:
         """Return the motion nearest to one tick at `velocity`, on the line to it from the known stop.
@@ -265,6 +279,13 @@ class LimitedMotion:
 def _norm(vector: np.ndarray) -> float:
     x, y, z = vector.tolist()
     return math.sqrt(x * x + y * y + z * z)
+
+
+def _longest(vectors: np.ndarray) -> float:
+    """Return the greatest norm of (n, 3) vectors."""
+    if len(vectors) == 2:
+        return max(_norm(vectors[0]), _norm(vectors[1]))
+    return math.sqrt(np.einsum('ij,ij->i', vectors, vectors).max())
 
 
 def _shorten(vector: np.ndarray, length: float) -> tuple[np.ndarray, bool]:

@@ -43,7 +43,7 @@ class StopTable:
     """
 
     def __init__(self, speed: float, change: float, second: float) -> None:
-        lengths = _lengths(_from_full_speed(speed, change, second), change, second)
+        lengths = _lengths(_from_full_speed(speed, change, second))
         rows = [
             (n, *_columns(n, rho)) for n in lengths for rho in (WEIGHTS if n > 1 else WEIGHTS[:1])
         ]
@@ -90,9 +90,9 @@ def _from_full_speed(speed: float, change: float, second: float) -> int:
     raise ValueError(f'a stop from full speed takes more than {LONGEST} ticks')
 
 
-def _lengths(ticks: int, change: float, second: float) -> list[int]:
-    """Return the lengths that the table holds."""
-    longest = min(2 * ticks + 2 * math.ceil(change / second) + 2, 2 * LONGEST)
+def _lengths(ticks: int) -> list[int]:
+    """Return the lengths that the table holds; the longest ones are for when the speed still rises."""
+    longest = 3 * ticks + 2
     return [*(n for n in _spaced(1) if n < longest), longest]
 
 

@@ -104,7 +104,7 @@ def test_a_persons_action_is_checked_like_any_other_and_a_bad_one_is_no_deadman(
     assert not way.human_acts(1.0)
 
 
-@pytest.mark.parametrize('jerk', [400.0, 8.0])
+@pytest.mark.parametrize('jerk', [250.0, 8.0])
 def test_a_change_of_hands_at_every_tick_is_no_jump(jerk):
     bench = Bench(with_limits(jerk_m_s3=jerk))
     logic, period = bench.logic, TASK.period_s
