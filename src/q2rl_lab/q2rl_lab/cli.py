@@ -7,10 +7,12 @@ import sys
 
 import typer
 
+from q2rl_lab.commands.bench import bench
 from q2rl_lab.commands.demos import demos
 from q2rl_lab.commands.doctor import doctor
 from q2rl_lab.commands.eval import evaluate_verb
 from q2rl_lab.commands.learn import learn
+from q2rl_lab.commands.methods import methods
 from q2rl_lab.commands.report import report
 from q2rl_lab.commands.test import CONTEXT, test
 from q2rl_lab.commands.train_bc import train_bc
@@ -39,6 +41,8 @@ app.command('train-bc')(train_bc)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
 app.command()(report)
+app.command()(methods)
+app.add_typer(bench, name='bench')
 app.command()(doctor)
 app.command(context_settings=CONTEXT)(test)
 

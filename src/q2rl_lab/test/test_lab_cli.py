@@ -20,7 +20,9 @@ from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.outcomes import read_summary
 
 runner = CliRunner()
-VERBS = ('up', 'demos', 'train-bc', 'learn', 'eval', 'report', 'doctor', 'test')
+VERBS = (
+    'up', 'demos', 'train-bc', 'learn', 'eval', 'report', 'methods', 'bench', 'doctor', 'test',
+)  # fmt: skip
 
 
 def test_the_help_names_every_verb_and_needs_nothing_heavy():

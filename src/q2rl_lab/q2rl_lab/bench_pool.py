@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the jobs of a benchmark side by side: in processes of this machine, or on a Ray cluster.
+
+Jobs are long, few and independent, and the results file is shared, so the standard library's process pool is all that
+one machine needs. Ray adds other machines; it is not among the requirements (`pip install ray`), and only imported
+when an address is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+import importlib
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+from q2rl_lab.bench_results import append_line
+from q2rl_lab.bench_run import Emit, Job, run_job
+from q2rl_task import InputError
+
+Told = Callable[[Job, str], None]
+"""Hears of a job's end: '' for done, else what went wrong."""
+THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
+
+
+def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
+    """Run jobs in `workers` processes; their lines go to `out` as they come. One worker: in this process."""
+    if workers == 1:
+        for job in jobs:
+            told(job, _work(job, out))
+        return
+    # Before numpy and torch start in the workers: one core each.
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, '1'))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'))
+    try:
+        pending = {pool.submit(_work, job, out): job for job in jobs}
+        for future in as_completed(pending):
+            told(pending[future], _answer(future.result))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None:
+    """Run jobs on a Ray cluster, one core each; a job's lines are appended here when it is done.
+
+    q2rl has to be installed on the cluster's machines. Each makes the shared starts it needs for itself: they follow
+    from task and seed.
+
+    :raises InputError: Ray is not installed, or nobody answers at the address
+    """
+    try:
+        ray = importlib.import_module('ray')
+    except ImportError:
+        remedy = 'install it beside q2rl (pip install ray), or leave --address out'
+        raise InputError('--address', 'Ray is not installed', remedy) from None
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        problem = f'no Ray cluster answers ({" ".join(str(error).split())[:200]})'
+        raise InputError(f'--address {address}', problem, 'start one with: ray start') from None
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=0)(_collect)
+        pending = {remote.remote(job): job for job in jobs}
+        while pending:
+            (done,), _ = ray.wait(list(pending), num_returns=1)
+            told(pending.pop(done), _answer(partial(_fetch, ray, done, out)))
+    finally:
+        ray.shutdown()
+
+
+def _fetch(ray: Any, done: Any, out: Path) -> str:
+    lines, problem = ray.get(done)
+    for line in lines:
+        append_line(out, line)
+    return problem
+
+
+def _work(job: Job, out: Path) -> str:
+    return _answer(partial(_run, job, partial(append_line, out)))
+
+
+def _collect(job: Job) -> tuple[list[dict[str, Any]], str]:
+    lines: list[dict[str, Any]] = []
+    return lines, _answer(partial(_run, job, lines.append))
+
+
+def _run(job: Job, emit: Emit) -> str:
+    run_job(job, emit)
+    return ''
+
+
+def _answer(call: Callable[[], str]) -> str:
+    """Return what `call` returns, or in one line what it raised: other jobs may still do well.
+
+    In words, since not every exception finds its way from another process.
+    """
+    try:
+        return call()
+    except Exception as error:
+        return f'{type(error).__name__}: {" ".join(str(error).split())}'

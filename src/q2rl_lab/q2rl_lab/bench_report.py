@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of a benchmark: what each method reached, how fast, and how often it failed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from q2rl_lab.bench_results import FinishedRun, finished_runs
+from q2rl_lab.bench_statistics import (
+    Scores,
+    censored_median,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_interval,
+)
+from q2rl_lab.statistics import failures_until, first_reaching
+from q2rl_task import EndReason, InputError
+
+LEARNED_LEVEL, MASTERED_LEVEL = 0.80, 0.95
+PROFILE_LEVELS = np.linspace(0.0, 1.0, 51)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How one run went. Counts are None where the level was not reached within the run (censored).
+
+    episodes_to_80: online episodes until 80 % of the last window succeeded. failures_to_95: failed ones until 95 % did.
+    Up to there: force_peaks, episodes whose contact force passed the softening limit, and peak_force, the highest [N].
+    """
+
+    episodes: int
+    failures: int
+    episodes_to_80: int | None
+    failures_to_95: int | None
+    force_peaks: int
+    force_stops: int
+    peak_force: float
+
+
+def course_of(run: FinishedRun) -> Course:
+    """Return how a run went."""
+    outcomes, window, final = run.outcomes, run.final['window'], run.final
+    end = first_reaching(outcomes, MASTERED_LEVEL, window) or len(outcomes)
+    peaks = final['training']['peak_force_n'][:end]
+    stops = final['training']['end_reasons'][:end].count(EndReason.FORCE_LIMIT.name)
+    return Course(
+        episodes=len(outcomes),
+        failures=outcomes.count(False),
+        episodes_to_80=first_reaching(outcomes, LEARNED_LEVEL, window),
+        failures_to_95=failures_until(outcomes, MASTERED_LEVEL, window),
+        force_peaks=sum(peak > final['force_soften_n'] for peak in peaks),
+        force_stops=stops,
+        peak_force=max(peaks, default=0.0),
+    )
+
+
+def build_bench_result(lines: Sequence[dict[str, Any]], reference: str | None) -> dict[str, Any]:
+    """Return the numbers of a results file as plain data.
+
+    :param reference: the method that others are compared with; the first of the file if not given
+    :raises InputError: no run is finished, or none of the reference
+    """
+    runs = finished_runs(lines)
+    if not runs:
+        raise InputError('results', 'no run is finished yet', 'let q2rl bench learning go on')
+    methods = list(dict.fromkeys(run.method for run in runs))
+    # A run that ends early is first in the file, so the order of names says little: q2rl leads where it is there.
+    reference = reference or ('q2rl' if 'q2rl' in methods else methods[0])
+    if reference not in methods:
+        remedy = f'name one of {", ".join(methods)}'
+        raise InputError(f'--reference {reference}', 'has no finished run', remedy)
+    methods.sort(key=lambda name: name != reference)
+    tasks = list(dict.fromkeys(run.task for run in runs))
+    scores = {m: _scores(runs, m, tasks) for m in methods}
+    table = {}
+    for method in methods:
+        own = [run for run in runs if run.method == method]
+        table[method] = _summary(own, scores[method]) | _against(
+            scores, method, reference, runs, tasks
+        )
+    return {
+        'suites': sorted({run.final['suite'] for run in runs}),
+        'tasks': tasks,
+        'reference': reference,
+        'seeds': {m: sorted({r.seed for r in runs if r.method == m}) for m in methods},
+        'unfinished': _unfinished(lines, runs),
+        'windows': sorted({run.final['window'] for run in runs}),
+        'methods': table,
+        'profile': {
+            'levels': PROFILE_LEVELS.tolist(),
+            **{
+                m: performance_profile([s for s in scores[m] if len(s)], PROFILE_LEVELS).tolist()
+                for m in methods
+            },
+        },
+    }
+
+
+def _scores(runs: Sequence[FinishedRun], method: str, tasks: Sequence[str]) -> list[np.ndarray]:
+    return [
+        np.array([r.final['success'] for r in runs if (r.method, r.task) == (method, task)])
+        for task in tasks
+    ]
+
+
+def _summary(runs: Sequence[FinishedRun], scores: Scores) -> dict[str, Any]:
+    courses = [course_of(run) for run in runs]
+    there = [s for s in scores if len(s)]
+    seen = [course.episodes for course in courses]
+    to_80, some_80 = censored_median([c.episodes_to_80 for c in courses], seen)
+    failures = [course.failures for course in courses]
+    to_95, some_95 = censored_median([c.failures_to_95 for c in courses], failures)
+    return {
+        'runs': len(runs),
+        'stopped': [
+            f'{r.task} seed {r.seed}: {r.final["stopped"]}' for r in runs if r.final['stopped']
+        ],
+        'bc': float(np.mean([run.final['bc']['success'] for run in runs])),
+        'success': interquartile_mean(there),
+        'success_interval': stratified_interval([there], interquartile_mean),
+        'worst': float(min(s.min() for s in there)),
+        'episodes_to_80': to_80,
+        'episodes_to_80_is_bound': some_80,
+        'episodes_to_80_censored': sum(c.episodes_to_80 is None for c in courses),
+        'failures_to_95': to_95,
+        'failures_to_95_is_bound': some_95,
+        'failures_to_95_censored': sum(c.failures_to_95 is None for c in courses),
+        'failures': float(np.median(failures)),
+        'force_peaks': float(np.median([course.force_peaks for course in courses])),
+        'force_stops': sum(course.force_stops for course in courses),
+        'peak_force_n': max(course.peak_force for course in courses),
+        'wall_s': float(np.median([run.final['wall_s'] for run in runs])),
+    }
+
+
+def _against(
+    scores: dict[str, list[np.ndarray]],
+    method: str,
+    reference: str,
+    runs: Sequence[FinishedRun],
+    tasks: Sequence[str],
+) -> dict[str, Any]:
+    """Compare a method with the reference on the tasks that both have run."""
+    nothing = {'better_than_reference': None, 'better_interval': None, 'fewer_failures': None}
+    both = [k for k in range(len(tasks)) if len(scores[method][k]) and len(scores[reference][k])]
+    if method == reference or not both:
+        return nothing
+    pair = [[scores[name][k] for k in both] for name in (method, reference)]
+    failures = {(r.method, r.task, r.seed): course_of(r).failures for r in runs}
+    # The same seed is the same clone and the same scenes: those runs can be compared one by one.
+    wins = [
+        (count < failures[reference, task, seed]) + 0.5 * (count == failures[reference, task, seed])
+        for (name, task, seed), count in failures.items()
+        if name == method and (reference, task, seed) in failures
+    ]
+    return {
+        'better_than_reference': probability_of_improvement(*pair),
+        'better_interval': stratified_interval(pair, probability_of_improvement),
+        'fewer_failures': {'seeds': sum(wins), 'of': len(wins)} if wins else None,
+    }
+
+
+def _unfinished(lines: Sequence[dict[str, Any]], runs: Sequence[FinishedRun]) -> list[str]:
+    done = {(run.task, run.method, run.seed) for run in runs}
+    found = dict.fromkeys((line['task'], line['method'], line['seed']) for line in lines)
+    return [
+        f'{task} {method} seed {seed}'
+        for task, method, seed in found
+        if (task, method, seed) not in done
+    ]
+
+
+COLUMNS = (
+    'method', 'runs', 'BC', 'success, IQM (95 %)', 'P(better)', 'episodes to 80 %',
+    'failures to 95 %', 'force peaks', 'wall',
+)  # fmt: skip
+
+
+def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Word a result as rows of `COLUMNS`; '>' marks what not even half of the runs reached."""
+    rows = []
+    for method, of in result['methods'].items():
+        low, high = of['success_interval']
+        better = of['better_than_reference']
+        versus = 'reference' if method == result['reference'] else '-'
+        if better is not None:
+            versus = f'{better:.2f} ({of["better_interval"][0]:.2f}-{of["better_interval"][1]:.2f})'
+        rows.append(
+            (
+                method,
+                f'{of["runs"]}',
+                f'{100 * of["bc"]:.0f} %',
+                f'{100 * of["success"]:.0f} % ({100 * low:.0f}-{100 * high:.0f})',
+                versus,
+                _count(of, 'episodes_to_80'),
+                _count(of, 'failures_to_95'),
+                f'{of["force_peaks"]:.0f}, {of["peak_force_n"]:.0f} N',
+                f'{of["wall_s"]:.0f} s',
+            )
+        )
+    return rows
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """Return what has to be said beside the table."""
+    said = [
+        f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
+        f'{result["reference"]}. Medians over runs; the window of both counts is {_windows(result)} episodes.',
+        'Force peaks: episodes beyond the softening force until 95 %, and the highest force.',
+    ]
+    if len({tuple(seeds) for seeds in result['seeds'].values()}) > 1:
+        said.append('The methods have not run on the same seeds.')
+    for method, of in result['methods'].items():
+        said += [f'{method} did not start: {why}' for why in of['stopped']]
+    if result['unfinished']:
+        said.append(f'Not finished: {", ".join(result["unfinished"])}.')
+    return said
+
+
+def _windows(result: dict[str, Any]) -> str:
+    return ', '.join(str(window) for window in result['windows'])
+
+
+def _count(of: dict[str, Any], name: str) -> str:
+    censored = of[f'{name}_censored']
+    text = f'{"> " if of[f"{name}_is_bound"] else ""}{of[name]}'
+    return f'{text} ({censored} of {of["runs"]} never)' if censored else text

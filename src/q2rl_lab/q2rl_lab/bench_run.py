@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a benchmark: a method, a task and a seed, from the start that all methods of that seed share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import fcntl
+import json
+from pathlib import Path
+import time
+from typing import Any
+import uuid
+
+from q2rl_lab.bench_suites import Suite, bench_task, fingerprint
+from q2rl_learner.config import load_preset
+from q2rl_task import Phase, episode_seed
+
+Emit = Callable[[dict[str, Any]], None]
+EVALUATION_STREAM = 1000
+"""Added to a run's seed for BC's samples in evaluations: they must not be those of the rollouts."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `folder`: where the shared starts are kept; plain data, so that it can go to another process."""
+
+    suite: Suite
+    task: str
+    method: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f'{self.task} {self.method} seed {self.seed}'
+
+    def settings(self) -> str:
+        """Return the fingerprint of all that the result depends on beside the seed."""
+        config = load_preset(f'{self.suite.preset}+{self.method}').model_dump(mode='json')
+        contract = bench_task(self.task).spec.contract_hash
+        return fingerprint({'config': config, 'contract': contract, **self.suite.budget()})
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the methods of one seed share. `bc`: how the clone fares on the scenes of the last evaluation."""
+
+    demonstrations: Path
+    clone: Path
+    bc: dict[str, Any]
+
+
+def shared_start(job: Job) -> Start:
+    """Return demonstrations and clone of a task and seed; made by whoever comes first, the others wait for it."""
+    from q2rl_lab.evaluation import bc_alone
+    from q2rl_lab.in_process import evaluate
+    from q2rl_lab.preparation import clone
+    from q2rl_sim.demonstrations import write_demonstrations
+    from q2rl_task import Mode
+    from q2rl_task.atomic_file import write_atomically
+
+    case, suite = bench_task(job.task), job.suite
+    made_of = {'preset': suite.preset, 'demonstrations': suite.demonstrations}
+    made_of |= {'contract': case.spec.contract_hash, 'scenes': suite.evaluation_episodes}
+    made_of |= {'bc': load_preset(suite.preset).bc.model_dump(mode='json')}
+    folder = job.folder / f'{job.task}-s{job.seed}-{fingerprint(made_of)}'
+    folder.mkdir(parents=True, exist_ok=True)
+    demonstrations, network = folder / 'demonstrations.hdf5', folder / 'bc.safetensors'
+    with (folder / '.lock').open('ab') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = folder / 'bc.json'
+        if not kept.is_file():
+            recorded = case.record(case.spec, suite.demonstrations, job.seed)
+            write_demonstrations(demonstrations, case.spec, recorded)
+            clone(case.spec, demonstrations, suite.preset, job.seed, network)
+            alone = bc_alone(network, case.spec, job.seed + EVALUATION_STREAM)
+            scenes = suite.evaluation_episodes
+            found = evaluate(case.spec, alone, Mode.BC, scenes, job.seed, make_cell=case.make_cell)
+            bc = {'success': sum(found.outcomes) / scenes, 'n': scenes}
+            write_atomically(kept, json.dumps(bc))
+        return Start(demonstrations, network, json.loads(kept.read_text()))
+
+
+def run_job(job: Job, emit: Emit) -> None:
+    """Run a method on a task and seed; `emit` gets a line per evaluation, the last of which is marked final."""
+    case = bench_task(job.task)
+    from q2rl_control.run_plan import RunSettings
+    from q2rl_lab.evaluation import bc_from_file
+    from q2rl_lab.in_process import InProcessRun
+    from q2rl_learner.demonstrations import load_demonstrations
+    from q2rl_learner.online_learner import OnlineLearner
+    from q2rl_policies.networks_file import build_bc, load
+    from q2rl_policies.torch_runtime import prepare_torch
+
+    prepare_torch()
+    suite, start, task = job.suite, shared_start(job), case.spec
+    config = load_preset(f'{suite.preset}+{job.method}')
+    tensors, meta = load(start.clone, 'bc', task.contract_hash)
+    learner = OnlineLearner(
+        config,
+        task,
+        episode_seed(job.seed, 'learner', 0),
+        load_demonstrations(start.demonstrations, task),
+        build_bc(meta, tensors, start.clone),
+    )
+    settings = RunSettings(
+        run_id=f'{job.method}-s{job.seed}',
+        seed=job.seed,
+        rollouts=suite.rollouts,
+        online_steps=suite.online_steps,
+        bc_only_every=0,
+        rl_only_every=0,
+        evaluation_episodes=0,
+    )
+    bc = bc_from_file(start.clone, task, job.seed, config.entropy)
+    watch = _Watch(job, start, emit)
+    run = InProcessRun(task, settings, bc, learner, None, watch, case.make_cell)
+    watch.run = run
+    run.run()
+    watch.finish()
+
+
+class _Watch:
+    """Evaluates a run now and then, beside it: with a cell and a random stream of its own, so nothing in it changes."""
+
+    def __init__(self, job: Job, start: Start, emit: Emit) -> None:
+        self.run: Any = None
+        self._job, self._start, self._emit = job, start, emit
+        self._next = job.suite.evaluate_every
+        self._began = time.monotonic()
+        self._attempt = uuid.uuid4().hex[:12]
+        self._settings = job.settings()
+
+    def __call__(self, progress: Any) -> None:
+        """Take the end of an episode."""
+        suite = self._job.suite
+        steps = progress.online_steps
+        if progress.episode.phase != Phase.ONLINE.name or steps < self._next:
+            return
+        self._next += suite.evaluate_every
+        if steps < suite.online_steps:
+            self._evaluate(suite.probe_episodes, final=False)
+
+    def finish(self) -> None:
+        """Evaluate the end of the run and add what happened on the way."""
+        run, task = self.run, bench_task(self._job.task).spec
+        online = [r for r in run.records if r.phase == Phase.ONLINE.name]
+        more = {
+            # Not stopped: the plan went through all its phases.
+            'stopped': run.plan.detail if run.plan.phase is not Phase.FINISHED else '',
+            'force_soften_n': task.limits.force_soften_n,
+            'training': {
+                'outcomes': ''.join('01'[r.success] for r in online),
+                'steps': [r.steps for r in online],
+                'rl_steps': [r.rl_steps for r in online],
+                'peak_force_n': [round(r.peak_force, 2) for r in online],
+                'end_reasons': [r.end_reason for r in online],
+                'rollouts': ''.join(
+                    '01'[r.success] for r in run.records if r.phase == Phase.ESTIMATING.name
+                ),
+            },
+        }
+        self._evaluate(self._job.suite.evaluation_episodes, final=True, **more)
+
+    def _evaluate(self, episodes: int, final: bool, **more: Any) -> None:
+        from q2rl_lab.evaluation import bc_from_file, gate_of, learned_deciders
+        from q2rl_lab.in_process import evaluate
+        from q2rl_task import Mode
+
+        job, run = self._job, self.run
+        case, learner = bench_task(job.task), run.learner
+        config, task = learner.config, case.spec
+        seed = job.seed + EVALUATION_STREAM
+        bc = bc_from_file(self._start.clone, task, seed, config.entropy)
+        # A run that was stopped before it learned anything is as good as its clone.
+        mode = Mode.GATED if learner.trained_steps else Mode.BC
+        decide = learned_deciders(config, bc, gate_of(config, task, seed), *run.live, seed)
+        found = evaluate(task, decide, mode, episodes, job.seed, make_cell=case.make_cell)
+        self._emit(
+            {
+                'suite': job.suite.name,
+                'task': job.task,
+                'method': job.method,
+                'seed': job.seed,
+                'settings': self._settings,
+                'attempt': self._attempt,
+                'final': final,
+                'online_steps': learner.online_steps,
+                'online_episodes': sum(r.phase == Phase.ONLINE.name for r in run.records),
+                'gradient_steps': learner.gradient_steps,
+                'success': sum(found.outcomes) / len(found.outcomes),
+                'n': len(found.outcomes),
+                'mean_steps': found.steps,
+                'peak_force_n': found.peak_force,
+                'bc': self._start.bc,
+                'wall_s': round(time.monotonic() - self._began, 1),
+                'window': job.suite.window,
+                **more,
+            }
+        )

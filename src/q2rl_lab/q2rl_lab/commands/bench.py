@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl bench`: compare methods, resumably and side by side, and report how sure one may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import Json
+
+bench = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        'Compare methods on one budget; report what they reached and how often they failed.\n\n'
+        '\b\n'
+        'q2rl bench learning --suite tiny --methods q2rl,ibrl --seeds 0-4\n'
+        'q2rl bench report bench/tiny.jsonl'
+    ),
+)
+
+
+@bench.command()
+def learning(
+    suite: Annotated[str, typer.Option(help='Tasks and budget: tiny or pipe.')] = 'tiny',
+    methods: Annotated[
+        str, typer.Option(help='Methods, see `q2rl methods`; the first ones start first.')
+    ] = 'q2rl,ibrl,rlpd,bc',
+    seeds: Annotated[str, typer.Option(help='Seeds, like 0-4 or 0,2,7.')] = '0-4',
+    out: Annotated[
+        Path | None, typer.Option(help='Results.', show_default='bench/SUITE.jsonl')
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help='Online steps per run.', show_default="the suite's")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help='Runs side by side.', show_default='one per core')
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help='Run on this Ray cluster (Ray is not installed by default).')
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option('--explain', help='Only show what the methods set differently.')
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let methods learn, on the same clones, demonstrations, rollouts and budget.
+
+    Every evaluation is a line in the results file. A run that is in it to its end
+    is not run again; one that was cut off starts over: after an interrupt, give
+    the same command again.
+
+    \b
+    q2rl bench learning --suite tiny --methods q2rl,rlpd --seeds 0-2
+    q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
+    """  # noqa: D301
+    import dataclasses
+    import os
+
+    from q2rl_lab.bench_suites import find_suite, parse_seeds
+    from q2rl_lab.commands.methods import explain_methods
+    from q2rl_lab.console import EXIT_FAILED, say
+
+    chosen = find_suite(suite)
+    if steps is not None:
+        every = max(1, steps // 4)
+        chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
+    names = list(dict.fromkeys(name.strip() for name in methods.split(',')))
+    if explain:
+        explain_methods(names, chosen.preset, as_json)
+        return
+    from q2rl_lab.bench_pool import run_here, run_on_ray
+    from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
+    from q2rl_lab.bench_run import Job
+
+    out = (out or Path('bench') / f'{suite}.jsonl').absolute()
+    folder = out.parent / 'starts'
+    # Seeds go round fastest: runs that start together then do not wait for one another's start.
+    planned = [
+        Job(chosen, task, method, seed, folder)
+        for task in chosen.tasks
+        for method in names
+        for seed in parse_seeds(seeds)
+    ]
+    settings = {(job.task, job.method): job.settings() for job in planned}
+    keys = {(j.task, j.method, j.seed): settings[j.task, j.method] for j in planned}
+    refuse_other_settings(out, keys)
+    lines = read_lines(out) if out.is_file() else []
+    done = {(run.task, run.method, run.seed) for run in finished_runs(lines)}
+    left = [job for job in planned if (job.task, job.method, job.seed) not in done]
+    say(f'{len(left)} of {len(planned)} runs to do, results in {out}')
+    failed: list[str] = []
+
+    def told(job: Job, problem: str) -> None:
+        if problem:
+            failed.append(job.name)
+        say(f'{job.name}: {problem or "done"}')
+
+    if address is not None and left:
+        run_on_ray(left, address, out, told)
+    elif left:
+        run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
+    if len(failed) < len(planned):
+        show(out, None, as_json)
+    if failed:
+        say(f'failed: {", ".join(failed)}; give the same command again to try them again')
+        raise typer.Exit(EXIT_FAILED)
+
+
+@bench.command()
+def report(
+    results: Annotated[Path, typer.Argument(help='Results of bench learning (.jsonl).')],
+    reference: Annotated[
+        str | None, typer.Option(help='Method that others are compared with.', show_default='q2rl')
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help='The page to write.', show_default='RESULTS.html')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare what has been run: a table, and a page with the curves.
+
+    Interquartile mean with a stratified bootstrap interval, probability of
+    improvement, episodes to 80 %, failures and force peaks until 95 %,
+    performance profile. Runs that never got there are counted as such.
+
+    \b
+    q2rl bench report bench/tiny.jsonl
+    q2rl bench report bench/pipe.jsonl --reference ibrl --json
+    """  # noqa: D301
+    show(results, reference, as_json, html or results.with_suffix('.html'))
+
+
+def show(results: Path, reference: str | None, as_json: bool, html: Path | None = None) -> None:
+    """Print the comparison of a results file, and write its page if one is named."""
+    from q2rl_lab.bench_report import COLUMNS, build_bench_result, notes, table_rows
+    from q2rl_lab.bench_results import read_lines
+    from q2rl_lab.console import emit, say
+
+    lines = read_lines(results)
+    result = build_bench_result(lines, reference)
+    if html is not None:
+        from q2rl_lab.bench_page import render_bench_page
+        from q2rl_task.atomic_file import write_atomically
+
+        write_atomically(html, render_bench_page(lines, result))
+        say(f'page: {html}')
+    if as_json:
+        emit(result, True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(pad_edge=False, title=', '.join(result['tasks']), title_justify='left')
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in table_rows(result):
+        table.add_row(*row)
+    Console().print(table)
+    for note in notes(result):
+        print(note)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl methods`: what can be compared, and what two methods set differently."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import Json, Preset
+
+
+def methods(
+    names: Annotated[
+        list[str] | None, typer.Argument(help='Methods to compare; without any: list all.')
+    ] = None,
+    preset: Preset = 'laptop',
+    as_json: Json = False,
+) -> None:
+    """List the methods, or show what two or more of them set differently.
+
+    Each is a few settings laid over a preset: `--method NAME` of learn, or
+    `--preset PRESET+NAME` wherever a preset is named (q2rl up, ros2 launch).
+
+    \b
+    q2rl methods
+    q2rl methods q2rl ibrl rlpd
+    """  # noqa: D301
+    from q2rl_lab.console import emit
+    from q2rl_learner.methods import load_method, method_names
+
+    if names:
+        explain_methods(names, preset, as_json)
+        return
+    found = {name: load_method(name) for name in method_names()}
+    if as_json:
+        emit({name: method.model_dump() for name, method in found.items()}, True)
+    else:
+        emit({name: f'{m.summary} [{m.source}]' for name, m in found.items()}, False)
+
+
+def explain_methods(names: Sequence[str], preset: str, as_json: bool) -> None:
+    """Print what methods set differently, on one preset; a single one is compared with the preset itself."""
+    from q2rl_lab.console import emit
+    from q2rl_learner.config import load_preset
+    from q2rl_learner.methods import flat, load_method
+
+    configs = {name: load_preset(f'{preset}+{name}') for name in names}
+    if len(configs) == 1:
+        configs = {preset: load_preset(preset), **configs}
+    settings = {name: flat(config.model_dump(mode='json')) for name, config in configs.items()}
+    rows = {
+        field: {name: values[field] for name, values in settings.items()}
+        for field in next(iter(settings.values()))
+        if len({str(values[field]) for values in settings.values()}) > 1
+    }
+    if as_json:
+        emit(rows, True)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(pad_edge=False, title=f'on preset {preset}', title_justify='left')
+    for column in ('setting', *configs):
+        table.add_column(column)
+    for field, values in rows.items():
+        table.add_row(field, *(str(value) for value in values.values()))
+    Console().print(table)
+    for name in names:
+        if (method := load_method(name)).departs:
+            print(f'{name} departs from its source: {method.departs}')

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench around its runs: the task in numpy, the results file, resuming, the numbers and the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from q2rl_lab import bench_pool
+from q2rl_lab.bench_page import render_bench_page
+from q2rl_lab.bench_pool import run_here, run_on_ray
+from q2rl_lab.bench_report import build_bench_result, course_of, notes, table_rows
+from q2rl_lab.bench_results import append_line, finished_runs, read_lines, refuse_other_settings
+from q2rl_lab.bench_run import Job
+from q2rl_lab.bench_suites import SUITES, parse_seeds
+from q2rl_lab.cli import app
+from q2rl_lab.tiny_task import DEPTH, SLOT, Slot, TinyCell, tiny_demonstrations, tiny_task
+from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
+
+runner = CliRunner()
+TASK = tiny_task()
+
+
+def action(x=0.0, y=0.0, z=0.0) -> np.ndarray:
+    return np.array([x, y, z, 0.0, 0.0, 0.0], dtype=np.float32)
+
+
+def test_the_table_holds_the_point_and_the_slot_lets_it_through():
+    slot = Slot(0)
+    assert np.hypot(*slot.position[:2]) > SLOT
+    for _ in range(8):
+        slot.move(action(z=-1.0))
+    assert slot.position[2] == 0.0 and not slot.done
+    assert slot.force == pytest.approx(40.0)
+    slot.position[:2] = (0.5 * SLOT, 0.0)
+    slot.move(action(x=1.0, z=-0.1))
+    slot.position[:2] = (0.5 * SLOT, 0.0)
+    slot.move(action(z=-1.0))
+    assert slot.position[2] < 0.0 and slot.force == 0.0
+    slot.move(action(x=1.0))
+    assert np.hypot(*slot.position[:2]) <= SLOT + 1e-9, 'the wall of the slot holds it'
+    slot.move(action(z=-1.0))
+    slot.move(action(z=-1.0))
+    assert slot.done and slot.position[2] == -DEPTH
+
+
+def test_friction_on_the_table():
+    above, below = Slot(3), Slot(3)
+    below.position[2] = 0.0
+    for slot in (above, below):
+        slot.move(action(x=1.0))
+    start = Slot(3).position[0]
+    assert above.position[0] - start == pytest.approx(4 * (below.position[0] - start))
+
+
+def steps_of(act, seed=1):
+    def decide(record):
+        return Decision(Source.BC, Reason.MODE, act(record.observation))
+
+    return list(TinyCell(TASK, 0, 'arm').run_episode('e', Mode.BC, seed, decide))
+
+
+def test_an_episode_ends_with_success_or_the_time_limit_and_is_repeatable():
+    def well(observation):
+        x, y, _ = observation[:3]
+        return action(*np.clip([-10 * x, -10 * y, -1.0 if np.hypot(x, y) < SLOT else 0.0], -1, 1))
+
+    done = steps_of(well)
+    assert (done[-1].terminated, done[-1].end_reason) == (True, EndReason.SUCCESS)
+    assert [s.step for s in done] == list(range(len(done))) and len(done) < TASK.max_steps
+    cut = steps_of(lambda _: action())
+    assert (cut[-1].truncated, cut[-1].end_reason) == (True, EndReason.TIME_LIMIT)
+    assert len(cut) == TASK.max_steps + 1
+    for one, two in zip(done, steps_of(well), strict=True):
+        np.testing.assert_array_equal(one.observation, two.observation)
+
+
+def test_demonstrations_succeed_fit_the_task_and_follow_from_the_seed():
+    demos = tiny_demonstrations(TASK, 3, seed=0)
+    for demo in demos:
+        assert demo.success and len(demo) <= TASK.max_steps
+        assert demo.observations.shape == (len(demo) + 1, TASK.observation_size)
+        assert np.abs(demo.actions).max() <= 1.0
+    np.testing.assert_array_equal(demos[0].actions, tiny_demonstrations(TASK, 1, 0)[0].actions)
+    assert not np.array_equal(demos[0].actions[0], tiny_demonstrations(TASK, 1, 1)[0].actions[0])
+
+
+@pytest.mark.parametrize(
+    ('text', 'seeds'), [('0-2', (0, 1, 2)), ('3', (3,)), ('0,2,5-6,2', (0, 2, 5, 6))]
+)
+def test_lists_of_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize('text', ['', 'a', '1-', '-3', '3-1'])
+def test_what_is_no_list_of_seeds_is_said_so(text):
+    with pytest.raises(InputError, match='seeds'):
+        parse_seeds(text)
+
+
+def line(method='q2rl', seed=0, final=True, attempt=None, success=0.9, outcomes='', **more):
+    count = len(outcomes)
+    training = {
+        'outcomes': outcomes,
+        'peak_force_n': [50.0 if o == '0' else 10.0 for o in outcomes],
+        'end_reasons': ['SUCCESS' if o == '1' else 'FORCE_LIMIT' for o in outcomes],
+    }
+    return {
+        'format': 1, 'suite': 'tiny', 'task': 'tiny', 'method': method, 'seed': seed,
+        'settings': 'abc', 'attempt': attempt or f'{method}{seed}', 'final': final,
+        'online_steps': 10 * count, 'online_episodes': count, 'success': success, 'n': 20,
+        'bc': {'success': 0.3, 'n': 20}, 'wall_s': 1.0, 'window': 10, 'stopped': '',
+        'force_soften_n': 40.0, 'training': training, **more,
+    }  # fmt: skip
+
+
+def test_lines_survive_a_writer_that_died_in_the_middle(tmp_path):
+    path = tmp_path / 'deep' / 'r.jsonl'
+    append_line(path, line(seed=0))
+    with path.open('a') as file:
+        file.write('{"format": 1, "half')
+    append_line(path, line(seed=1, success=float('nan')))
+    assert [found['seed'] for found in read_lines(path)] == [0, 1]
+    assert read_lines(path)[1]['success'] is None
+
+
+def test_what_holds_no_results_is_said_so(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    with pytest.raises(InputError, match='cannot be read'):
+        read_lines(path)
+    path.write_text('hello\n')
+    with pytest.raises(InputError, match='no results'):
+        read_lines(path)
+
+
+def test_a_run_counts_once_it_is_final_and_with_the_lines_of_that_attempt():
+    lines = [
+        line(seed=0, final=False, attempt='cut off'),
+        line(seed=1, final=False, attempt='cut off too'),
+        line(seed=0, final=False, attempt='again'),
+        line(seed=0, attempt='again'),
+    ]
+    runs = finished_runs(lines)
+    assert [(run.seed, len(run.evaluations)) for run in runs] == [(0, 2)]
+
+
+def test_results_of_other_settings_are_not_mixed_in(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    refuse_other_settings(path, {('tiny', 'q2rl', 0): 'xyz'})
+    append_line(path, line())
+    refuse_other_settings(path, {('tiny', 'q2rl', 0): 'abc', ('tiny', 'ibrl', 0): 'xyz'})
+    with pytest.raises(InputError, match='other settings'):
+        refuse_other_settings(path, {('tiny', 'q2rl', 0): 'xyz'})
+
+
+def test_settings_tell_methods_and_budgets_apart(tmp_path):
+    tiny = SUITES['tiny']
+    job = Job(tiny, 'tiny', 'q2rl', 0, tmp_path)
+    others = [
+        dataclasses.replace(job, method='ibrl'),
+        dataclasses.replace(job, suite=dataclasses.replace(tiny, online_steps=7)),
+    ]
+    assert len({job.settings(), *(other.settings() for other in others)}) == 3
+    assert job.settings() == dataclasses.replace(job, seed=5).settings()
+
+
+def fake_run(fails=()):
+    def run_job(job, emit):
+        if job.name in fails:
+            raise RuntimeError('no luck')
+        emit(line(job.method, job.seed, settings=job.settings(), outcomes='0' * 5 + '1' * 20))
+
+    return run_job
+
+
+def test_what_is_finished_is_not_run_again_and_one_failure_does_not_stop_the_rest(
+    tmp_path, monkeypatch
+):
+    out = tmp_path / 'r.jsonl'
+    command = ['bench', 'learning', '--methods', 'q2rl,ibrl', '--seeds', '0-1', '--jobs', '1']
+    command += ['--out', str(out)]
+    monkeypatch.setattr(bench_pool, 'run_job', fake_run(fails=['tiny ibrl seed 1']))
+    first = runner.invoke(app, command)
+    assert first.exit_code == 1 and '4 of 4 runs to do' in first.stderr
+    assert 'tiny ibrl seed 1: RuntimeError: no luck' in first.stderr
+    monkeypatch.setattr(bench_pool, 'run_job', fake_run())
+    second = runner.invoke(app, [*command, '--json'])
+    assert second.exit_code == 0 and '1 of 4 runs to do' in second.stderr
+    assert json.loads(second.stdout)['methods']['ibrl']['runs'] == 2
+    assert len(out.read_text().splitlines()) == 4
+    third = runner.invoke(app, command)
+    assert '0 of 4 runs to do' in third.stderr and third.exit_code == 0
+    other = runner.invoke(app, [*command, '--steps', '50'])
+    assert other.exit_code == 2 and 'other settings' in other.stderr
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (['learning', '--suite', 'huge'], 'name one of tiny, pipe'),
+        (['learning', '--methods', 'magic'], 'no such method'),
+        (['learning', '--seeds', 'all'], 'no list of seeds'),
+        (['report', 'nothing.jsonl'], 'cannot be read'),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, ['bench', *arguments])
+    assert result.exit_code == 2 and said in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_process_runs_a_job_and_says_what_went_wrong(tmp_path):
+    """In a process of its own, with a task that is not there, so that nothing has to be learned."""
+    told = []
+    job = Job(SUITES['tiny'], 'nowhere', 'q2rl', 0, tmp_path)
+    run_here([job, job], 2, tmp_path / 'r.jsonl', lambda j, problem: told.append((j, problem)))
+    assert len(told) == 2
+    assert all(j == job and 'nowhere: no such task' in problem for j, problem in told)
+
+
+def test_ray_is_asked_for_only_with_an_address(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    with pytest.raises(InputError, match='Ray is not installed'):
+        run_on_ray([], 'auto', tmp_path / 'r.jsonl', lambda *_: None)
+
+
+def test_jobs_on_ray_bring_their_lines_home(tmp_path, monkeypatch):
+    """Against a stand-in with Ray's calls: what is sent, awaited and appended."""
+    calls = []
+
+    def remote(**options):
+        calls.append(options)
+        return lambda function: SimpleNamespace(remote=lambda job: (function, job))
+
+    ray = SimpleNamespace(
+        init=lambda **given: calls.append(given),
+        remote=remote,
+        wait=lambda pending, num_returns: (pending[:1], pending[1:]),
+        get=lambda task: task[0](task[1]),
+        shutdown=lambda: calls.append('shutdown'),
+    )
+    monkeypatch.setitem(sys.modules, 'ray', ray)
+    monkeypatch.setattr(bench_pool, 'run_job', fake_run(fails=['tiny q2rl seed 1']))
+    jobs = [Job(SUITES['tiny'], 'tiny', 'q2rl', seed, tmp_path) for seed in range(3)]
+    told = {}
+    out = tmp_path / 'r.jsonl'
+    run_on_ray(jobs, 'head:6379', out, lambda job, problem: told.update({job.seed: problem}))
+    assert calls[0]['address'] == 'head:6379' and calls[-1] == 'shutdown'
+    assert told == {0: '', 1: 'RuntimeError: no luck', 2: ''}
+    assert sorted(found['seed'] for found in read_lines(out)) == [0, 2]
+
+
+LEARNS = '0' * 6 + '1' * 24
+"""80 % of the last ten after 14 episodes; 95 % (all ten) after 16, with six failures."""
+NEVER = '0' * 20 + '10' * 5
+
+
+def results():
+    return [
+        line('ibrl', 0, success=0.5, outcomes=NEVER),
+        line('ibrl', 1, success=0.7, outcomes=NEVER),
+        line('q2rl', 0, final=False, success=0.6, outcomes='0'),
+        line('q2rl', 0, success=0.9, outcomes=LEARNS),
+        line('q2rl', 1, success=1.0, outcomes=LEARNS),
+        line('bc', 0, final=False),
+    ]
+
+
+def test_the_course_of_a_run():
+    reached, never = (course_of(run) for run in finished_runs([results()[3], results()[0]]))
+    assert (reached.episodes_to_80, reached.failures_to_95) == (14, 6)
+    assert (reached.force_peaks, reached.force_stops, reached.peak_force) == (6, 6, 50.0)
+    assert (never.episodes_to_80, never.failures_to_95) == (None, None)
+    assert (never.failures, never.force_peaks) == (25, 25)
+
+
+def test_the_numbers_of_a_comparison():
+    result = build_bench_result(results(), None)
+    assert result['reference'] == 'q2rl' and list(result['methods']) == ['q2rl', 'ibrl']
+    q2rl, ibrl = result['methods'].values()
+    assert q2rl['success'] == pytest.approx(0.95) and q2rl['bc'] == pytest.approx(0.3)
+    assert (q2rl['episodes_to_80'], q2rl['failures_to_95_censored']) == (14, 0)
+    assert (ibrl['failures_to_95'], ibrl['failures_to_95_is_bound']) == (25, True)
+    assert ibrl['better_than_reference'] == 0.0
+    assert ibrl['fewer_failures'] == {'seeds': 0.0, 'of': 2}
+    assert result['unfinished'] == ['tiny bc seed 0']
+    rows = {row[0]: row for row in table_rows(result)}
+    assert rows['ibrl'][5] == '> 30 (2 of 2 never)' and rows['q2rl'][6] == '6'
+    assert build_bench_result(results(), 'ibrl')['methods']['q2rl']['better_than_reference'] == 1.0
+    with pytest.raises(InputError, match='no finished run'):
+        build_bench_result(results(), 'bc')
+    with pytest.raises(InputError, match='no run is finished'):
+        build_bench_result([line(final=False)], None)
+
+
+def test_a_method_that_could_not_start_is_named():
+    stopped = line('q2rl', 0, outcomes='', success=0.3, stopped='the fitted value explains nothing')
+    result = build_bench_result([stopped], None)
+    assert any('did not start: tiny seed 0: the fitted' in note for note in notes(result))
+    assert table_rows(result)[0][5] == '> 0 (1 of 1 never)'
+    render_bench_page([stopped], result)
+
+
+def test_the_report_is_a_table_and_a_page_that_needs_nothing_else(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    for found in results():
+        append_line(path, found)
+    shown = runner.invoke(app, ['bench', 'report', str(path)], env={'COLUMNS': '200'})
+    assert shown.exit_code == 0, shown.output
+    assert '2 of 2 never' in shown.stdout and '95 % (90-100)' in shown.stdout
+    page = (tmp_path / 'r.html').read_text()
+    assert page.count('<svg') == 4 and 'Performance profile' in page
+    for outside in ('src="http', 'href="http', '<script', '<link'):
+        assert outside not in page
+
+
+def test_the_difference_between_methods_is_on_one_screen():
+    result = runner.invoke(app, ['methods', 'q2rl', 'ibrl', '--json'])
+    rows = json.loads(result.stdout)
+    assert rows['acting.bc_value'] == {'q2rl': 'density', 'ibrl': 'critic'} and len(rows) < 20
+    same = runner.invoke(
+        app,
+        ['bench', 'learning', '--suite', 'pipe', '--methods', 'q2rl,ibrl', '--explain', '--json'],
+    )
+    assert json.loads(same.stdout) == rows
+    listed = json.loads(runner.invoke(app, ['methods', '--json']).stdout)
+    assert all(method['summary'] and method['source'] for method in listed.values())
+    assert runner.invoke(app, ['methods', 'magic']).exit_code == 2
