@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real runs on the task in numpy: what methods of one seed share, what a run leaves, and that each method learns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from q2rl_lab.bench_report import course_of
+from q2rl_lab.bench_results import finished_runs
+from q2rl_lab.bench_run import Job, run_job, shared_start
+from q2rl_lab.bench_suites import SUITES
+
+TINY = SUITES['tiny']
+SHORT = dataclasses.replace(
+    TINY, online_steps=45, evaluate_every=15, probe_episodes=3, evaluation_episodes=12
+)
+LEARNERS = ('q2rl', 'ibrl', 'rlpd', 'sac-from-demos')
+MARGIN = 0.1
+pytestmark = pytest.mark.timeout(400)  # seconds on a quiet core
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Where the starts of this module are kept: one clone for all methods."""
+    return tmp_path_factory.mktemp('starts')
+
+
+def run(suite, method, folder):
+    lines = []
+    run_job(Job(suite, 'tiny', method, 0, folder), lines.append)
+    return lines
+
+
+def test_methods_of_one_seed_share_clone_rollouts_and_scenes(folder):
+    found = {method: run(SHORT, method, folder) for method in ('bc', 'q2rl-legacy', 'rlpd')}
+    assert len({lines[-1]['training']['rollouts'] for lines in found.values()}) == 1
+    assert len(list(folder.iterdir())) == 1, 'one start for all'
+    bc = found['bc'][-1]
+    # The clone as a method is the clone as it was measured beforehand: the same scenes and the same samples.
+    assert bc['success'] == bc['bc']['success']
+    assert bc['gradient_steps'] == 0 and sum(bc['training']['rl_steps']) == 0
+    for method, lines in found.items():
+        (finished,) = finished_runs({'format': 1, **line} for line in lines)
+        assert [line['final'] for line in lines] == [False] * (len(lines) - 1) + [True]
+        assert lines[-1]['stopped'] == '' and lines[-1]['n'] == SHORT.evaluation_episodes
+        steps = lines[-1]['training']['steps']
+        assert lines[-1]['online_steps'] == sum(steps) >= SHORT.online_steps > sum(steps[:-1])
+        assert course_of(finished).episodes == len(steps)
+        if method != 'bc':
+            assert lines[-1]['gradient_steps'] == lines[-1]['online_steps']
+
+
+def test_a_run_is_repeatable_and_evaluations_do_not_disturb_it(folder):
+    often = run(SHORT, 'q2rl', folder)
+    once = run(dataclasses.replace(SHORT, evaluate_every=10**6), 'q2rl', folder)
+    assert len(often) > len(once) == 1
+    assert often[-1]['training'] == once[-1]['training']
+    assert often[-1]['success'] == once[-1]['success']
+
+
+def test_the_clone_leaves_room_to_learn(folder):
+    start = shared_start(Job(TINY, 'tiny', 'q2rl', 0, folder))
+    assert 0.15 <= start.bc['success'] <= 0.7
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize('method', LEARNERS)
+def test_every_method_improves_on_its_clone(method, folder):
+    final = run(TINY, method, folder)[-1]
+    assert final['success'] >= final['bc']['success'] + MARGIN
