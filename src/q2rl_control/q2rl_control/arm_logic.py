@@ -17,6 +17,7 @@ from enum import IntEnum
 import numpy as np
 
 from q2rl_control.guard import Guard, is_limited, is_usable
+from q2rl_control.halt import Halt
 from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_control.right_of_way import RightOfWay, as_hold
 from q2rl_control.safety_latch import SafetyLatch
@@ -124,6 +125,7 @@ class ArmLogic:
         self._peak_force = 0.0
         self._end_requested = False
         self._lost = ''
+        self._halt = Halt()
         self.activate()
 
     @property
@@ -146,14 +148,17 @@ class ArmLogic:
         self.guard = Guard(self.task)
         self.right_of_way.forget()
         self._pending = None
+        self._halt = Halt()
         if self.latch.stopped:
             self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
         else:
             self._enter(ArmState.IDLE)
 
     def emergency_stop(self, reason: str) -> None:
-        """Brake and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
+        """Halt and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
         self._pending = None
+        if not self.latch.stopped:
+            self._halt = Halt()
         self.right_of_way.forget()
         self.latch.stop(reason)
         self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
@@ -250,6 +255,8 @@ class ArmLogic:
         if not self.guard.seeded:
             self.guard.reset(measurement.tip_pose, measurement.tip_twist)
         self.note_force(measurement.force)
+        if self.latch.stopped:
+            return self._stay(measurement)
         if self.latch.held and self.state in OF_ITSELF:
             self._motion_started = None  # the time limit of a motion does not run while it is held
             return self._hold(measurement)
@@ -327,6 +334,12 @@ class ArmLogic:
 
     def _hold(self, measurement: Measurement) -> Tick:
         guarded = self.guard.command(None, measurement, self.fixture)
+        self._note(guarded.interventions)
+        return Tick(guarded.target, waiting=self.guard.at_rest)
+
+    def _stay(self, measurement: Measurement) -> Tick:
+        goal, limits = self._halt.goal(measurement), self.task.limits
+        guarded = self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 

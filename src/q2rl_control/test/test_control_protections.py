@@ -12,7 +12,7 @@ from q2rl_control.guard import Guard
 from q2rl_control.right_of_way import RightOfWay
 from q2rl_control.safety_latch import SafetyLatch
 from q2rl_control.sensor_watch import WrenchWatch
-from q2rl_task import EndReason, InputError, Mode, Source, load_task
+from q2rl_task import EndReason, InputError, Mode, Pose, Source, load_task
 
 TASK = load_task('pipe_assembly')
 FIXTURE = TASK.fixture.nominal.pose
@@ -153,7 +153,7 @@ def test_an_emergency_stop_holds_in_every_state_until_reset_and_released(state, 
     steps = len(bench.steps)
     logic.emergency_stop('the button')
     assert logic.state is ArmState.STOPPED and logic.pending is None
-    for _ in range(3):
+    for _ in range(15):
         tick = bench.advance()
     resting = logic.guard.commanded
     assert logic.guard.at_rest and tick.waiting and len(bench.steps) == steps
@@ -177,6 +177,31 @@ def test_an_emergency_stop_holds_in_every_state_until_reset_and_released(state, 
     assert again.logic.latch.release()
     again.until(ArmState.READY)
     assert resting.is_finite()
+
+
+def test_an_emergency_stop_brings_the_command_back_to_an_arm_that_trails_it():
+    bench = Bench()
+    bench.arm.share = 0.2
+    for _ in range(6):
+        bench.advance()
+    lead = bench.logic.guard.commanded.distance_to(bench.arm.pose)[0]
+    bench.logic.emergency_stop('the button')
+    where = bench.arm.pose
+    for _ in range(15):
+        bench.advance()
+    assert lead > 0.007
+    assert where.distance_to(bench.arm.pose)[0] < 0.35 * lead
+    # And there it stays, whoever pushes.
+    there = bench.logic.guard.commanded
+    assert there.distance_to(bench.arm.pose)[0] < 1e-3
+    shoved = Pose(there.position + np.array([0.01, 0.0, 0.0]), there.quaternion)
+    for _ in range(20):
+        moving = np.array([0.05, 0.0, 0.0, 0.0, 0.0, 0.0])
+        bench.measurement = measurement(
+            shoved, bench.arm.stamp, wrench=bench.arm.measure().wrench, tip_twist=moving
+        )
+        bench.advance()
+    assert there.distance_to(bench.logic.guard.commanded)[0] < 1e-4
 
 
 def test_a_stop_is_not_reset_while_its_cause_lasts():
