@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`Demonstrator` of kitting: a scripted teleoperator who sees the true part and pocket, and is only human.
 
-It grasps off the middle, carries the part beside the pocket, notices by touch that it missed, lifts and tries again,
-lets go when the part is down, and goes back for a part that it has lost.
+It grasps off the middle, closes too early now and then, carries the part beside the pocket, notices by touch that it
+missed, lifts and tries again, lets go when the part is down, and goes back for a part that it has lost.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ GRASP_HEIGHT_ERROR_M = 0.001
 AIM_ERROR_M = 0.0009
 """Standard deviation, per axis, of the first aim at noise 1; each correction halves it."""
 AIM_ERROR_RAD = 0.008
+SLIP_PER_TICK = 0.01
+"""How often the button is pressed too early on the way to the part, at noise 1: a clone learns to open again."""
 MISSED_TICKS = 5
 ARRIVED_M = 0.003
 STRADDLES_M = 0.009
@@ -88,7 +90,8 @@ class Demonstrator(Teleoperator):
         goal = grasp + self._grasp
         aside = np.hypot(*(tip - goal)[:2])
         self._descends = aside < (STRADDLES_M if self._descends else 0.6 * STRADDLES_M)
-        if self._descends and abs(tip[2] - goal[2]) < ARRIVED_M:
+        there = self._descends and abs(tip[2] - goal[2]) < ARRIVED_M
+        if there or self._rng.random() < SLIP_PER_TICK * self._noise:
             self._phase, self._ticks = 'close', 0
         if not self._descends:
             goal = goal - [0.0, 0.0, ABOVE_PART_M]
