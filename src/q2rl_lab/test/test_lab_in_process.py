@@ -43,15 +43,16 @@ def small_config():
     fit = preset.fit.model_copy(
         update={'value_steps': 100, 'critic_steps': 20, 'actor_steps': 20, 'completions': 1}
     )
-    return preset.model_copy(update={'fit': fit, 'batch': 32, 'publish_every': 20})
+    small = {'critic_hidden': (32, 32), 'actor_hidden': (32, 32), 'batch': 32, 'publish_every': 50}
+    return preset.model_copy(update={'fit': fit, **small})
 
 
 def run(tmp_path, demonstrations, net):
     settings = RunSettings(
         run_id='t',
         seed=SEED,
-        rollouts=12,
-        online_steps=150,
+        rollouts=8,
+        online_steps=80,
         bc_only_every=0,
         rl_only_every=0,
         evaluation_episodes=1,
@@ -61,31 +62,37 @@ def run(tmp_path, demonstrations, net):
     return InProcessRun(TASK, settings, bc, learner, tmp_path)
 
 
-def test_a_run_goes_through_its_phases_and_accounts_for_every_step(tmp_path, demonstrations, net):
-    trial = run(tmp_path, demonstrations, net)
-    records = trial.run()
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, demonstrations, net):
+    """Return a run that is through, its records and its folder."""
+    folder = tmp_path_factory.mktemp('run')
+    trial = run(folder, demonstrations, net)
+    return trial, trial.run(), folder
+
+
+def test_a_run_goes_through_its_phases_and_accounts_for_every_step(finished):
+    trial, records, folder = finished
     assert trial.plan.phase is Phase.FINISHED, trial.plan.detail
     phases = [r.phase for r in records]
     assert phases == sorted(phases, key=['ESTIMATING', 'ONLINE', 'EVALUATING'].index)
-    assert phases.count('ESTIMATING') == 12
+    assert phases.count('ESTIMATING') == 8
     assert [r.mode for r in records if r.phase == 'EVALUATING'] == ['BC', 'GATED', 'RL']
     online = sum(r.steps for r in records if r.phase == 'ONLINE')
-    assert online >= 150
+    assert online >= 80
     assert trial.learner.online_steps == online
     assert trial.learner.gradient_steps == trial.config.critic_updates_per_step * online
-    log = TransitionLog(tmp_path / 'transitions.db', read_only=True)
+    log = TransitionLog(folder / 'transitions.db', read_only=True)
     assert [t.sequence for t in log.replay()] == list(range(1, sum(r.steps for r in records) + 1))
-    lines = (tmp_path / 'episodes.jsonl').read_text().splitlines()
+    lines = (folder / 'episodes.jsonl').read_text().splitlines()
     assert [json.loads(line)['episode'] for line in lines] == [r.episode for r in records]
-    state = json.loads((tmp_path / 'run_state.json').read_text())
+    state = json.loads((folder / 'run_state.json').read_text())
     assert state['extra']['next_sequence'] == sum(r.steps for r in records) + 1
-    assert (tmp_path / 'learner' / 'actor.safetensors').is_file()
+    assert (folder / 'learner' / 'actor.safetensors').is_file()
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path, demonstrations, net):
-    first, second = tmp_path / 'a', tmp_path / 'b'
-    one = run(first, demonstrations, net).run()
-    two = run(second, demonstrations, net).run()
+def test_the_same_seed_gives_the_same_run(tmp_path, finished, demonstrations, net):
+    _, one, _ = finished
+    two = run(tmp_path, demonstrations, net).run()
     assert [(r.episode, r.steps, r.success) for r in one] == [
         (r.episode, r.steps, r.success) for r in two
     ]
