@@ -16,7 +16,8 @@ bench = typer.Typer(
         'Compare methods on one budget; report what they reached and how often they failed.\n\n'
         '\b\n'
         'q2rl bench learning --suite tiny --methods q2rl,ibrl --seeds 0-4\n'
-        'q2rl bench report bench/tiny.jsonl'
+        'q2rl bench report bench/tiny.jsonl\n'
+        'q2rl bench stop --trials 200'
     ),
 )
 
@@ -130,6 +131,34 @@ def report(
     q2rl bench report bench/pipe.jsonl --reference ibrl --json
     """  # noqa: D301
     show(results, reference, as_json, html or results.with_suffix('.html'))
+
+
+@bench.command()
+def stop(
+    task: Annotated[
+        str, typer.Option(help='Task: a shipped one or a YAML file.')
+    ] = 'pipe_assembly',
+    trials: Annotated[int, typer.Option(min=1, help='Stops per kind of event.')] = 200,
+    seed: Annotated[int, typer.Option(help='Seed of motions and moments.')] = 0,
+    as_json: Json = False,
+) -> None:
+    """Stop the simulated arm in full motion, again and again; say how long it takes.
+
+    By events: decisions or measurements that stay away or are not finite, a hold,
+    an emergency stop, the death of the node.
+
+    \b
+    q2rl bench stop --trials 200
+    """  # noqa: D301
+    from q2rl_lab.console import emit
+    from q2rl_lab.time_to_stop import as_table, measure_all
+    from q2rl_task import load_task
+
+    figures = measure_all(load_task(task), trials, seed)
+    if as_json:
+        emit(figures, True)
+    else:
+        print(as_table(figures))
 
 
 def show(results: Path, reference: str | None, as_json: bool, html: Path | None = None) -> None:

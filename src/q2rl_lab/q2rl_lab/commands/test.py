@@ -16,6 +16,14 @@ def test(
     everything: Annotated[
         bool, typer.Option('--all', help='Also run the tests marked `long` (minutes each).')
     ] = False,
+    proving: Annotated[
+        bool,
+        typer.Option(
+            '--prove',
+            help='Take each protection out, one at a time, and require that its test fails; '
+            'words that follow choose protections by name.',
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option('--json', help='Write the summary as JSON to stdout.')
     ] = False,
@@ -29,6 +37,8 @@ def test(
     q2rl test                             all but the long ones
     q2rl test --all                       the long ones too
     q2rl test src/q2rl_task -k pose -x    some of one package, to the first failure
+    q2rl test --prove                     every protection has a test that misses it
+    q2rl test --prove jerk force          those with these words in their names
     """  # noqa: D301
     import subprocess
     import sys
@@ -44,6 +54,8 @@ def test(
         raise InputError(
             'q2rl test', 'the source tree is not here', 'run it inside a clone of the repository'
         )
+    if proving:
+        raise typer.Exit(_prove(root, context.args, as_json))
     arguments = list(context.args)
     if not any((root / argument.split('::')[0]).exists() for argument in arguments):
         arguments += [folder for folder in ('src', 'tests') if (root / folder).is_dir()]
@@ -75,3 +87,32 @@ def test(
     else:
         summary.show()
     raise typer.Exit(code)
+
+
+def _prove(root: Path, wanted: list[str], as_json: bool) -> int:
+    """Judge the protections, show the table, and return the exit code."""
+    from dataclasses import asdict
+
+    from q2rl_lab.console import emit, say
+    from q2rl_lab.prove import prove
+
+    verdicts = prove(root, wanted, told=lambda v: say(f'{v.outcome:12} {v.protection}'))
+    bad = [verdict for verdict in verdicts if verdict.outcome != 'noticed']
+    if as_json:
+        emit({'verdicts': [asdict(v) for v in verdicts], 'bad': len(bad)}, True)
+        return bool(bad)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title='what happens without each protection', title_justify='left', pad_edge=False
+    )
+    for column in ('protection', 'outcome', 'test'):
+        table.add_column(column, overflow='fold')
+    for v in verdicts:
+        colour = 'green' if v.outcome == 'noticed' else 'red'
+        table.add_row(v.protection, f'[{colour}]{v.outcome}[/]', v.test.rpartition('::')[2])
+    Console().print(table)
+    for v in bad:
+        say(f'{v.outcome}: {v.protection} ({v.test}) {v.detail}')
+    return bool(bad)

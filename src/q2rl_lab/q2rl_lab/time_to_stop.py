@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long the simulated arm takes to come to rest once something says stop.
+
+A trial: the arm logic of the nodes runs an episode in free space, a policy pushes one way at full action for a few
+ticks, and the event comes at a random moment of a tick. The time runs from the event until the tip is slower than
+`REST_M_S` and stays so; the tip's speed is sampled every 10 ms. Commands are computed in no time and nothing crosses
+a network: with nodes, their latency comes on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_sim.arm import SUBSTEP_S, SimArm
+from q2rl_task import Decision, Measurement, Mode, Pose, Reason, Source, TaskSpec
+
+REST_M_S = 0.005
+WATCH_TICKS = 14
+CLEAR_M = 0.05
+"""Height of the tip above the rim [m] from which trials start."""
+
+
+@dataclass(frozen=True)
+class StopTimes:
+    """Of one kind of event, by trial: seconds to rest, metres covered until then, speed at the event [m/s]."""
+
+    seconds: np.ndarray
+    metres: np.ndarray
+    speeds: np.ndarray
+
+    def as_dict(self) -> dict[str, float]:
+        """Return trials, p50, p99 and maximum of the times [ms], the longest way [mm], and the median speed [mm/s]."""
+        p50, p99 = np.percentile(self.seconds, [50, 99]) * 1e3
+        return {
+            'trials': len(self.seconds),
+            'p50_ms': float(p50),
+            'p99_ms': float(p99),
+            'max_ms': float(self.seconds.max() * 1e3),
+            'max_mm': float(self.metres.max() * 1e3),
+            'speed_mm_s': float(np.median(self.speeds) * 1e3),
+        }
+
+
+class WatchedArm(SimArm):
+    """A `SimArm` that keeps its tip's position and speed at the beginning of every 10 ms."""
+
+    def __init__(self, task: TaskSpec, seed: int) -> None:
+        self.trace: list[np.ndarray] = []
+        super().__init__(task, seed)
+
+    def _set_mocap(self, index: int, position: np.ndarray, quaternion: np.ndarray) -> None:
+        super()._set_mocap(index, position, quaternion)
+        if index == self.scene.target_mocap:
+            self.trace.append(self.data.site_xpos[self.scene.tip_site].copy())
+
+
+Event = Callable[[ArmLogic], None]
+"""What the event does to the arm logic; what else changes is by the name of the event."""
+
+EVENTS: dict[str, Event] = {
+    'no decision': lambda logic: None,
+    'actions that are not finite': lambda logic: None,
+    'measurements that are not finite': lambda logic: None,
+    "operator's hold": lambda logic: logic.latch.hold('benchmark'),
+    'emergency stop': lambda logic: logic.emergency_stop('benchmark'),
+    'node killed': lambda logic: None,
+}
+
+
+def measure(task: TaskSpec, event: str, trials: int, seed: int = 0) -> StopTimes:
+    """Stop the simulated arm `trials` times by an event of `EVENTS`."""
+    rng = np.random.default_rng([seed, list(EVENTS).index(event)])
+    arm = WatchedArm(task, seed)
+    rows = [_trial(task, arm, event, rng) for _ in range(trials)]
+    return StopTimes(*np.array(rows).T)
+
+
+def _trial(
+    task: TaskSpec, arm: WatchedArm, event: str, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    arm.reset_to(task.fixture.nominal.pose @ Pose.of([0.0, 0.0, -CLEAR_M]))
+    logic, measured = ArmLogic(task), arm.measure()
+    logic.retreat()
+    push = rng.normal(size=task.action_size)
+    push[2] = -abs(push[2])  # away from the fixture
+    push /= np.abs(push).max()
+    start, pushes = False, int(rng.integers(3, 9))
+    while pushes:
+        if logic.state is ArmState.READY and not start:
+            start = logic.start_episode('e', Mode.RL, int(rng.integers(2**31)), logic.fixture)
+        target, acted = _tick(logic, measured, push)
+        pushes -= acted
+        measured = arm.step(target)
+    phase = rng.uniform(0.0, task.period_s)
+    EVENTS[event](logic)
+    arm.trace.clear()
+    last = target
+    for _ in range(WATCH_TICKS):
+        if event == 'measurements that are not finite':
+            measured = replace(measured, wrench=np.full(6, np.nan))
+        if event != 'node killed':
+            action = None if event == 'no decision' else push
+            if event == 'actions that are not finite':
+                action = np.full(task.action_size, np.nan)
+            last = _tick(logic, measured, action)[0]
+        measured = arm.step(last)
+    steps = np.linalg.norm(np.diff(arm.trace, axis=0), axis=1)
+    moving = np.flatnonzero(steps / SUBSTEP_S > REST_M_S)
+    if len(moving) and moving[-1] == len(steps) - 1:
+        raise RuntimeError(f'{event}: the arm still moves after {WATCH_TICKS} ticks')
+    rest = int(moving[-1]) + 1 if len(moving) else 0
+    return phase + rest * SUBSTEP_S, float(steps[:rest].sum()), float(steps[0] / SUBSTEP_S)
+
+
+def _tick(logic: ArmLogic, measured: Measurement, action: np.ndarray | None) -> tuple[Pose, bool]:
+    """Return the target of one tick, and whether an observation was answered."""
+    tick = logic.tick(measured)
+    if tick.observation is None:
+        return tick.target, False
+    decision = None
+    if action is not None:
+        decision = Decision(Source.RL, Reason.MODE, action.astype(np.float32))
+    return logic.execute(decision)[0], True
+
+
+def measure_all(task: TaskSpec, trials: int, seed: int = 0) -> dict[str, dict[str, float]]:
+    """Return the figures of every event, see `StopTimes.as_dict`."""
+    return {event: measure(task, event, trials, seed).as_dict() for event in EVENTS}
+
+
+def as_table(figures: dict[str, dict[str, float]]) -> str:
+    """Return the figures as a Markdown table."""
+    lines = [
+        '| event | trials | p50 [ms] | p99 [ms] | max [ms] | longest way [mm] |',
+        '|---|---|---|---|---|---|',
+    ]
+    lines += [
+        f'| {event} | {row["trials"]} | {row["p50_ms"]:.0f} | {row["p99_ms"]:.0f} '
+        f'| {row["max_ms"]:.0f} | {row["max_mm"]:.1f} |'
+        for event, row in figures.items()
+    ]
+    return '\n'.join(lines)

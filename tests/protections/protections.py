@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every protection, the test that must notice its absence, and how it is taken out: `q2rl test --prove`.
+
+This is also the pytest plugin that takes one out, by `--take-out NAME`, before any test is imported. Nothing in the
+production code knows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+
+CONTROL = 'src/q2rl_control/test'
+GUARD = f'{CONTROL}/test_control_guard.py'
+RANDOM = f'{CONTROL}/test_control_guard_random.py'
+LOGIC = f'{CONTROL}/test_control_arm_logic.py'
+PROTECTIONS_OF_LOGIC = f'{CONTROL}/test_control_protections.py'
+LATCH = f'{CONTROL}/test_control_safety_latch.py'
+PANEL = f'{CONTROL}/test_control_operator_panel.py'
+NODES = f'{CONTROL}/test_control_nodes.py'
+SPEC = 'src/q2rl_task/test/test_task_spec.py'
+
+
+@dataclass(frozen=True)
+class Protection:
+    """One protection. test: a pytest node id. take_out: changes modules of this process for good."""
+
+    name: str
+    test: str
+    take_out: Callable[[], None]
+
+
+PROTECTIONS: list[Protection] = []
+
+
+def without(name: str, test: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Enter a protection by the function that takes it out."""
+
+    def enter(take_out: Callable[[], None]) -> Callable[[], None]:
+        PROTECTIONS.append(Protection(name, test, take_out))
+        return take_out
+
+    return enter
+
+
+def pytest_addoption(parser) -> None:
+    """Add `--take-out NAME`."""
+    parser.addoption('--take-out', help='Name of the protection to take out.')
+
+
+def pytest_configure(config) -> None:
+    """Take the protection out."""
+    name = config.getoption('--take-out')
+    if name:
+        next(p for p in PROTECTIONS if p.name == name).take_out()
+
+
+def around(owner: object, name: str, change: Callable) -> None:
+    """Replace a function by `change(original, *args, **kwargs)`."""
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def changed(*args, **kwargs):
+        return change(original, *args, **kwargs)
+
+    setattr(owner, name, changed)
+
+
+# What comes in
+
+BAD_ACTIONS = f'{GUARD}::test_a_bad_action_is_rejected_as_a_whole_and_holds'
+ANSWERS = f'{GUARD}::test_only_the_answer_to_the_pending_observation_is_accepted'
+
+
+def _ignore(function: str, fault: str) -> None:
+    from q2rl_control import guard
+
+    def change(original, *args, **kwargs):
+        found = original(*args, **kwargs)
+        return None if found == fault else found
+
+    around(guard, function, change)
+
+
+@without('reject actions that are not finite', BAD_ACTIONS)
+def _() -> None:
+    _ignore('action_fault', 'not_finite')
+
+
+@without('reject actions of another size', BAD_ACTIONS)
+def _() -> None:
+    _ignore('action_fault', 'size')
+
+
+@without('reject actions out of range', BAD_ACTIONS)
+def _() -> None:
+    _ignore('action_fault', 'out_of_range')
+
+
+@without('reject decisions under another contract', ANSWERS)
+def _() -> None:
+    _ignore('answer_fault', 'contract')
+
+
+@without('reject decisions for another episode', ANSWERS)
+def _() -> None:
+    _ignore('answer_fault', 'episode')
+
+
+@without('reject decisions for another step, repeated ones included', ANSWERS)
+def _() -> None:
+    _ignore('answer_fault', 'step')
+
+
+@without('reject decisions that are too old', ANSWERS)
+def _() -> None:
+    _ignore('answer_fault', 'late')
+
+
+@without(
+    'brake where the measurement is not finite',
+    f'{GUARD}::test_a_measurement_that_is_not_finite_brakes',
+)
+def _() -> None:
+    from q2rl_control import guard
+
+    guard.is_usable = lambda measured: True
+
+
+@without(
+    'use no measurement that no arm makes',
+    f'{PROTECTIONS_OF_LOGIC}::test_numbers_that_no_arm_measures_are_not_used',
+)
+def _() -> None:
+    from q2rl_control import arm_logic
+    from q2rl_task import Measurement
+
+    arm_logic.is_usable = Measurement.is_finite
+
+
+@without(
+    'notice a dead force sensor',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_dead_force_sensor_holds_and_ends_the_episode',
+)
+def _() -> None:
+    from q2rl_control.sensor_watch import WrenchWatch
+
+    WrenchWatch.is_frozen = lambda self, measurement: False
+
+
+@without(
+    'hold without fresh readings of every stream',
+    f'{NODES}::test_latest_sensors_need_every_stream_fresh_by_stamp_and_by_arrival',
+)
+def _() -> None:
+    from q2rl_control.latest_sensors import LatestSensors
+
+    LatestSensors._fresh = lambda self, topic, now, arrived_now: topic in self._latest
+
+
+@without('end the episode when sensing is lost', f'{LOGIC}::test_lost_sensing_ends_the_episode')
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic.lose = lambda self, detail: None
+
+
+# What goes out
+
+
+@without(
+    'clamp the lead',
+    f'{GUARD}::test_a_blocked_arm_leads_to_the_clamp_and_to_no_other_intervention',
+)
+def _() -> None:
+    from q2rl_task import action
+
+    action.clamp_lead = lambda target, measured, lead_m, lead_rad: (target, False)
+
+
+@without('keep to the box', f'{GUARD}::test_the_command_slides_along_the_boundary')
+def _() -> None:
+    from q2rl_control.motion_limits import Box
+
+    Box.project = lambda self, point: point
+    Box.contains = lambda self, points: True
+
+
+@without('keep to the cone', f'{GUARD}::test_the_orientation_stays_within_its_cone')
+def _() -> None:
+    from q2rl_control.motion_limits import Cone
+
+    Cone.project = lambda self, point: point
+    Cone.contains = lambda self, points: True
+
+
+@without(
+    'move only where a stop is known',
+    f'{RANDOM}::test_random_actions_keep_every_limit[accelerates slowly]',
+)
+def _() -> None:
+    import numpy as np
+
+    from q2rl_control.motion_limits import LimitedMotion
+
+    LimitedMotion._with_stop = lambda self, velocity: np.stack([velocity, np.zeros(3)])
+
+
+def _unlimited(attribute: str) -> None:
+    from q2rl_control.motion_limits import LimitedMotion
+
+    def change(original, self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        setattr(self, attribute, 1e9)
+
+    around(LimitedMotion, '__init__', change)
+
+
+@without('limit velocity', f'{RANDOM}::test_random_actions_keep_every_limit[task]')
+def _() -> None:
+    _unlimited('max_speed')
+
+
+@without(
+    'limit acceleration', f'{RANDOM}::test_random_actions_keep_every_limit[accelerates slowly]'
+)
+def _() -> None:
+    _unlimited('_change')
+
+
+@without('limit jerk', f'{RANDOM}::test_random_actions_keep_every_limit[jerks little]')
+def _() -> None:
+    _unlimited('_second')
+
+
+@without(
+    'change hands without a jump',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_change_of_hands_at_every_tick_is_no_jump',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    def change(original, self, decision):
+        self.guard.reset(self.measurement.tip_pose)
+        return original(self, decision)
+
+    around(ArmLogic, 'execute', change)
+
+
+@without(
+    'seed the guard with the motion that the arm has',
+    f'{PROTECTIONS_OF_LOGIC}::'
+    'test_an_arm_that_moves_when_the_guard_is_seeded_is_braked_and_not_jerked',
+)
+def _() -> None:
+    from q2rl_control.guard import Guard
+
+    around(Guard, 'reset', lambda original, self, pose, twist=None: original(self, pose))
+
+
+@without(
+    'check the command itself', f'{GUARD}::test_the_final_check_catches_what_the_limits_let_through'
+)
+def _() -> None:
+    from q2rl_control.motion_limits import LimitedMotion
+
+    LimitedMotion.allows = lambda self, velocity: True
+
+
+@without(
+    'make one tick in one period of time',
+    f'{PANEL}::test_a_catching_up_timer_makes_no_second_tick_in_one_period',
+)
+def _() -> None:
+    from q2rl_control.arm_interface_node import ArmInterface
+
+    ArmInterface._ticked_at = property(lambda self: float('-inf'), lambda self, value: None)
+
+
+# Force
+
+
+@without('soften under force', f'{GUARD}::test_force_softens_the_pressing_part_and_only_that')
+def _() -> None:
+    from q2rl_control.guard import Guard
+
+    Guard._soften = lambda self, target, measured: (target, False)
+
+
+@without(
+    'end the episode at the stopping force',
+    f'{LOGIC}::test_the_force_limit_ends_the_episode_and_the_peak_is_kept',
+)
+def _() -> None:
+    from q2rl_task import Measurement
+
+    Measurement.force = property(lambda self: 0.0)
+
+
+@without(
+    'end the episode after a blow between ticks',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_blow_between_two_ticks_ends_the_episode',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic.note_force = lambda self, force: None
+
+
+@without(
+    'back off from contact on the way to the start pose',
+    f'{LOGIC}::test_contact_on_the_way_to_the_start_pose_backs_off',
+)
+def _() -> None:
+    from q2rl_task import Measurement
+
+    Measurement.force = property(lambda self: 0.0)
+
+
+@without(
+    'refuse a stiffness that implies too much force',
+    f'{SPEC}::test_stiffness_times_lead_may_not_exceed_the_stop_force',
+)
+def _() -> None:
+    from q2rl_task import TaskSpec
+    from q2rl_task.spec import Limits
+
+    del Limits.__pydantic_decorators__.model_validators['_implied_force']
+    for model in (Limits, TaskSpec):
+        model.model_rebuild(force=True)
+
+
+@without(
+    'refuse limits with which the arm could not stop',
+    f'{PROTECTIONS_OF_LOGIC}::test_limits_with_which_the_arm_could_not_stop_are_refused_in_one_line',
+)
+def _() -> None:
+    from q2rl_control import stop_table
+
+    stop_table._from_full_speed = lambda speed, change, second: 9
+
+
+# Who may act
+
+HANDS = f'{PROTECTIONS_OF_LOGIC}::test_a_person_goes_before_a_hold_and_a_hold_before_the_policies'
+
+
+@without('let a person go first', HANDS)
+def _() -> None:
+    from q2rl_control.right_of_way import RightOfWay
+
+    RightOfWay.human_acts = lambda self, now: False
+
+
+@without('let a hold go before the policies', HANDS)
+def _() -> None:
+    from q2rl_control.right_of_way import RightOfWay
+
+    around(
+        RightOfWay,
+        'settle',
+        lambda original, self, decision, held, now: original(self, decision, False, now),
+    )
+
+
+@without(
+    'hold when a person lets go',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_person_who_lets_go_leaves_a_hold_and_then_the_policies',
+)
+def _() -> None:
+    from q2rl_control import arm_logic
+
+    arm_logic.HAND_BACK_S = 0.0
+
+
+@without(
+    "check a person's action",
+    f'{PROTECTIONS_OF_LOGIC}::'
+    'test_a_persons_action_is_checked_like_any_other_and_a_bad_one_is_no_deadman',
+)
+def _() -> None:
+    from q2rl_control import right_of_way
+
+    right_of_way.action_fault = lambda action, size: None
+
+
+# Stopping
+
+
+@without(
+    'hold when no decision comes',
+    f'{PANEL}::test_decisions_that_stay_away_and_sensors_that_go_silent_are_told',
+)
+def _() -> None:
+    from q2rl_control.arm_interface_node import ArmInterface
+
+    def change(original, self, decision):
+        if decision is not None:
+            original(self, decision)
+
+    around(ArmInterface, '_execute', change)
+
+
+@without(
+    'stop a motion that takes too long',
+    f'{LOGIC}::test_a_reset_that_takes_too_long_stops_with_a_reason_and_can_be_tried_again',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic._overdue = lambda self, measurement, motion: False
+
+
+EVERY_STATE = (
+    f'{PROTECTIONS_OF_LOGIC}::test_an_emergency_stop_holds_in_every_state_until_reset_and_released'
+)
+OUTLIVES = f'{LATCH}::test_a_stop_outlives_the_process_and_takes_two_acts_to_undo'
+
+
+@without('latch an emergency stop', EVERY_STATE)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    SafetyLatch.stop = lambda self, reason: None
+
+
+@without('remember an emergency stop across restarts', OUTLIVES)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    SafetyLatch._write = lambda self: None
+
+
+@without('hold after a reset until released', EVERY_STATE)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    def change(original, self):
+        original(self)
+        self.held = False
+
+    around(SafetyLatch, 'reset', change)
+
+
+@without('keep the hold while stopped', OUTLIVES)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    def release(self):
+        self.held = False
+        return True
+
+    SafetyLatch.release = release
+
+
+@without(
+    'take a record that cannot be read for a stop',
+    f'{LATCH}::test_a_record_that_cannot_be_read_counts_as_a_stop',
+)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    def change(original, self, path):
+        original(self, path)
+        if 'cannot be read' in self.reason:
+            self.stopped = self.held = False
+
+    around(SafetyLatch, '_read', change)
+
+
+@without(
+    'refuse a folder in which a stop could not be remembered',
+    f'{LATCH}::test_a_folder_that_cannot_be_made_is_refused_before_it_is_needed',
+)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    SafetyLatch._check_folder = lambda self, folder: None
+
+
+@without(
+    'refuse a reset while the cause lasts',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_stop_is_not_reset_while_its_cause_lasts',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    def reset(self):
+        self.latch.reset()
+        return ''
+
+    ArmLogic.reset_emergency_stop = reset
+
+
+@without(
+    'refuse a reset while the button is down',
+    f'{PANEL}::test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset',
+)
+def _() -> None:
+    from q2rl_control.operator_panel import OperatorPanel
+
+    OperatorPanel._pressed = property(lambda self: False, lambda self, value: None)
+
+
+@without(
+    'bring the command back to the arm in an emergency stop',
+    f'{PROTECTIONS_OF_LOGIC}::'
+    'test_an_emergency_stop_brings_the_command_back_to_an_arm_that_trails_it',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic._stay = ArmLogic._hold
