@@ -6,7 +6,6 @@ from pathlib import Path
 
 from learner_helpers import Toy, noisy_bc, small_config, toy_task, transition
 import pytest
-import torch
 import yaml
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
@@ -32,8 +31,6 @@ QOS = profiles(True, TASK.period_s)
 def bench() -> Iterator:
     with make_bench() as made:
         yield made
-    # The node flushes denormals in this thread, which other tests need (hypothesis draws them).
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
