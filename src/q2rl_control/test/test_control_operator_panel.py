@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import os
 
+from control_helpers import FollowingArm, above
 import numpy as np
 import pytest
 
@@ -22,9 +24,12 @@ import yaml
 from q2rl_control.arm_interface_node import ArmInterface
 from q2rl_control.arm_logic import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
+from q2rl_control.latest_sensors import LatestSensors
 from q2rl_msgs.msg import ExecutedStep, GateDecision, GuardState, HumanAction
+from q2rl_ros.sensors import SENSOR_TOPICS, measurement_to_msgs
 from q2rl_ros.stamps import stamp_to_msg
 from q2rl_task import load_task
+from q2rl_task.spec import SensorAges
 
 TASK = load_task('pipe_assembly')
 STOP = 'arm_interface/emergency_stop'
@@ -182,6 +187,22 @@ def test_a_catching_up_timer_makes_no_second_tick_in_one_period(bench):
     for _ in range(10):
         arm._on_period()
     assert len(ticks) <= 1 and arm.counters['early_ticks'] >= early + 9
+
+
+def test_a_stream_may_have_an_age_of_its_own():
+    ages = SensorAges(wrench=0.02, success=1.0)
+    limits = TASK.limits.model_copy(update={'sensor_max_age_s': ages})
+    task = TASK.model_copy(update={'limits': limits})
+    sensors = LatestSensors(task, max_age_s=0.1)
+    measured = FollowingArm(TASK, above(TASK, 0.02)).measure()
+    msgs = measurement_to_msgs(replace(measured, stamp=10.0), ['a'] * 7, TASK)
+    for topic, msg in zip(SENSOR_TOPICS, msgs, strict=True):
+        sensors.add(topic, msg, 0.0)
+    *others, wrench, success = SENSOR_TOPICS
+    assert sensors.stale(10.01, 0.01) == ()
+    assert sensors.stale(10.05, 0.05) == (wrench,)
+    assert sensors.stale(10.5, 0.5) == (*others, wrench)
+    assert success in sensors.stale(11.5, 1.5)
 
 
 @pytest.mark.parametrize('fault', ['stiffness', 'state_dir'])
