@@ -164,8 +164,8 @@ def assert_within_limits(task, positions, quaternions, begins) -> None:
 @pytest.mark.parametrize('name', TASKS)
 def test_random_actions_keep_every_limit(name):
     task = TASKS[name]
-    *path, bad = wander(task, 1500, seed=1)
-    assert bad > 60
+    *path, bad = wander(task, 1500 if task is TASK else 800, seed=1)
+    assert bad > 30
     assert_within_limits(task, *path)
 
 
