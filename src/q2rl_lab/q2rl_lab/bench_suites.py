@@ -85,11 +85,10 @@ def bench_task(name: str) -> BenchTask:
         return BenchTask(tiny_task(), TinyCell, tiny_demonstrations)
     spec = load_task(name)
     from q2rl_lab.cell import Cell
-    from q2rl_lab.preparation import NOVICE
     from q2rl_sim.demonstrations import record_demonstrations
 
     def record(task: TaskSpec, count: int, seed: int) -> Sequence[Any]:
-        return record_demonstrations(task, count, seed, NOVICE)
+        return record_demonstrations(task, count, seed, task.demonstrations.noise)
 
     return BenchTask(spec, Cell, record)
 

@@ -18,7 +18,7 @@ from q2rl_lab.bench_pool import run_here, run_on_ray
 from q2rl_lab.bench_report import build_bench_result, course_of, notes, table_rows
 from q2rl_lab.bench_results import append_line, finished_runs, read_lines, refuse_other_settings
 from q2rl_lab.bench_run import Job
-from q2rl_lab.bench_suites import SUITES, parse_seeds
+from q2rl_lab.bench_suites import SUITES, bench_task, parse_seeds
 from q2rl_lab.cli import app
 from q2rl_lab.tiny_task import DEPTH, SLOT, Slot, TinyCell, tiny_demonstrations, tiny_task
 from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
@@ -333,3 +333,11 @@ def test_the_difference_between_methods_is_on_one_screen():
     listed = json.loads(runner.invoke(app, ['methods', '--json']).stdout)
     assert all(method['summary'] and method['source'] for method in listed.values())
     assert runner.invoke(app, ['methods', 'magic']).exit_code == 2
+
+
+def test_every_suite_can_record_demonstrations_of_its_tasks():
+    for suite in SUITES.values():
+        for name in suite.tasks:
+            case = bench_task(name)
+            (only,) = case.record(case.spec, 1, 0)
+            assert only.success and only.actions.shape[1] == case.spec.action_size
