@@ -9,6 +9,7 @@ from pathlib import Path
 import time
 
 from q2rl_task import InputError
+from q2rl_task.atomic_file import write_atomically
 
 
 class SafetyLatch:
@@ -83,18 +84,13 @@ class SafetyLatch:
             'since': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
         try:
-            if self.held:
-                partial = self._path.with_name(f'.{self._path.name}.partial')
-                with partial.open('w', encoding='utf-8') as file:
-                    json.dump(record, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self._path)
-            else:
-                self._path.unlink(missing_ok=True)
-            # Without this a power cut could undo the change of name.
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:
+                if self.held:
+                    write_atomically(self._path, json.dumps(record), durable=True)
+                else:
+                    self._path.unlink(missing_ok=True)
+                # Without this a power cut could undo the change of name.
                 os.fsync(folder)
             finally:
                 os.close(folder)
