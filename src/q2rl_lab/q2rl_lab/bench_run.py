@@ -14,7 +14,7 @@ import uuid
 
 from q2rl_lab.bench_suites import Suite, bench_task, fingerprint
 from q2rl_learner.config import load_preset
-from q2rl_task import Phase, episode_seed
+from q2rl_task import Phase
 
 Emit = Callable[[dict[str, Any]], None]
 EVALUATION_STREAM = 1000
@@ -89,22 +89,13 @@ def run_job(job: Job, emit: Emit) -> None:
     from q2rl_control.run_plan import RunSettings
     from q2rl_lab.evaluation import bc_from_file
     from q2rl_lab.in_process import InProcessRun
-    from q2rl_learner.demonstrations import load_demonstrations
-    from q2rl_learner.online_learner import OnlineLearner
-    from q2rl_policies.networks_file import build_bc, load
+    from q2rl_lab.learn_run import fresh_learner
     from q2rl_policies.torch_runtime import prepare_torch
 
     prepare_torch()
     suite, start, task = job.suite, shared_start(job), case.spec
     config = load_preset(f'{suite.preset}+{job.method}')
-    tensors, meta = load(start.clone, 'bc', task.contract_hash)
-    learner = OnlineLearner(
-        config,
-        task,
-        episode_seed(job.seed, 'learner', 0),
-        load_demonstrations(start.demonstrations, task),
-        build_bc(meta, tensors, start.clone),
-    )
+    learner = fresh_learner(config, task, job.seed, start.demonstrations, start.clone)
     settings = RunSettings(
         run_id=f'{job.method}-s{job.seed}',
         seed=job.seed,

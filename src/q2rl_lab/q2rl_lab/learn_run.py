@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 import time
 
 from q2rl_control.run_plan import RunPlan, RunSettings
@@ -15,7 +16,7 @@ from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.networks_file import build_bc, load
-from q2rl_task import episode_seed, load_task
+from q2rl_task import TaskSpec, episode_seed, load_task
 
 TELL_PERIOD_S = 10.0
 WINDOW = 50
@@ -29,14 +30,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
     task = load_task(config.task)
     settings = load_preset(config.preset)
     settings = LearnerConfig.model_validate({**settings.model_dump(), 'rollouts': config.rollouts})
-    tensors, meta = load(folder.bc, 'bc', task.contract_hash)
-    learner = OnlineLearner(
-        settings,
-        task,
-        episode_seed(config.seed, 'learner', 0),
-        load_demonstrations(folder.demonstrations, task),
-        build_bc(meta, tensors, folder.bc),
-    )
+    learner = fresh_learner(settings, task, config.seed, folder.demonstrations, folder.bc)
     plan = RunSettings(
         run_id=folder.id,
         seed=config.seed,
@@ -48,6 +42,24 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
     run = InProcessRun(task, plan, bc, learner, folder.path, _Teller(tell))
     run.run()
     return run.plan
+
+
+def fresh_learner(
+    config: LearnerConfig, task: TaskSpec, seed: int, demonstrations: Path, clone: Path
+) -> OnlineLearner:
+    """Return a learner that has seen nothing yet, from the files of demonstrations and clone.
+
+    :param seed: of the run
+    :raises InputError: a file is missing, damaged, or of another task
+    """
+    tensors, meta = load(clone, 'bc', task.contract_hash)
+    return OnlineLearner(
+        config,
+        task,
+        episode_seed(seed, 'learner', 0),
+        load_demonstrations(demonstrations, task),
+        build_bc(meta, tensors, clone),
+    )
 
 
 class _Teller:
