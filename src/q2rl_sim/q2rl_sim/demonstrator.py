@@ -16,22 +16,18 @@ from q2rl_task import Measurement, Pose, TaskSpec
 HOVER_M = 0.005
 TOUCH_N = 4.0
 INSERT_LEAD_M = 0.008
-AIM_ERROR_M = 0.0013
-"""Standard deviation, per axis, of the first aim at noise 1; each correction halves it."""
-AIM_ERROR_RAD = 0.012
-MISSED_TICKS = 5
 ARRIVED_M = 0.0018
 
 
 class Demonstrator(Teleoperator):
     """Insert the pipe as a teleoperator would; one instance per episode."""
 
+    aim_error_m = 0.0013
+    aim_error_rad = 0.012
+
     def __init__(self, task: TaskSpec, rng: np.random.Generator, noise: float = 1.0) -> None:
         super().__init__(task, rng, noise)
         self._phase = 'approach'
-        self._missed = 0
-        self._spread = 1.0
-        self._aim()
 
     @property
     def phase(self) -> str:
@@ -52,21 +48,11 @@ class Demonstrator(Teleoperator):
             self._hurry()
         if self._phase == 'lower':
             stuck = tip[2] < 0.5 * HOVER_M and measurement.force > TOUCH_N
-            self._missed = self._missed + 1 if stuck else 0
-            if self._missed > MISSED_TICKS:
-                self._phase, self._missed = 'lift', 0
-                self._spread *= 0.5
-                self._aim()
+            if self._notices_a_miss(stuck):
+                self._phase = 'lift'
         if self._phase == 'approach':
             return in_fixture(fixture, np.append(aim, -HOVER_M), turn)
         if self._phase == 'lift':
             return in_fixture(fixture, np.append(tip[:2], -HOVER_M), turn)
-        # Once the tip is in, hands follow the hole: the aim's error fades with depth.
-        fade = np.clip(1.0 - tip[2] / (0.3 * self._task.fixture.depth_m), 0.0, 1.0)
+        fade = self._aim_left(tip[2])
         return in_fixture(fixture, np.append(fade * aim, tip[2] + INSERT_LEAD_M), fade * turn)
-
-    def _aim(self) -> None:
-        scale = self._noise * self._spread
-        self._aim_m = self._rng.normal(size=2) * (AIM_ERROR_M * scale)
-        self._aim_rad = self._rng.normal(size=3) * (AIM_ERROR_RAD * scale)
-        self._hurry()

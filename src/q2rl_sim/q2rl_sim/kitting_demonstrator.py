@@ -21,12 +21,8 @@ TOUCH_N = 5.0
 INSERT_LEAD_M = 0.008
 GRASP_ERROR_M = 0.0012
 GRASP_HEIGHT_ERROR_M = 0.001
-AIM_ERROR_M = 0.0009
-"""Standard deviation, per axis, of the first aim at noise 1; each correction halves it."""
-AIM_ERROR_RAD = 0.008
 SLIP_PER_TICK = 0.01
 """How often the button is pressed too early on the way to the part, at noise 1: a clone learns to open again."""
-MISSED_TICKS = 5
 ARRIVED_M = 0.003
 STRADDLES_M = 0.009
 """Open fingers come down on both sides of a part that is not further aside than this."""
@@ -38,13 +34,14 @@ DOWN = 0.9
 class Demonstrator(Teleoperator):
     """Grasp the part and seat it as a teleoperator would; one instance per episode."""
 
+    aim_error_m = 0.0009
+    aim_error_rad = 0.008
+
     def __init__(self, task: TaskSpec, rng: np.random.Generator, noise: float = 1.0) -> None:
         super().__init__(task, rng, noise)
         self._end = task.part.below_m
         self._held = task.fixture.insert_radius_m / task.gripper.open_m
-        self._ticks = self._missed = 0
-        self._spread = 1.0
-        self._aim()
+        self._ticks = 0
         self._begin()
 
     @property
@@ -111,25 +108,14 @@ class Demonstrator(Teleoperator):
             self._phase = 'carry'
         if self._phase == 'lower':
             stuck = end[2] < 0.5 * HOVER_M and measurement.force > TOUCH_N
-            self._missed = self._missed + 1 if stuck else 0
             if end[2] > DOWN * self._task.fixture.depth_m:
                 self._phase = 'release'
-            elif self._missed > MISSED_TICKS:
-                self._phase, self._missed = 'raise', 0
-                self._spread *= 0.5
-                self._aim()
+            elif self._notices_a_miss(stuck):
+                self._phase = 'raise'
         if self._phase in ('lift', 'raise'):
             shift = np.array([0.0, 0.0, -CARRY_M - end[2]])
         elif self._phase == 'carry':
             shift = np.append(self._aim_m - end[:2], -HOVER_M - end[2])
         else:
-            # Once the end is in, hands follow the hole: the aim's error fades with depth.
-            fade = np.clip(1.0 - end[2] / (0.3 * self._task.fixture.depth_m), 0.0, 1.0)
-            shift = np.append(fade * self._aim_m - end[:2], INSERT_LEAD_M)
+            shift = np.append(self._aim_left(end[2]) * self._aim_m - end[:2], INSERT_LEAD_M)
         return in_fixture(fixture, tip.position + shift, self._aim_rad)
-
-    def _aim(self) -> None:
-        scale = self._noise * self._spread
-        self._aim_m = self._rng.normal(size=2) * (AIM_ERROR_M * scale)
-        self._aim_rad = self._rng.normal(size=3) * (AIM_ERROR_RAD * scale)
-        self._hurry()
