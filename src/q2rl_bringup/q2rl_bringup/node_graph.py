@@ -173,6 +173,7 @@ def _own_parameters(
         'rl_policy': {
             'rl_action': config.acting.rl_action,
             'rl_noise': config.acting.rl_noise,
+            'rl_correlation': config.acting.rl_correlation,
             'seed': seed,
         },
         # The gate scores BC with the temperature that the critics are trained against.

@@ -73,4 +73,6 @@ def run_state_to_msg(
         acknowledged=assembler.acknowledged,
         online_steps=plan.online_steps + online,
         online_steps_planned=plan.settings.online_steps,
+        rollbacks=plan.progress.rollbacks,
+        rollback_version=plan.progress.rollback_version,
     )

@@ -16,9 +16,9 @@ from q2rl_task import EndReason, ExecutedStep, Source
 class EpisodeRecord:
     """A finished episode (fields of q2rl_msgs/EpisodeSummary, and its seed).
 
-    phase, mode, end_reason: names. episode_return: undiscounted. peak_force: [N]. duration: robot time,
-    the reset included [s]. mean_q_bc, mean_q_rl: NaN where not known. lead_steps: steps on which the lead
-    clamp shortened the action; guard_interventions: steps on which the guard did anything beyond that.
+    phase, mode, end_reason: names. explored: whether RL might explore. episode_return: undiscounted. peak_force:
+    [N]. duration: robot time, the reset included [s]. mean_q_bc, mean_q_rl: NaN where not known. lead_steps: steps on
+    which the lead clamp shortened the action; guard_interventions: steps on which the guard did anything beyond that.
     """
 
     robot: str
@@ -26,6 +26,7 @@ class EpisodeRecord:
     number: int
     phase: str
     mode: str
+    explored: bool
     seed: int
     success: bool
     end_reason: str
@@ -99,6 +100,7 @@ class EpisodeTally:
             number=self.plan.number,
             phase=self.plan.phase.name,
             mode=self.plan.mode.name,
+            explored=self.plan.explore,
             seed=self.plan.seed,
             success=last.terminated and last.end_reason is EndReason.SUCCESS,
             end_reason=last.end_reason.name,
@@ -126,6 +128,7 @@ class EpisodeTally:
             by_source={source.name: count for source, count in self._sources.items()},
             interventions=record.guard_interventions,
             robot_time_s=record.duration,
+            weights_version=record.weights_version,
         )
 
 

@@ -32,6 +32,21 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         'evaluation_episodes', 20, 'Fresh scenes at the end, each once per mode.', low=0, high=10**6
     )
     node.declare('evaluation_modes', ['BC', 'GATED', 'RL'], 'Modes to evaluate: BC, GATED, RL.')
+    node.declare(
+        'graduation_evidence',
+        20.0,
+        'E-value for "RL alone beats BC" at which the run graduates; 0: never.',
+        low=0.0,
+        high=1e12,
+    )
+    node.declare(
+        'drift_evidence',
+        200.0,
+        "Success below BC's rolls weights back: without cause at most once in so many episodes; 0: never.",
+        low=0.0,
+        high=1e12,
+    )
+    node.declare('drop_bc', False, 'Once graduated, RL acts alone in place of the gate.')
     node.declare('resume', False, 'Go on with a run that was stopped.')
     node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
     node.declare(
@@ -96,5 +111,8 @@ def read_run_settings(node: Q2rlNode) -> RunSettings:
         'bc_only_every',
         'rl_only_every',
         'evaluation_episodes',
+        'graduation_evidence',
+        'drift_evidence',
+        'drop_bc',
     )
     return RunSettings(**{n: node.value(n) for n in plain}, evaluation_modes=tuple(modes))

@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 
+from q2rl_control.performance_watch import PerformanceWatch
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
+from q2rl_task.episode import LEARNING
 
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
 LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
@@ -42,6 +44,9 @@ class RunSettings:
     rollouts: BC-only episodes of the estimating phase. online_steps: transitions of the online phase.
     bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
+    graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most);
+    0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's rolls
+    the weights back, without cause no more often than once in so many episodes; 0: never.
     """
 
     run_id: str
@@ -52,6 +57,9 @@ class RunSettings:
     rl_only_every: int = 10
     evaluation_episodes: int = 20
     evaluation_modes: tuple[Mode, ...] = (Mode.BC, Mode.GATED, Mode.RL)
+    graduation_evidence: float = 20.0
+    drift_evidence: float = 200.0
+    drop_bc: bool = False
 
     def __post_init__(self) -> None:
         if not self.run_id:
@@ -62,6 +70,8 @@ class RunSettings:
             'bc_only_every',
             'rl_only_every',
             'evaluation_episodes',
+            'graduation_evidence',
+            'drift_evidence',
         ):
             if getattr(self, name) < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
@@ -75,18 +85,18 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """The next episode. `seed` gives scene and start pose; `number` counts from 1 within the phase."""
+    """The next episode. `seed` gives scene and start pose; `number` counts from 1 within the phase.
+
+    phase: of the stream that the episode belongs to (that of a graduated run is ONLINE). explore: whether the RL
+    policy may explore: only where the run is under way, and not where a policy is measured.
+    """
 
     episode: str
     phase: Phase
     mode: Mode
     seed: int
     number: int
-
-    @property
-    def explore(self) -> bool:
-        """Whether the RL policy may explore: only where it is learned from, and not where it is measured alone."""
-        return self.phase is Phase.ONLINE and self.mode is Mode.GATED
+    explore: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,7 @@ class EpisodeResult:
     by_source: dict[str, int]
     interventions: int = 0
     robot_time_s: float = 0.0
+    weights_version: int = 0
 
 
 @dataclass
@@ -119,6 +130,8 @@ class RunProgress:
     """All that a run must remember over a restart; plain data, see `run_store`.
 
     last_weights: version of the weights that the online phase ended with; 0 until it has.
+    graduated_at: online episodes until the run (last) graduated; 0: it has not. rollbacks: how often success fell
+    below BC's; rollback_version: weights that the last of them went back to.
     """
 
     run_id: str
@@ -128,6 +141,10 @@ class RunProgress:
     detail: str = ''
     attempts: int = 0
     last_weights: int = 0
+    graduated_at: int = 0
+    rollbacks: int = 0
+    rollback_version: int = 0
+    watch: PerformanceWatch = field(default_factory=PerformanceWatch)
     counts: dict[str, PhaseCounts] = field(default_factory=dict)
 
     def of(self, phase: Phase) -> PhaseCounts:
@@ -146,6 +163,7 @@ class RunProgress:
         """
         values = dict(data)
         values['phase'], values['back_to'] = Phase[data['phase']], Phase[data['back_to']]
+        values['watch'] = PerformanceWatch(**data['watch'])
         values['counts'] = {
             Phase[name].name: PhaseCounts(**counts) for name, counts in data['counts'].items()
         }
@@ -156,6 +174,8 @@ class RunPlan:
     """Decide phases and episodes from finished episodes, the learner's reports and operators' commands.
 
         STARTING -> ESTIMATING -> FITTING -> ONLINE -> SETTLING -> EVALUATING -> FINISHED
+                                                |^
+                                             GRADUATED -> SETTLING
 
     PAUSED and STOPPED from anywhere.
 
@@ -206,21 +226,25 @@ class RunPlan:
     def next_episode(self) -> EpisodePlan | None:
         """Return what to run next, or None where the phase runs no episodes. Repeatable: it changes nothing."""
         phase = self.phase
-        if phase not in STREAMS:
+        if phase not in (*STREAMS, Phase.GRADUATED):
             return None
-        settings, number = self.settings, self.progress.of(phase).episodes + 1
-        mode, seed_number = Mode.BC, number
-        if phase is Phase.ONLINE:
+        stream = Phase.ONLINE if phase in LEARNING else phase
+        settings, number = self.settings, self.progress.of(stream).episodes + 1
+        mode, seed_number, explore = Mode.BC, number, False
+        if stream is Phase.ONLINE:
             mode = self._online_mode(number)
+            explore = mode is Mode.GATED
+            if explore and phase is Phase.GRADUATED and settings.drop_bc:
+                mode = Mode.RL
         elif phase is Phase.EVALUATING:
             modes = settings.evaluation_modes
             mode = modes[(number - 1) % len(modes)]
             seed_number = (number - 1) // len(modes) + 1
-        seed = episode_seed(settings.seed, STREAMS[phase], seed_number)
-        name = f'{settings.run_id}-{LETTERS[phase]}{number:04d}'
+        seed = episode_seed(settings.seed, STREAMS[stream], seed_number)
+        name = f'{settings.run_id}-{LETTERS[stream]}{number:04d}'
         if self.progress.attempts:
             name += f'-{self.progress.attempts}'
-        return EpisodePlan(name, phase, mode, seed, number)
+        return EpisodePlan(name, stream, mode, seed, number, explore)
 
     def episode_dropped(self) -> None:
         """Note that the episode under way came to nothing; the same one is next, under a fresh id."""
@@ -240,8 +264,32 @@ class RunPlan:
         mode['episodes'] += 1
         mode['successes'] += int(result.success)
         self.progress.attempts = 0
-        if plan.phase is self.phase and self._over(self.phase):
-            self._enter(self._onward(self.phase))
+        learning = plan.phase is Phase.ONLINE and self.phase in LEARNING
+        if (plan.phase is self.phase or learning) and self._over(plan.phase):
+            self._enter(self._onward(plan.phase))
+            learning = False
+        if plan.phase in (Phase.ESTIMATING, Phase.ONLINE):
+            self._judge(plan, result, learning)
+
+    def _judge(self, plan: EpisodePlan, result: EpisodeResult, learning: bool) -> None:
+        """Graduate, or go back, where the episodes so far are evidence enough."""
+        settings, progress, watch = self.settings, self.progress, self.progress.watch
+        if plan.explore:
+            watch.learned_from(result.success, result.weights_version)
+        else:
+            watch.measured(plan.mode, result.success)
+        if not learning:
+            return
+        if settings.drift_evidence and watch.dropped(settings.drift_evidence):
+            progress.rollbacks += 1
+            progress.rollback_version, progress.graduated_at = watch.best_version, 0
+            watch.start_over()
+            what = f'success fell below that of BC: back to weights {progress.rollback_version}'
+            self._enter(Phase.ONLINE, what)
+        elif self.phase is Phase.ONLINE and 0 < settings.graduation_evidence <= watch.evidence:
+            progress.graduated_at = plan.number
+            pairs = f'{watch.wins} to {watch.losses} of the pairs in which only one succeeded'
+            self._enter(Phase.GRADUATED, f'RL alone beats BC: {pairs}')
 
     def learner_reported(self, report: LearnerReport) -> None:
         """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run."""
@@ -279,7 +327,7 @@ class RunPlan:
                 return f'the run is {phase.name.lower()}'
             self._stop('stopped by an operator')
         elif command is Command.EVALUATE:
-            if phase is not Phase.ONLINE:
+            if phase not in LEARNING:
                 return 'only the online phase can be left for evaluation'
             self._enter(Phase.SETTLING)
         return None
@@ -319,8 +367,11 @@ class RunPlan:
             Phase.SETTLING,
             Phase.EVALUATING,
         ]
-        rest = order[order.index(phase) :]
-        return next((p for p in rest if not self._over(p)), Phase.FINISHED)
+        rest = order[order.index(Phase.ONLINE if phase in LEARNING else phase) :]
+        onward = next((p for p in rest if not self._over(p)), Phase.FINISHED)
+        if onward is Phase.ONLINE and self.progress.graduated_at:
+            return Phase.GRADUATED
+        return onward
 
     def _enter(self, phase: Phase, detail: str = '') -> None:
         self.progress.phase, self.progress.detail = phase, detail

@@ -28,10 +28,10 @@ def settings_of(**changes) -> RunSettings:
     return RunSettings(**(values | changes))
 
 
-def finish(plan: RunPlan, transitions: int = 10, success: bool = True):
+def finish(plan: RunPlan, transitions: int = 10, success: bool = True, version: int = 0):
     episode = plan.next_episode()
     reason = EndReason.SUCCESS if success else EndReason.TIME_LIMIT
-    result = EpisodeResult(success, reason, transitions, {'BC': transitions}, 1, 2.5)
+    result = EpisodeResult(success, reason, transitions, {'BC': transitions}, 1, 2.5, version)
     plan.episode_finished(episode, result)
     return episode
 
@@ -229,3 +229,61 @@ def test_settings_and_saved_progress_are_checked():
             settings_of(**change)
     with pytest.raises(InputError, match='another run'):
         RunPlan(settings_of(), RunProgress('r', 4))
+
+
+def graduated(**changes) -> RunPlan:
+    """Return a run in which RL alone succeeded and BC failed until that was evidence enough."""
+    plan = online(online_steps=10000, **changes)
+    while plan.phase is Phase.ONLINE:
+        assert plan.online_steps < 1000
+        finish(plan, success=plan.next_episode().mode is not Mode.BC, version=plan.online_steps)
+    assert plan.phase is Phase.GRADUATED
+    return plan
+
+
+def test_a_run_graduates_once_rl_alone_surely_beats_bc():
+    plan = graduated()
+    # 7 to 0 is an e-value of 31.9, 6 to 0 one of 18.1
+    assert (plan.progress.watch.wins, plan.progress.watch.losses) == (7, 0)
+    assert plan.progress.graduated_at == 28 and 'RL alone beats BC' in plan.detail
+    following = [finish(plan) for _ in range(4)]
+    assert [e.number for e in following] == [29, 30, 31, 32]
+    assert {e.phase for e in following} == {Phase.ONLINE}
+    assert [e.mode.name for e in following] == ['GATED', 'RL', 'GATED', 'BC']
+
+
+def test_bc_is_dropped_only_where_asked_and_still_measured():
+    plan = graduated(drop_bc=True)
+    following = [finish(plan) for _ in range(4)]
+    assert [e.mode.name for e in following] == ['RL', 'RL', 'RL', 'BC']
+    assert [e.explore for e in following] == [True, False, True, False]
+
+
+def test_success_below_bcs_takes_bc_back_and_asks_for_the_best_weights():
+    plan = graduated(drop_bc=True)
+    while not plan.progress.watch.best_version > 1:
+        finish(plan, success=True, version=plan.online_steps)
+    for _ in range(12):
+        finish(plan, success=plan.next_episode().mode is Mode.BC or plan.next_episode().explore)
+    best = plan.progress.watch.best_version
+    while plan.phase is Phase.GRADUATED:
+        assert plan.online_steps < 5000
+        finish(plan, success=plan.next_episode().mode is Mode.BC, version=9999)
+    assert plan.phase is Phase.ONLINE and plan.progress.rollbacks == 1
+    assert plan.progress.rollback_version == best and f'weights {best}' in plan.detail
+    assert plan.progress.graduated_at == 0 and plan.next_episode().mode is not None
+    assert RunProgress.from_dict(plan.progress.to_dict()) == plan.progress
+
+
+def test_neither_is_judged_where_it_is_switched_off():
+    plan = online(online_steps=900, graduation_evidence=0.0, drift_evidence=0.0)
+    while plan.phase is Phase.ONLINE:
+        finish(plan, success=plan.next_episode().mode is Mode.RL)
+    assert plan.phase is Phase.SETTLING and plan.progress.rollbacks == 0
+
+
+def test_a_graduated_run_goes_on_as_one_after_a_pause_and_ends_when_its_steps_are_done():
+    plan = graduated()
+    plan.command(Command.PAUSE)
+    assert plan.command(Command.RESUME) is None and plan.phase is Phase.GRADUATED
+    assert plan.command(Command.EVALUATE) is None and plan.phase is Phase.SETTLING

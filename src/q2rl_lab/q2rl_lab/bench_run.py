@@ -104,6 +104,7 @@ def run_job(job: Job, emit: Emit) -> None:
         bc_only_every=0,
         rl_only_every=0,
         evaluation_episodes=0,
+        drift_evidence=0.0,
     )
     bc = bc_from_file(start.clone, task, job.seed, config.entropy)
     watch = _Watch(job, start, emit)
@@ -167,7 +168,9 @@ class _Watch:
         bc = bc_from_file(self._start.clone, task, seed, config.entropy)
         # A run that was stopped before it learned anything is as good as its clone.
         mode = Mode.GATED if learner.trained_steps else Mode.BC
-        decide = learned_deciders(config, bc, gate_of(config, task, seed), *run.live, seed)
+        decide = learned_deciders(
+            config, bc, gate_of(config, task, seed), run.actor, run.critic, seed
+        )
         found = evaluate(task, decide, mode, episodes, job.seed, make_cell=case.make_cell)
         self._emit(
             {

@@ -11,7 +11,15 @@ from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy
 from q2rl_sim.arm import SimArm
-from q2rl_task import Decision, ExecutedStep, Mode, ObservationRecord, Pose, TaskSpec
+from q2rl_task import (
+    Decision,
+    ExecutedStep,
+    Mode,
+    ObservationRecord,
+    Pose,
+    TaskSpec,
+    episode_stream,
+)
 
 Decide = Callable[[ObservationRecord], Decision]
 """From one observation to a decision; also asked on the final observation, where nothing is executed."""
@@ -26,14 +34,18 @@ class Deciders:
         gate: QGate,
         rl: RLPolicy | None = None,
         critic: GateCritic | None = None,
+        seed: int = 0,
     ) -> None:
         self._bc, self._gate, self._rl, self._critic = bc, gate, rl, critic
+        self._seed = seed
 
     def __call__(self, record: ObservationRecord) -> Decision:
         """Decide on one observation; a new episode (step 0) resets a recurrent BC policy."""
         if record.step == 0:
             self._bc.reset()
             self._gate.reset()
+            if self._rl:
+                self._rl.reseed(episode_stream(self._seed, record.episode))
         bc = self._bc.act(record.observation)
         rl = self._rl.act(record.observation, record.explore) if self._rl else None
         values = None

@@ -16,7 +16,7 @@ from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
 from q2rl_policies.distributions import EntropyKind
 from q2rl_policies.gate import QGate
-from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
+from q2rl_policies.inference import GateCritic, Live, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.networks_file import build_bc, load
 from q2rl_task import EndReason, InputError, Mode, TaskSpec
@@ -65,8 +65,8 @@ def learned_deciders(
     config: LearnerConfig,
     bc: BCPolicy,
     gate: QGate,
-    actor: LiveActor,
-    critic: LiveCritic,
+    actor: Live[LiveActor],
+    critic: Live[LiveCritic],
     seed: int,
 ) -> Deciders:
     """Return BC, the gate and what was learned.
@@ -74,8 +74,8 @@ def learned_deciders(
     :param seed: of RL's exploration, in episodes that let it explore
     """
     acting = config.acting
-    rl = RLPolicy(Pinned(actor), acting.rl_action == 'sample', acting.rl_noise, seed)
-    return Deciders(bc, gate, rl, GateCritic(Pinned(critic), acting.bc_value == 'critic'))
+    rl = RLPolicy(actor, acting.rl_action == 'sample', acting.rl_noise, acting.rl_correlation)
+    return Deciders(bc, gate, rl, GateCritic(critic, acting.bc_value == 'critic'), seed)
 
 
 def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
@@ -102,7 +102,9 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
         actor = LiveActor(learner.acting, version)
         critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
     policy = bc_from_file(bc, task, seed, config.entropy)
-    return learned_deciders(config, policy, gate_of(config, task, seed), actor, critic, seed)
+    return learned_deciders(
+        config, policy, gate_of(config, task, seed), Pinned(actor), Pinned(critic), seed
+    )
 
 
 def _restored(state: Path, task: TaskSpec) -> OnlineLearner:

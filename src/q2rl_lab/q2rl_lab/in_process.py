@@ -30,9 +30,10 @@ from q2rl_learner.config import LearnerConfig
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
+from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition, episode_seed
+from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition
 from q2rl_task.atomic_file import write_atomically
 
 ROBOT = 'arm'
@@ -71,11 +72,12 @@ class InProcessRun:
         self.plan = RunPlan(settings)
         self.learner = learner
         self.records: list[EpisodeRecord] = []
-        self.live: tuple[LiveActor, LiveCritic] | None = None
+        self.actor, self.critic = Pinned(None), Pinned(None)
         self._cell = make_cell(task, settings.seed, ROBOT)
-        self._bc = bc
-        self._gate = gate_of(learner.config, task, settings.seed)
-        self._deciders = Deciders(bc, self._gate)
+        gate = gate_of(learner.config, task, settings.seed)
+        self._deciders = learned_deciders(
+            learner.config, bc, gate, self.actor, self.critic, settings.seed
+        )
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory
         self._store = RunStore(directory) if directory else None
@@ -147,6 +149,10 @@ class InProcessRun:
             self._log.append(transitions)
         self._assembler.acknowledge(ROBOT, self._assembler.next_sequence - 1)
         self.plan.episode_finished(plan, tally.result(len(transitions)))
+        progress = self.plan.progress
+        if progress.rollbacks > self.learner.rollbacks:
+            self.learner.roll_back(progress.rollback_version, progress.rollbacks)
+            self._publish()
         self._record(tally.record())
 
     def _learn(self) -> None:
@@ -159,11 +165,8 @@ class InProcessRun:
     def _publish(self) -> None:
         files = self.learner.publish()
         contract = self._cell.task.contract_hash
-        actor = LiveActor.from_file(files['actor'], 'actor weights', contract)
-        critic = LiveCritic.from_file(files['critic'], 'critic weights', contract)
-        self.live = (actor, critic)
-        seed = episode_seed(self.plan.settings.seed, 'learner', self.learner.weights_version)
-        self._deciders = learned_deciders(self.config, self._bc, self._gate, actor, critic, seed)
+        self.actor.current = LiveActor.from_file(files['actor'], 'actor weights', contract)
+        self.critic.current = LiveCritic.from_file(files['critic'], 'critic weights', contract)
         self._published = self.learner.gradient_steps
 
     def _record(self, record: EpisodeRecord) -> None:

@@ -69,7 +69,7 @@ def draw(name: str, paint: Callable[[Axes], None], width: float = 6.4, height: f
 
 def learning_curves(data: RunData) -> dict[str, str]:
     """Success of gated online episodes over episodes and over robot time, with Wilson bands."""
-    rows = data.select(Phase.ONLINE, Mode.GATED)
+    rows = data.learned_from()
     if not rows:
         return {}
     outcomes = [row.success for row in rows]

@@ -29,7 +29,7 @@ def build_result(data: RunData) -> dict[str, Any]:
     learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. The windows and levels of the
     learning-speed numbers stand beside them.
     """
-    online = data.select(Phase.ONLINE, Mode.GATED)
+    online = data.learned_from()
     outcomes = [row.success for row in online]
     bc, measured_on = _bc_rate(data)
     reached = first_reaching(outcomes, LEARNED_LEVEL, LEARNED_WINDOW)

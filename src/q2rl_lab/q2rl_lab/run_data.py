@@ -37,6 +37,7 @@ class EpisodeRow:
     mean_q_bc: float = math.nan
     mean_q_rl: float = math.nan
     weights_version: int = 0
+    explored: bool = False
     robot: str = 'arm'
     seed: int | None = None
 
@@ -92,6 +93,10 @@ class RunData:
     def select(self, phase: Phase, mode: Mode) -> list[EpisodeRow]:
         """Episodes of a phase and a mode, in order."""
         return [e for e in self.episodes if e.phase is phase and e.mode is mode]
+
+    def learned_from(self) -> list[EpisodeRow]:
+        """Online episodes in which the run acted to learn, not to measure a policy, in order."""
+        return [e for e in self.episodes if e.phase is Phase.ONLINE and e.explored]
 
     @property
     def phase(self) -> Phase | None:

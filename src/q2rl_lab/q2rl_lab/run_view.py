@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from q2rl_lab.statistics import Rate, wilson
-from q2rl_task.episode import Mode, Phase
+from q2rl_task.episode import LEARNING, Mode, Phase
 
 WINDOW = 50
 RATE_SPAN_S = 60.0
@@ -72,14 +72,16 @@ class RunView:
         """The run's phase; STARTING until it is heard."""
         return Phase.STARTING if self.run is None else Phase(self.run.phase)
 
-    def gated(self, phase: Phase) -> list[Any]:
-        """Gated episodes of a phase, in order."""
-        return [e for e in self.episodes if e.phase == phase and e.mode == Mode.GATED]
+    def telling(self, phase: Phase) -> list[Any]:
+        """Episodes of a phase that tell how the run is doing, in order: those it learns from, or gated ones."""
+        return [
+            e for e in self.episodes if e.phase == phase and (e.explored or e.mode == Mode.GATED)
+        ]
 
     def recent(self) -> list[Any]:
-        """The last episodes that tell how the run is doing: gated ones of this phase, else whatever there was."""
+        """The last episodes that tell how the run is doing: those of this phase, else whatever there was."""
         phase = self.phase if self.phase in (Phase.ONLINE, Phase.EVALUATING) else Phase.ONLINE
-        return (self.gated(phase) or self.episodes)[-WINDOW:]
+        return (self.telling(phase) or self.episodes)[-WINDOW:]
 
     def rl_share(self) -> float:
         """Share of the recent episodes' executed actions that were RL's; NaN without any."""
@@ -110,7 +112,7 @@ class RunView:
             left += max(0, self.plan.rollouts - number) * length
         if self.phase <= Phase.FITTING:
             left += self.plan.online_steps
-        elif self.phase is Phase.ONLINE:
+        elif self.phase in LEARNING:
             left += max(0, self.plan.online_steps - self.run.online_steps)
         if self.phase < Phase.EVALUATING:
             left += self.plan.evaluation_episodes * length
@@ -199,12 +201,12 @@ class RunView:
             parts.append(f'success {100 * rate.success:.0f} % of last {rate.n}')
             if not math.isnan(self.rl_share()) and self.phase > Phase.FITTING:
                 parts.append(f'RL {100 * self.rl_share():.0f} %')
-        if self.learner is not None and self.phase is Phase.ONLINE:
+        if self.learner is not None and self.phase in LEARNING:
             parts.append(
                 f'{self.learner.updates_per_second:.0f} updates/s, weights v{self.learner.weights_version}'
             )
         left = self.seconds_left()
-        if not math.isnan(left) and self.phase < Phase.GRADUATED:
+        if not math.isnan(left) and self.phase <= Phase.EVALUATING:
             parts.append(f'about {clock_text(left)} left')
         return ', '.join(parts)
 
@@ -212,7 +214,7 @@ class RunView:
         if self.run is None:
             return 'starting the nodes'
         text = self.phase.name.lower()
-        if self.phase is Phase.ONLINE:
+        if self.phase in LEARNING:
             planned = self.run.online_steps_planned or self.plan.online_steps
             text += (
                 f' {self.run.online_steps} of {planned} steps, episode {self.run.episode_number}'
@@ -220,14 +222,14 @@ class RunView:
         elif self.phase in (Phase.ESTIMATING, Phase.EVALUATING):
             planned = self.run.episodes_planned
             text += f' episode {self.run.episode_number}' + (f' of {planned}' if planned else '')
-        if self.phase in (Phase.ONLINE, Phase.EVALUATING):
+        if self.phase in (*LEARNING, Phase.EVALUATING):
             text += f' ({Mode(self.run.mode).name.lower()})'
         return text + (f': {self.run.detail}' if self.run.detail else '')
 
     def _time_text(self, now: float) -> str:
         left = self.seconds_left()
         gone = f'{clock_text(now - self.started)} gone'
-        known = not math.isnan(left) and self.phase < Phase.GRADUATED
+        known = not math.isnan(left) and self.phase <= Phase.EVALUATING
         return f'{gone}, about {clock_text(left)} left' if known else gone
 
 

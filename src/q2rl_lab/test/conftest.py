@@ -55,7 +55,8 @@ class SyntheticRun:
         by_rl = {Mode.BC: 0, Mode.RL: STEPS, Mode.GATED: STEPS // 2}[mode]
         reason = reason or (EndReason.SUCCESS if success else EndReason.TIME_LIMIT)
         line = {
-            'robot': 'arm', 'episode': name, 'number': number, 'phase': phase.name, 'mode': mode.name,
+            'robot': 'arm', 'episode': name, 'number': number, 'phase': phase.name,
+            'mode': mode.name, 'explored': phase is Phase.ONLINE and mode is Mode.GATED,
             'success': success, 'end_reason': reason.name, 'seed': number, 'steps': STEPS, 'rl_steps': by_rl,
             'bc_steps': STEPS - by_rl, 'hold_steps': 0, 'guard_interventions': 1, 'peak_force': 20.0,
             'duration': 3.0, 'episode_return': -4.0, 'mean_q_bc': -20.0, 'mean_q_rl': None,

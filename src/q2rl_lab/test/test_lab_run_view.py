@@ -26,7 +26,7 @@ def run_state(phase, **more):
 def episode(number, success, **more):
     return SimpleNamespace(**{
         'episode': f'r-o{number:04d}', 'phase': int(Phase.ONLINE), 'mode': int(Mode.GATED),
-        'success': success, 'steps': 50, 'rl_steps': 30, 'bc_steps': 20, 'hold_steps': 0,
+        'success': success, 'explored': True, 'steps': 50, 'rl_steps': 30, 'bc_steps': 20, 'hold_steps': 0,
         'mean_q_bc': -30.0, 'mean_q_rl': -20.0, 'peak_force': 12.0, 'guard_interventions': 1, **more,
     })  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_repeated_summary_counts_once(view):
 def test_only_the_last_fifty_gated_episodes_of_the_phase_count(view):
     for number in range(10, 80):
         view.hear_episode(episode(number, True))
-        view.hear_episode(episode(1000 + number, False, mode=int(Mode.BC)))
+        view.hear_episode(episode(1000 + number, False, mode=int(Mode.BC), explored=False))
     assert len(view.recent()) == 50
     assert all(e.success for e in view.recent())
 

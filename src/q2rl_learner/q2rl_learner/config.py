@@ -100,7 +100,8 @@ class ActingConfig(Section):
     `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above, RL acts
     with a probability that is the sigmoid of its advantage over it [reward units].
     `rl_action`, `rl_noise`: in gated online episodes RL explores by its mode or a sample, plus Gaussian noise of that
-    standard deviation in units of the action. Wherever a policy is measured, RL acts by its plain mode.
+    standard deviation in units of the action; `rl_correlation`: of what is drawn from one tick to the next. Wherever
+    a policy is measured, RL acts by its plain mode.
     """
 
     chooser: Chooser = 'gate'
@@ -108,6 +109,7 @@ class ActingConfig(Section):
     soft_temperature: float = Field(default=0.0, ge=0)
     rl_action: Literal['mode', 'sample'] = 'mode'
     rl_noise: float = Field(default=0.0, ge=0)
+    rl_correlation: float = Field(default=0.0, ge=0, lt=1)
 
 
 class LearnerConfig(Section):
@@ -128,6 +130,7 @@ class LearnerConfig(Section):
     `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL). `entropy_bonus`: reward units per nat of the
     actor's entropy in its loss; without it the actor's samples soon equal its mode.
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
+    `refresh_every`: BC-only online episodes between two fits of V; 0: V stays as it was first fitted.
     `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
     lockstep simulation may run ahead of the gradient steps. `critic_updates_per_step` 0: nothing is learned online.
     """
@@ -169,6 +172,7 @@ class LearnerConfig(Section):
     target_action: Literal['sample', 'mode'] = 'sample'
     target_policy_noise: float = Field(default=0.0, ge=0)
     rollouts: int = Field(default=20, ge=2)
+    refresh_every: int = Field(default=0, ge=0)
     publish_every: int = Field(default=100, ge=1)
     publish_period_s: float = Field(default=2.0, gt=0)
     allowance: int = Field(default=25, ge=1)

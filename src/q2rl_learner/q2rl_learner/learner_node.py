@@ -178,6 +178,7 @@ class LearnerNode(Q2rlNode):
 
     def _on_run_state(self, msg: RunState) -> None:
         self._loop.set_phase(to_enum(Phase, msg.phase, 'phase'))
+        self._loop.roll_back(msg.rollbacks, msg.rollback_version)
 
     def _commit(self) -> None:
         """Store what has arrived, then acknowledge it, repetitions too."""

@@ -30,6 +30,7 @@ _COUNTERS = (
     'weights_version',
     'value_version',
     'networks_made',
+    'rollbacks',
 )
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 

@@ -31,6 +31,10 @@ from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.networks_file import pack
 from q2rl_task import InputError, Mode, Phase, TaskSpec, Transition
 
+KEEP_EVERY = 20
+"""Of so many versions one is kept to roll back to."""
+KEPT_VERSIONS = 10
+
 
 class OnlineLearner:
     """Learn one task from transitions: `add` all of them in order, `fit_estimate` once, then `update` at leisure.
@@ -85,6 +89,8 @@ class OnlineLearner:
             )
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
+        self._bc_only_ended = 0
+        self._kept: dict[int, dict[str, dict[str, Tensor]]] = {}
         self._pending: deque[Transition] = deque()
         self._newest: dict[str, int] = {}
         self._skip = (
@@ -96,6 +102,7 @@ class OnlineLearner:
         self.actor_steps = 0
         self.weights_version = 0
         self.value_version = 0
+        self.rollbacks = 0
         self.report: EstimateReport | None = None
 
     @property
@@ -127,11 +134,9 @@ class OnlineLearner:
                 self._store(transition)
         elif transition.phase == Phase.ONLINE:
             self.online_steps += 1
-            if transition.mode == Mode.BC:
-                self._bc_only.append(transition)
             if self._skip > 0:
                 self._skip -= 1
-                self._store(transition)
+                self._take_in(transition)
             else:
                 self._pending.append(transition)
 
@@ -158,6 +163,12 @@ class OnlineLearner:
             and np.isfinite(t.reward)
         ):
             raise InputError(where, 'is not finite', 'look for the fault in the arm interface')
+
+    def _take_in(self, transition: Transition) -> None:
+        if transition.mode == Mode.BC:
+            self._bc_only.append(transition)
+            self._bc_only_ended += transition.terminated or transition.truncated
+        self._store(transition)
 
     def _store(self, transition: Transition) -> None:
         self.replay.add(transition, self.config.scaled(transition.reward))
@@ -201,9 +212,13 @@ class OnlineLearner:
         return self.report
 
     def refresh_value(self) -> ValueFit:
-        """Fit a new, newly numbered V on all BC-only episodes, those of the online phase included."""
+        """Fit V anew on all BC-only episodes, those of the online phase included.
+
+        It takes over, under a new number, if it explains any of the returns that it did not see.
+        """
         fitted = self._fit_value(self.rollouts() + _finished(self._bc_only))
-        self.value, self.value_version = fitted.value, self.value_version + 1
+        if fitted.error < fitted.variance:
+            self.value, self.value_version = fitted.value, self.value_version + 1
         return fitted
 
     def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
@@ -273,8 +288,12 @@ class OnlineLearner:
         :param drain: take in all waiting transitions, not one (real time: learn from the newest while paying)
         """
         for _ in range(len(self._pending) if drain else min(1, len(self._pending))):
-            self._store(self._pending.popleft())
+            ended = self._bc_only_ended
+            self._take_in(self._pending.popleft())
             self.trained_steps += 1
+            every = self.config.refresh_every
+            if every and self._bc_only_ended > ended and self._bc_only_ended % every == 0:
+                self.refresh_value()
         metrics: dict[str, float] = {}
         repeats = self.config.critic_updates_per_step
         for _ in range(min(2, self.owed // repeats) if repeats else 0):
@@ -336,7 +355,33 @@ class OnlineLearner:
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
         self.weights_version += 1
+        if self.weights_version == 1 or self.weights_version % KEEP_EVERY == 0:
+            self._keep()
         return {kind: self.weights(kind) for kind in ('actor', 'critic')}
+
+    def _keep(self) -> None:
+        """Keep the present weights for `roll_back`: the first ones, and the last few of every `KEEP_EVERY`."""
+        parts = {'actor': self.acting, 'critics': self.critics}
+        self._kept[self.weights_version] = {
+            name: {k: v.clone() for k, v in part.state_dict().items()}
+            for name, part in parts.items()
+        }
+        if len(self._kept) > KEPT_VERSIONS:
+            del self._kept[sorted(self._kept)[1]]
+
+    def roll_back(self, version: int, count: int) -> int:
+        """Go on learning from the newest kept weights up to `version`, else the oldest; returns their version.
+
+        Optimisers start anew; V and the replay stay. Without any kept weights (after a restart) nothing changes.
+
+        :param count: how often the run has been rolled back, this time included
+        """
+        self.rollbacks = count
+        if not self._kept:
+            return self.weights_version
+        found = max((v for v in self._kept if v <= version), default=min(self._kept))
+        self.updater.restore(**self._kept[found])
+        return found
 
     def _make_value(self) -> ValueNet:
         with self._seeded():

@@ -14,12 +14,13 @@ from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, LearnerState, Phase, Transition
+from q2rl_task.episode import LEARNING
 
 UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
 METRICS_EVERY = 50
 """Critic updates between two reports of scalars."""
-AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.GRADUATED, Phase.FINISHED)
+AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class TrainingLoop:
         self._wake = threading.Condition()
         self._inbox: deque[Transition] = deque()
         self._phase = Phase.STARTING
+        self._rollback = (
+            0,
+            0,
+        )  # how often the run was rolled back, and to which version the last time
         self._stale = False  # the view is older than the phase
         self._closed = False
         self._failed = ''
@@ -115,6 +120,12 @@ class TrainingLoop:
             self._phase = phase
             self._wake.notify()
 
+    def roll_back(self, count: int, version: int) -> None:
+        """Ask for weights to go back to `version`, once per `count`, which grows; repeating it changes nothing."""
+        with self._wake:
+            self._rollback = (count, version)
+            self._wake.notify()
+
     def _run(self) -> None:
         prepare_torch()
         try:
@@ -151,8 +162,9 @@ class TrainingLoop:
         if self._failed:
             return False
         if not self.fitted:
-            return self._phase in (Phase.FITTING, Phase.ONLINE, Phase.SETTLING)
-        return self._published < 0 or self._learner.busy or self._last_weights_due()
+            return self._phase in (Phase.FITTING, *LEARNING, Phase.SETTLING)
+        due = self._rollback[0] > self._learner.rollbacks
+        return self._published < 0 or due or self._learner.busy or self._last_weights_due()
 
     def _last_weights_due(self) -> bool:
         """Whether the online phase is over and what was learned at its end is not out yet."""
@@ -169,6 +181,10 @@ class TrainingLoop:
             return
         if not self.fitted:
             self._fit()
+        elif self._published >= 0 and self._rollback[0] > self._learner.rollbacks:
+            count, version = self._rollback
+            self._learner.roll_back(version, count)
+            self._publish()
         elif self._published >= 0 and self._learner.busy:
             self._update()
         else:
@@ -259,7 +275,7 @@ class TrainingLoop:
         self._view = view
 
     def _credit(self) -> int:
-        if not self._lockstep or self._failed or self._phase is not Phase.ONLINE:
+        if not self._lockstep or self._failed or self._phase not in LEARNING:
             return UNLIMITED
         paid = self._learner.paid_sequence
         return UNLIMITED if paid is None else paid + self._learner.config.allowance

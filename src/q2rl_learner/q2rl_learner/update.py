@@ -14,7 +14,7 @@ Source: arXiv 2605.05172 (Q-Gating, online phase); the switches of LearnerConfig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import copy
 
 import torch
@@ -70,6 +70,14 @@ class Updater:
         if self._acting_parameters:
             own = [p.detach() for p in self._actor_parameters]
             torch._foreach_copy_(self._acting_parameters, own)
+
+    def restore(self, actor: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+        """Set all networks to these weights, and forget the optimisers' moments, which belong to others."""
+        self.actor.load_state_dict(actor)
+        self.critics.load_state_dict(critics)
+        self.copy_target()
+        self.actor_optimiser.state.clear()
+        self.critic_optimiser.state.clear()
 
     def step(
         self, batches: Sequence[Batch], bc_weight: float, actor_rate: float = 1.0

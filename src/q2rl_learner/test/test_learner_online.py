@@ -75,7 +75,7 @@ def test_online_updates_never_reach_v():
 
 def test_refreshing_v_gives_it_a_new_number():
     toy, first = rollouts(2)
-    of = learner()
+    of = learner(small_config(fit={'value_steps': 400}))
     for t in first:
         of.add(t)
     of.fit_estimate()
@@ -83,6 +83,7 @@ def test_refreshing_v_gives_it_a_new_number():
     for i in range(3):
         for t in toy.run(f'bc{i}', Phase.ONLINE):
             of.add(t)
+            of.update()
     fitted = of.refresh_value()
     assert of.value_version == 2 and len(fitted.returns) == 13
     assert any(not torch.equal(v, before[k]) for k, v in of.value.state_dict().items())
@@ -305,3 +306,70 @@ def test_learning_improves_on_bc():
         number += 1
     before, after = success(noisy_bc(TASK, 7), seed=8), success(rl, seed=8)
     assert before < 0.8 and after > before + 0.15, (before, after)
+
+
+def bc_only(toy: Toy, count: int) -> list[Transition]:
+    """Return whole online episodes in which BC acted alone."""
+    return [t for i in range(count) for t in toy.run(f'b{i}', Phase.ONLINE)]
+
+
+def test_v_is_refreshed_after_so_many_bc_only_episodes_and_only_then(monkeypatch):
+    toy, first = rollouts(2)
+    of = learner(small_config(refresh_every=3))
+    for t in first:
+        of.add(t)
+    of.fit_estimate()
+    fitted_on = []
+    monkeypatch.setattr(of, 'refresh_value', lambda: fitted_on.append(of.trained_steps))
+    others, alone = online(toy, 40), bc_only(toy, 7)
+    for t in others + alone:
+        of.add(t)
+        of.update()
+    ends = [40 + i + 1 for i, t in enumerate(alone) if t.terminated or t.truncated]
+    assert fitted_on == [ends[2], ends[5]]
+
+
+def test_a_refresh_that_explains_nothing_is_not_taken(monkeypatch):
+    _, first = rollouts(2)
+    of = learner(small_config(refresh_every=1))
+    for t in first:
+        of.add(t)
+    of.fit_estimate()
+    before = of.value
+    worse = replace(of.refresh_value(), error=2.0, variance=1.0)
+    of.value, of.value_version = before, 1
+    monkeypatch.setattr(of, '_fit_value', lambda episodes: worse)
+    of.refresh_value()
+    assert of.value is before and of.value_version == 1
+
+
+def test_a_roll_back_restores_the_nearest_kept_weights_and_learning_goes_on():
+    toy, first = rollouts(2)
+    of = learner()
+    for t in first:
+        of.add(t)
+    of.fit_estimate()
+    of.publish()
+    kept = weights(of)
+    for t in online(toy, 60):
+        of.add(t)
+        of.update()
+        of.publish()
+    drifted = weights(of)
+    assert of.roll_back(version=19, count=1) == 1 and of.rollbacks == 1
+    back = weights(of)
+    for name in kept:
+        if not name.startswith('target'):
+            assert torch.equal(kept[name], back[name]), name
+        assert name.startswith('value') or not torch.equal(drifted[name], back[name])
+    assert of.roll_back(version=45, count=2) == 40
+    for t in online(toy, 20, start=100):
+        of.add(t)
+        assert of.update()['critic_loss'] >= 0
+
+
+def test_a_learner_without_kept_weights_stays_as_it_is():
+    of = learner()
+    before = weights(of)
+    assert of.roll_back(version=3, count=1) == 0
+    assert_same(before, weights(of))

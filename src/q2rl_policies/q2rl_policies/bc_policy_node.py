@@ -9,9 +9,9 @@ import numpy as np
 
 from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
 from q2rl_policies.networks_file import build_bc, load
-from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode, episode_stream
+from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode
 from q2rl_ros.spin import spin
-from q2rl_task import InputError, ObservationRecord, Proposal, Source
+from q2rl_task import InputError, ObservationRecord, Proposal, Source, episode_stream
 
 
 class BcPolicyNode(PolicyNode):

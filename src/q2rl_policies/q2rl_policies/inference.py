@@ -25,7 +25,7 @@ class Live(Protocol[Networks]):
 class Pinned:
     """Networks that stay: for an evaluation, or shared with a learner of this process that changes them in place."""
 
-    def __init__(self, networks: LiveActor | LiveCritic) -> None:
+    def __init__(self, networks: LiveActor | LiveCritic | None) -> None:
         self.current = networks
 
 
@@ -35,6 +35,8 @@ class RLPolicy:
     :param live: where the actor comes from
     :param samples: explore by a sample of the actor
     :param noise: explore with Gaussian noise of that standard deviation, in units of the action
+    :param correlation: of what is drawn from one tick to the next; each tick's draw has the same distribution for any.
+        Above 0 the arm sweeps where it would else tremble (Eberhard et al., Pink noise is all you need, ICLR 2023)
     :param seed: of the exploration
     """
 
@@ -43,28 +45,42 @@ class RLPolicy:
         live: Live[LiveActor],
         samples: bool = False,
         noise: float = 0.0,
+        correlation: float = 0.0,
         seed: int = 0,
     ) -> None:
         self._live = live
         self._samples = samples
         self._noise = noise
+        self._correlation = correlation
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Begin the random stream of the exploration anew."""
+        """Begin the random stream of the exploration anew, as at the start of an episode."""
         self._rng = np.random.default_rng(seed)
+        self._drawn: np.ndarray | None = None
 
     def act(self, observation: np.ndarray, explore: bool = False) -> Proposal | None:
         """Propose for one observation (O,) float32, without log_prob and entropy; None without weights."""
         actor = self._live.current
         if actor is None:
             return None
-        sampled = explore and self._samples
-        action = actor.sample(observation, self._rng) if sampled else actor.mode(observation)
-        if explore and self._noise > 0.0:
-            drawn = self._rng.standard_normal(len(action), dtype=np.float32)
+        if not explore:
+            return Proposal(actor.mode(observation), version=actor.version)
+        drawn = self._draw(actor.action_size)
+        action = actor.sample(observation, drawn) if self._samples else actor.mode(observation)
+        if self._noise > 0.0:
             action = np.clip(action + np.float32(self._noise) * drawn, -1.0, 1.0)
         return Proposal(action, version=actor.version)
+
+    def _draw(self, size: int) -> np.ndarray:
+        """Return standard normal noise (D,), correlated with that of the tick before."""
+        fresh = self._rng.standard_normal(size, dtype=np.float32)
+        if self._drawn is None:
+            self._drawn = fresh
+        else:
+            rho = np.float32(self._correlation)
+            self._drawn = rho * self._drawn + np.sqrt(1 - rho * rho) * fresh
+        return self._drawn
 
 
 class GateCritic:

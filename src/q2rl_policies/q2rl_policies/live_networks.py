@@ -21,7 +21,7 @@ class LiveActor:
     def __init__(self, actor: TanhGaussianActor, version: int = 0) -> None:
         self.version = version
         self._forward = mlp_forward(actor.net)
-        self._action_size = actor.action_size
+        self.action_size = actor.action_size
         self._log_std_bounds = (actor.log_std_min, actor.log_std_max)
 
     @staticmethod
@@ -32,13 +32,13 @@ class LiveActor:
 
     def mode(self, observation: np.ndarray) -> np.ndarray:
         """The action (D,) float32 at one observation (O,) float32."""
-        return np.tanh(self._forward(observation)[: self._action_size])
+        return np.tanh(self._forward(observation)[: self.action_size])
 
-    def sample(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A sampled action (D,) float32 at one observation (O,) float32."""
+    def sample(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """The action (D,) float32 at one observation (O,) float32 that standard normal noise (D,) stands for."""
         mean, log_std = np.split(self._forward(observation), 2)
         std = np.exp(np.clip(log_std, *self._log_std_bounds))
-        return np.tanh(mean + std * rng.standard_normal(self._action_size, dtype=np.float32))
+        return np.tanh(mean + std * noise)
 
     def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
         """Act on observations (N, O); return what is wrong, None if nothing."""
@@ -59,7 +59,7 @@ class LiveCritic:
         self.value_version = value_version
         self._critics = ensemble_forward(critics)
         self._value = mlp_forward(value.net)
-        self._action_size = critics.architecture['action_size']
+        self.action_size = critics.architecture['action_size']
 
     @staticmethod
     def from_file(data: bytes, where: object, contract: str) -> LiveCritic:
@@ -81,7 +81,7 @@ class LiveCritic:
         rng = np.random.default_rng(0)
 
         def problem(observation: np.ndarray) -> str | None:
-            action = rng.uniform(-1.0, 1.0, self._action_size).astype(np.float32)
+            action = rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
             return _problem(self.q(observation, action), 'a Q', value_range) or _problem(
                 np.array([self.v(observation)]), 'V', value_range
             )

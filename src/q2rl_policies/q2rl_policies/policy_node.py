@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 
 import numpy as np
@@ -73,9 +72,3 @@ def take_observation(
     if arrival is Arrival.LATE:
         raise MessageError('late', f'{where} comes after its turn')
     return record, arrival
-
-
-def episode_stream(seed: int, episode: str) -> int:
-    """Return the seed of an episode's samples."""
-    digest = hashlib.sha256(f'{seed}/{episode}'.encode()).digest()
-    return int.from_bytes(digest[:8], 'little') >> 1

@@ -7,10 +7,10 @@ import sys
 
 from q2rl_policies.inference import RLPolicy
 from q2rl_policies.live_networks import LiveActor
-from q2rl_policies.policy_node import PolicyNode, episode_stream
+from q2rl_policies.policy_node import PolicyNode
 from q2rl_policies.weights_inbox import WeightsInbox
 from q2rl_ros.spin import spin
-from q2rl_task import ObservationRecord, Proposal, Source
+from q2rl_task import ObservationRecord, Proposal, Source, episode_stream
 
 
 class RlPolicyNode(PolicyNode):
@@ -37,6 +37,13 @@ class RlPolicyNode(PolicyNode):
             low=0.0,
             high=2.0,
         )
+        self.declare(
+            'rl_correlation',
+            0.0,
+            'Correlation of what is drawn from one tick to the next.',
+            low=0.0,
+            high=0.999,
+        )
         self.declare('seed', 0, 'Seed of the exploration.', low=0, high=2**62)
 
     def configure(self) -> None:
@@ -44,7 +51,9 @@ class RlPolicyNode(PolicyNode):
         super().configure()
         self._inbox = WeightsInbox(self, LiveActor)
         samples = self.value('rl_action') == 'sample'
-        self._policy = RLPolicy(self._inbox.live, samples, self.value('rl_noise'))
+        self._policy = RLPolicy(
+            self._inbox.live, samples, self.value('rl_noise'), self.value('rl_correlation')
+        )
 
     def diagnose(self) -> dict[str, object]:
         """Time of the last inference, and what the weights do."""

@@ -210,6 +210,28 @@ def test_where_it_may_explore_the_policy_samples_from_the_actor():
     np.testing.assert_allclose(unsquashed.std(0), np.exp(log_std), rtol=0.06)
 
 
+def test_correlated_samples_keep_the_distribution_of_each():
+    torch.manual_seed(0)
+    actor = TanhGaussianActor(O, D, (16,))
+    policy = RLPolicy(Pinned(LiveActor(actor)), samples=True, correlation=0.6, seed=1)
+    observation = batch()[0][:1]
+    mean, log_std = (t.detach().numpy()[0] for t in actor(observation))
+    episodes = []
+    for seed in range(800):
+        policy.reseed(seed)
+        actions = [policy.act(observation[0].numpy(), True).action for _ in range(6)]
+        episodes.append((np.arctanh(np.float64(actions)) - mean) / np.exp(log_std))
+    noise = np.stack(episodes)  # (episode, tick, D)
+    for tick in (0, 5):
+        assert np.abs(noise[:, tick].mean(0)).max() < 4.0 / math.sqrt(800)
+        np.testing.assert_allclose(noise[:, tick].std(0), 1.0, rtol=0.12)
+    for lag in (1, 3):
+        product = (noise[:, :-lag] * noise[:, lag:]).mean()
+        assert product == pytest.approx(0.6**lag, abs=0.04)
+    first = noise[:, 0]
+    assert abs((first[:-1] * first[1:]).mean()) < 0.06  # episodes are independent
+
+
 @pytest.mark.parametrize(
     'made, explore', [({'samples': True, 'noise': 0.1}, False), ({}, True), ({}, False)]
 )

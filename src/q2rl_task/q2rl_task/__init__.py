@@ -10,6 +10,7 @@ from q2rl_task.episode import (
     Source,
     StepOutcome,
     episode_seed,
+    episode_stream,
     judge_step,
 )
 from q2rl_task.errors import InputError
@@ -51,6 +52,7 @@ __all__ = [
     'clamp_lead',
     'draw_start',
     'episode_seed',
+    'episode_stream',
     'judge_step',
     'load_task',
     'pair_steps',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+import hashlib
 
 import numpy as np
 
@@ -36,12 +37,16 @@ class Phase(IntEnum):
     ESTIMATING = 1
     FITTING = 2
     ONLINE = 3
-    SETTLING = 4
-    EVALUATING = 5
-    GRADUATED = 6
+    GRADUATED = 4
+    SETTLING = 5
+    EVALUATING = 6
     PAUSED = 7
     STOPPED = 8
     FINISHED = 9
+
+
+LEARNING = (Phase.ONLINE, Phase.GRADUATED)
+"""Phases whose episodes are learned from. They are one stream: its episodes and transitions are all of ONLINE."""
 
 
 class LearnerState(IntEnum):
@@ -120,3 +125,9 @@ def episode_seed(run_seed: int, stream: str, number: int) -> int:
     """Seed of the `number`-th episode of a stream; no two streams share one."""
     sequence = np.random.SeedSequence([int(run_seed), SEED_STREAMS[stream], int(number)])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def episode_stream(seed: int, episode: str) -> int:
+    """Return the seed of what a policy draws in an episode: it depends on no other episode."""
+    digest = hashlib.sha256(f'{seed}/{episode}'.encode()).digest()
+    return int.from_bytes(digest[:8], 'little') >> 1

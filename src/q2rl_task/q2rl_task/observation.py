@@ -17,9 +17,8 @@ class ObservationBuilder:
 
     All quantities are in the axes of the *estimated* fixture frame (origin at the rim's centre, z
     into the hole):
-    tip position [m] and rotation vector [rad], tip velocity, the command's lead over the tip, and
-    the low-passed
-    contact wrench at the tip; each divided by the scale of the task.
+    tip position [m] and rotation vector [rad], tip velocity, the command's lead over the tip, the low-passed contact
+    wrench at the tip, the time since the episode began [s]; each divided by the scale of the task.
     """
 
     def __init__(self, task: TaskSpec) -> None:
@@ -38,6 +37,7 @@ class ObservationBuilder:
         """
         self._part = part
         self._wrench: np.ndarray | None = None
+        self._ticks = 0
         self._frames: deque[np.ndarray] = deque(maxlen=self._task.observation.history)
 
     def build(self, measurement: Measurement, commanded: Pose, fixture: Pose) -> np.ndarray:
@@ -63,7 +63,9 @@ class ObservationBuilder:
             'force': tip_to_fixture.apply(self._wrench[:3]),
             'torque': tip_to_fixture.apply(self._wrench[3:]),
             'gripper': np.array([measurement.gripper]),
+            'elapsed': np.array([self._ticks * self._task.period_s]),
         }
+        self._ticks += 1
         if self._part is not None:
             values['part_position'] = to_fixture.apply(tip.position - self._part.position)
         raw = np.concatenate([values[f.name] for f in self._task.observation.fields]) / self._scale

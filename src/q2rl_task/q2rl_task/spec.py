@@ -26,6 +26,7 @@ OBSERVATION_SIZES = {
     'torque': 3,
     'gripper': 1,
     'part_position': 3,
+    'elapsed': 1,
 }
 
 
@@ -66,6 +67,7 @@ class ObservationField(Section):
         'torque',
         'gripper',
         'part_position',
+        'elapsed',
     ]
     scale: float = Field(gt=0)
     limit: float | None = Field(default=None, gt=0)

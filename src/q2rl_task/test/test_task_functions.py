@@ -97,9 +97,9 @@ def test_history_stacks_ticks_oldest_first():
     first = builder.build(measurement(FIXTURE), FIXTURE, FIXTURE)
     moved = FIXTURE @ Pose.of((0.01, 0, 0))
     second = builder.build(measurement(moved), moved, FIXTURE)
-    assert first.shape == second.shape == (42,)
+    assert first.shape == second.shape == (44,)
     assert second[0] == pytest.approx(0.0, abs=1e-6)
-    assert second[21] == pytest.approx(2.0, abs=1e-5)
+    assert second[TASK.frame_size] == pytest.approx(2.0, abs=1e-5)
 
 
 def test_an_action_adds_to_the_commanded_pose_in_fixture_axes():
@@ -183,7 +183,7 @@ def executed(step: int, final: bool = False) -> ExecutedStep:
         step=step,
         mode=Mode.GATED,
         final=final,
-        observation=np.full(21, step, np.float32),
+        observation=np.full(22, step, np.float32),
         reward=-float(step),
         terminated=final,
         truncated=False,

@@ -28,7 +28,7 @@ def test_the_shipped_task_loads_by_name_and_by_path(tmp_path, content):
     by_name = load_task('pipe_assembly')
     by_path = load_task(written(tmp_path, content))
     assert by_name == by_path
-    assert by_name.observation_size == 21
+    assert by_name.observation_size == 22
     assert by_name.action_size == 6
     assert by_name.period_s == pytest.approx(0.05)
 
