@@ -77,7 +77,7 @@ class BcPolicyNode(PolicyNode):
         """Let the policy act; see the class for when it abstains."""
         if self.tracker.fresh or self._policy is None:
             self._policy = self.make_policy(record.episode)
-        if not self.tracker.gapless and getattr(self._policy, 'recurrent', False):
+        if self._policy.recurrent and not self.tracker.gapless:
             return None
         return self._policy.act(record.observation)
 
