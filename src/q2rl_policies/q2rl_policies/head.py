@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the last layer of a density network is read as a mixture of Gaussians: for batches in torch, for one state in numpy.
+"""How the last layer of a density network is read as a mixture of Gaussians: batches in torch, one state in numpy.
 
-Means are bounded by tanh, and the action itself is not, as in robomimic's heads; standard deviations follow `SPREADS`.
+Means are bounded by tanh, and the action itself is not, as in robomimic's heads; standard deviations are a `Spread`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ softplus(x) (or exp(x)) kept within min_std .. max_std."""
 
 @dataclass(frozen=True)
 class Head:
-    """The reading of one network's last layer; its numbers are logits (if several modes), means, spreads, in this order.
+    """The reading of a network's last layer; its numbers are logits (if several modes), means, spreads, in this order.
 
     :param min_std: floor of the standard deviations, in units of the action (before `action_scale`)
-    :param action_scale, action_offset: (D,), how an action of the network becomes one of the task: a * scale + offset
-    :raises TypeError: a spread that is unknown, or a scale or offset that is no list of D numbers, 0 not among the scales
+    :param action_scale, action_offset: (D,), how an action of the network becomes the task's: a * scale + offset
+    :raises TypeError: a spread that is unknown, or a scale or offset that is no list of D numbers, a scale of 0
     """
 
     modes: int
@@ -62,7 +62,9 @@ class Head:
         for name in ('spread', 'std_gain', 'max_std', 'action_scale', 'action_offset'):
             value = getattr(self, name)
             if value != getattr(type(self), name):
-                found[name] = list(value) if isinstance(value, Sequence) and name[0] == 'a' else value
+                found[name] = (
+                    list(value) if isinstance(value, Sequence) and name[0] == 'a' else value
+                )
         return found
 
     def read(self, out: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,7 +70,7 @@ class RecurrentGmmNet(nn.Module):
         spread_components(self.net[-1], self.head)
 
     def forward(self, observations: Tensor, state: State = None) -> tuple[GaussianMixture, State]:
-        """Return the distributions (B, T) at observations (B, T, O) that follow on `state`, and the state after them."""
+        """Return the distributions (B, T) at observations (B, T, O) that follow on `state`, and what follows."""
         features, state = self.rnn(observations, state)
         return GaussianMixture(*self.head.read(self.net(features))), state
 
