@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of a BC policy, whatever it is of: a network of q2rl, a TorchScript or ONNX program, a Python class.
 
-A `.safetensors` file holds a network, or the bytes of a program with the YAML that says how it fits; loading one runs no
-Python code out of it. A `.yaml` names a Python class, which is then imported: to name the YAML is to name the class.
+A `.safetensors` file holds a network, or the bytes of a program with the YAML that says how it fits; loading one runs
+no Python code out of it. A `.yaml` names a Python class, which is then imported: to name the YAML is to name the class.
 """
 
 from __future__ import annotations
