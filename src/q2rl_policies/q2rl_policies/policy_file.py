@@ -2,7 +2,8 @@
 """The file of a BC policy, whatever it is of: a network of q2rl, a TorchScript or ONNX program, a Python class.
 
 A `.safetensors` file holds a network, or the bytes of a program with the YAML that says how it fits; loading one runs
-no Python code out of it. A `.yaml` names a Python class, which is then imported: to name the YAML is to name the class.
+no Python code out of it. A `.yaml` names a Python class, which is then imported (to name the YAML is to name the
+class), or a policy folder that LeRobot runs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from q2rl_policies.foreign_policy import (
     TorchScriptPredictor,
     answer_of,
 )
+from q2rl_policies.lerobot_policy import LeRobotPredictor, read_folder
 from q2rl_policies.networks_file import build_bc, kind_of, pack, unpack
 from q2rl_policies.policy_spec import ActionMap, PolicySpec, read_spec, spec_of
 from q2rl_policies.python_policy import PythonPredictor, SamplingPolicy, load_class
@@ -61,11 +63,11 @@ def load_bc(path: str | Path, task: TaskSpec) -> LoadedBC:
     path = Path(path)
     if path.suffix in ('.yaml', '.yml'):
         spec = read_spec(path)
-        if not spec.python:
+        if not (spec.python or spec.lerobot):
             remedy = 'adopt it: q2rl adopt makes a .safetensors of it'
             raise InputError(path, 'names no Python class', remedy)
         _check_contract(spec, task, path)
-        return python_bc(spec, task)
+        return python_bc(spec, task) if spec.python else lerobot_bc(spec, task)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -145,6 +147,17 @@ def python_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
     return _foreign(what, predictor, spec, task, where, 1, 'action' not in answer)
 
 
+def lerobot_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
+    """Return a policy folder of LeRobot as a BC policy, without a density. This runs LeRobot, not code of the folder.
+
+    :raises InputError: LeRobot is not installed, or the policy does not fit the task
+    """
+    folder = read_folder(Path(spec.lerobot), task)
+    predictor = LeRobotPredictor(folder, spec, task)
+    probe(predictor, spec, task, folder.path)
+    return _foreign(f'LeRobot {folder.what}', predictor, spec, task, folder.path, 1, False)
+
+
 def probe(
     predictor: Predictor, spec: PolicySpec, task: TaskSpec, where: object
 ) -> Mapping[str, Any]:
@@ -169,7 +182,9 @@ def probe(
 def pack_program(data: bytes, kind: str, spec: PolicySpec, task: TaskSpec) -> bytes:
     """Return the file of a TorchScript or ONNX program, with how it fits the task."""
     content = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
-    described = spec.model_dump(mode='json', exclude_defaults=True, exclude={'file', 'python'})
+    described = spec.model_dump(
+        mode='json', exclude_defaults=True, exclude={'file', 'python', 'lerobot'}
+    )
     architecture = {'type': 'program', 'format': kind, 'spec': described}
     meta = {'contract': task.contract_hash, 'task': task.name, 'version': 1, 'parent': 0}
     return pack('program', {'program': content}, {**meta, 'architecture': architecture})

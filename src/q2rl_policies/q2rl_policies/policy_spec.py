@@ -101,13 +101,15 @@ class Actions(Section):
 
 
 class PolicySpec(Section):
-    """A policy and how it fits. `file`: TorchScript or ONNX; `python`: a class, `module:Class` or `path/file.py:Class`.
+    """A policy and how it fits. `file`: TorchScript or ONNX; `python`: a class, `module:Class` or `path/file.py:Class`;
+    `lerobot`: a policy folder of LeRobot.
 
     `task`, `contract` and `sha256` (of the file, or of the class's source) are what `q2rl adopt` found.
     """
 
     file: str = ''
     python: str = ''
+    lerobot: str = ''
     inputs: tuple[Input, ...] = Field(default=(Input(),), min_length=1)
     outputs: Outputs | None = None
     actions: Actions = Actions()
