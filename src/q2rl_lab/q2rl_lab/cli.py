@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from q2rl_lab.commands.adopt import adopt
 from q2rl_lab.commands.bench import bench
 from q2rl_lab.commands.demos import demos
 from q2rl_lab.commands.doctor import doctor
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(up)
 app.command()(demos)
 app.command('train-bc')(train_bc)
+app.command()(adopt)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
 app.command()(report)

@@ -52,12 +52,14 @@ NUMPY_DATA = [
 class RobomimicPolicy:
     """A checkpoint as a network that takes the task's observation. `keys`: its observation keys, in order.
 
+    shown: what robomimic's first layer was given of the observation, which is folded in now.
     low_noise: robomimic itself acts nearly by the mode (`low_noise_eval`).
     """
 
     net: DensityNet | RecurrentGmmNet
     algorithm: str
     keys: tuple[str, ...]
+    shown: InputMap
     low_noise: bool
 
 
@@ -115,7 +117,7 @@ def read_robomimic(
     if not all(torch.isfinite(tensor).all() for tensor in net.state_dict().values()):
         raise InputError(path, 'has weights that are not finite', 'give an earlier checkpoint')
     noise = options['gmm' if gmm else 'gaussian'].get('low_noise_eval', True)
-    return RobomimicPolicy(net.eval(), algorithm, tuple(keys), bool(noise))
+    return RobomimicPolicy(net.eval(), algorithm, tuple(keys), shown, bool(noise))
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -80,7 +80,9 @@ def test_it_survives_our_own_file(tmp_path, kind):
     data = pack('bc', net.state_dict(), {**meta, 'architecture': net.architecture})
     tensors, meta = unpack(data, 'memory', 'bc', TASK.contract_hash)
     read = read_robomimic(tmp_path / 'm.pth', TASK)
-    again = type(read)(build_bc(meta, tensors), read.algorithm, read.keys, read.low_noise)
+    again = type(read)(
+        build_bc(meta, tensors), read.algorithm, read.keys, read.shown, read.low_noise
+    )
     check_density(again, density(checkpoint, {'state': observations()}), observations())
 
 
