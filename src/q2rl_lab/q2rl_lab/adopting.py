@@ -73,7 +73,7 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     say(f'{candidate.kind}: {candidate.loaded.what}')
     measured, findings = _measure(candidate, case, order)
     distilled = _distil(candidate.loaded, measured, case, order) if order.distil else None
-    verdict = judge(findings, candidate.loaded, measured, str(output), order.task)
+    verdict = judge(findings, candidate.loaded, measured, _up(order, output))
     if verdict.use == 'adopted':
         write_atomically(output, candidate.content(), durable=True)
     elif verdict.use == 'distilled':
@@ -92,7 +92,8 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
         'next': verdict.next,
         'file': str(output) if verdict.use else None,
     }
-    notes = [*candidate.notes, *measured.notes]
+    own = [] if order.distil else candidate.notes
+    notes = [*own, *measured.notes]
 
     def shown() -> None:
         for finding in findings:
@@ -107,6 +108,12 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
         print(f'Next: {verdict.next}')
 
     return {**result, 'checks': as_dict(findings), 'notes': notes}, shown
+
+
+def _up(order: Order, output: Path) -> str:
+    if order.task == 'tiny':  # a point in plain numpy: it has no nodes
+        return 'try it on a task that `q2rl up` knows; `tiny` is for tests'
+    return f'q2rl up {order.task} --bc {output}'
 
 
 def _output(order: Order, suffix: str) -> Path:

@@ -135,15 +135,12 @@ class Verdict:
     next: str
 
 
-def judge(
-    findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, file: str, task: str
-) -> Verdict:
-    """Say in plain words whether Q2RL applies, and what to do next."""
+def judge(findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up: str) -> Verdict:
+    """Say in plain words whether Q2RL applies, and what to do next; `up`: the command that then improves it."""
     levels = {finding.name: finding.level for finding in findings}
     if levels['actions'] is Level.FAIL:
         text = 'Q2RL does not apply: the policy proposes actions that are not finite.'
         return Verdict(False, '', text, 'mend the policy, and adopt it again')
-    up = f'q2rl up {task} --bc {file}'
     if measured.distilled is not None:
         return _judge_distilled(measured, up)
     if levels['density'] is Level.FAIL:
