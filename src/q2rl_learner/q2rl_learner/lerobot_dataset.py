@@ -2,8 +2,8 @@
 """Demonstrations as a LeRobotDataset of codebase version v3.0, without videos.
 
 A frame is (observation, action) and the reward of its arrival. LeRobot's frames do not hold what the last action led
-to: files that are written here say it in `next.observation.state`, and in files without it the last action of an episode is
-left out. `meta/q2rl.json` names the task and its contract.
+to: files that are written here say it in `next.observation.state`, and in files without it the last action of an
+episode is left out. `meta/q2rl.json` names the task and its contract.
 """
 
 from __future__ import annotations
