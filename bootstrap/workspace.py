@@ -17,7 +17,7 @@ import time
 
 from bootstrap import machine
 
-REQUIREMENTS = ('ros.txt', 'app.txt', 'test.txt')
+REQUIREMENTS = ('ros.txt', 'app.txt', 'formats.txt', 'test.txt')
 WORKSPACE_FILES = ('colcon.meta', 'colcon_defaults.yaml', 'bootstrap/*.cmake')
 BUILD_FILES = ('package.xml', 'setup.py', 'setup.cfg', 'CMakeLists.txt')
 INTERFACE_FOLDERS = ('msg', 'srv', 'action', 'cmake')

@@ -35,6 +35,18 @@ class Finding:
     remedy: str = ''
 
 
+def show(finding: Finding) -> None:
+    """Print a finding to stdout."""
+    from rich.console import Console
+
+    colour = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'red'}[finding.level.value]
+    console = Console(highlight=False)
+    console.print(f'[{colour}]{finding.level.value:<5}[/]', end='')
+    console.print(f'{finding.name:<15} {finding.text}', markup=False, soft_wrap=True)
+    if finding.remedy:
+        console.print(f'{"":<21}-> {finding.remedy}', markup=False, style='dim', soft_wrap=True)
+
+
 def check_python() -> Finding:
     """The interpreter that q2rl was built for."""
     found = platform.python_version()

@@ -7,7 +7,9 @@ import sys
 
 import typer
 
+from q2rl_lab.commands.adopt import adopt
 from q2rl_lab.commands.bench import bench
+from q2rl_lab.commands.convert import convert
 from q2rl_lab.commands.demos import demos
 from q2rl_lab.commands.doctor import doctor
 from q2rl_lab.commands.eval import evaluate_verb
@@ -37,7 +39,9 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(demos)
+app.command()(convert)
 app.command('train-bc')(train_bc)
+app.command()(adopt)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
 app.command()(report)

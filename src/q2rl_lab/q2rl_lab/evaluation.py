@@ -13,12 +13,12 @@ from q2rl_lab.statistics import Rate
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
+from q2rl_policies.bc import BCPolicy
 from q2rl_policies.distributions import EntropyKind
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, Live, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
-from q2rl_policies.networks_file import build_bc, load
+from q2rl_policies.policy_file import load_bc
 from q2rl_task import EndReason, InputError, Mode, TaskSpec
 
 
@@ -38,14 +38,12 @@ def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 def bc_from_file(
     path: Path, task: TaskSpec, seed: int, entropy: EntropyKind = 'monte_carlo'
-) -> MixtureBCPolicy:
-    """Read a cloned policy; it samples, as everywhere.
+) -> BCPolicy:
+    """Read a cloned or adopted policy; it samples, as everywhere.
 
     :raises InputError: missing, damaged, or of another task
     """
-    tensors, meta = load(path, 'bc', task.contract_hash)
-    net = build_bc(meta, tensors, path)
-    return MixtureBCPolicy(net, seed, task.contract_hash, meta['version'], entropy)
+    return load_bc(path, task).make(seed, entropy, False)
 
 
 def gate_of(config: LearnerConfig, task: TaskSpec, seed: int) -> QGate:

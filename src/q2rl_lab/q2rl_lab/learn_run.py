@@ -15,7 +15,7 @@ from q2rl_lab.run_view import clock_text
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_policies.networks_file import build_bc, load
+from q2rl_policies.policy_file import load_density
 from q2rl_task import TaskSpec, episode_seed, load_task
 
 TELL_PERIOD_S = 10.0
@@ -52,13 +52,12 @@ def fresh_learner(
     :param seed: of the run
     :raises InputError: a file is missing, damaged, or of another task
     """
-    tensors, meta = load(clone, 'bc', task.contract_hash)
     return OnlineLearner(
         config,
         task,
         episode_seed(seed, 'learner', 0),
         load_demonstrations(demonstrations, task),
-        build_bc(meta, tensors, clone),
+        load_density(clone, task),
     )
 
 

@@ -77,6 +77,29 @@ def clone(
     return {'file': str(path), 'kind': config.bc.kind, **report, 'wall_s': time.monotonic() - began}
 
 
+def check_adopted(policy: Path, task: TaskSpec) -> None:
+    """Refuse a policy that cannot be used for a task before anything is made for it.
+
+    :raises InputError: it cannot
+    """
+    from q2rl_policies.policy_file import load_bc
+
+    load_bc(policy, task)
+
+
+def take(task: TaskSpec, policy: Path, folder: Path) -> dict[str, Any]:
+    """Copy the file of an adopted policy into a run's folder; returns what it is.
+
+    :raises InputError: it cannot be used for the task
+    """
+    from q2rl_policies.policy_file import load_bc
+
+    loaded = load_bc(policy, task)
+    kept = folder / f'bc{".safetensors" if policy.suffix == ".safetensors" else ".yaml"}'
+    write_atomically(kept, policy.read_bytes(), durable=True)
+    return {'file': str(kept), 'adopted': str(policy), 'what': loaded.what}
+
+
 def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """Record and clone what the run does not have yet; returns reports of what was done, also kept in the folder."""
     task = load_task(config.task)
@@ -85,7 +108,9 @@ def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         done['demonstrations'] = record(
             task, config.demonstrations, config.seed, folder.demonstrations
         )
-    if not folder.bc.is_file():
+    if not folder.bc.is_file() and config.bc is not None:
+        done['bc'] = take(task, Path(config.bc), folder.path)
+    elif not folder.bc.is_file():
         done['bc'] = clone(task, folder.demonstrations, config.preset, config.seed, folder.bc)
     kept = folder.path / 'preparation.json'
     before = json.loads(kept.read_text(encoding='utf-8')) if kept.is_file() else {}
@@ -102,6 +127,9 @@ def tell(reports: dict[str, Any]) -> None:
         )
     if 'bc' in reports:
         fit = reports['bc']
+        if 'adopted' in fit:
+            say(f'BC adopted: {fit["what"]}, from {fit["adopted"]}')
+            return
         say(
             f'BC cloned: {fit["held_out_nll"]:.2f} nats per action on held-out demonstrations, '
             f'{fit["steps"]} gradient steps ({fit["wall_s"]:.1f} s)'

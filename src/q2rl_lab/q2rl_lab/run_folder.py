@@ -30,6 +30,7 @@ class RunConfig:
     eval_episodes: int = 100
     realtime: bool = False
     in_process: bool = False
+    bc: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,9 @@ class RunFolder:
 
     @property
     def bc(self) -> Path:
-        """The cloned policy (safetensors)."""
-        return self.path / 'bc.safetensors'
+        """The cloned or adopted policy: safetensors, or the YAML of one that is a Python class."""
+        named = self.path / 'bc.yaml'
+        return named if named.is_file() else self.path / 'bc.safetensors'
 
     @property
     def state(self) -> Path:

@@ -19,7 +19,7 @@ from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
 from q2rl_msgs.msg import Transition as TransitionMsg
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.chunks import split
-from q2rl_policies.networks_file import build_bc, load
+from q2rl_policies.policy_file import load_density
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_ros.conversions import to_enum, transition_from_msg, weights_chunk_to_msg
 from q2rl_ros.node import Q2rlNode
@@ -141,8 +141,7 @@ class LearnerNode(Q2rlNode):
         path = Path(self.value('bc_checkpoint') or run_dir / 'bc.safetensors')
         if not self.value('bc_checkpoint') and not path.is_file():
             return None
-        tensors, meta = load(path, 'bc', self.task.contract_hash)
-        return build_bc(meta, tensors, path)
+        return load_density(path, self.task)
 
     def activate(self) -> None:
         """Start learning."""

@@ -7,18 +7,18 @@ import sys
 
 import numpy as np
 
-from q2rl_policies.bc import BCPolicy, MixtureBCPolicy
-from q2rl_policies.networks_file import build_bc, load
+from q2rl_policies.bc import BCPolicy
+from q2rl_policies.policy_file import load_bc
 from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode
 from q2rl_ros.spin import spin
 from q2rl_task import InputError, ObservationRecord, Proposal, Source, episode_stream
 
 
 class BcPolicyNode(PolicyNode):
-    """Sample a BC checkpoint, with a random stream of its own for every episode: what a policy proposes in an episode
+    """Sample a BC policy, with a random stream of its own for every episode: what a policy proposes in an episode
     depends on the seed, the episode and its observations, not on what ran before.
 
-    A policy with memory (`recurrent = True`) that missed an observation abstains until the next episode.
+    A policy with memory (`recurrent`) that missed an observation abstains until the next episode.
     """
 
     source = Source.BC
@@ -26,7 +26,11 @@ class BcPolicyNode(PolicyNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('bc_policy', **kwargs)
-        self.declare('checkpoint', '', 'Path of the BC checkpoint (.safetensors).')
+        self.declare(
+            'checkpoint',
+            '',
+            'Path of the BC policy: a .safetensors, or a .yaml that names a Python class, which is then run.',
+        )
         self.declare('seed', 0, 'Seed of the samples.', low=0, high=2**62)
         self.declare(
             'entropy',
@@ -51,8 +55,7 @@ class BcPolicyNode(PolicyNode):
                 'is empty',
                 'set it to the path of a BC checkpoint',
             )
-        tensors, self._meta = load(path, 'bc', self.task.contract_hash)
-        self._net = build_bc(self._meta, tensors)
+        self._loaded = load_bc(path, self.task)
         super().configure()
         policy = self.make_policy('')
         for _ in range(WARM_UP_CALLS):
@@ -60,14 +63,8 @@ class BcPolicyNode(PolicyNode):
 
     def make_policy(self, episode: str) -> BCPolicy:
         """Return the policy as it starts an episode."""
-        return MixtureBCPolicy(
-            self._net,
-            episode_stream(self.value('seed'), episode),
-            self.task.contract_hash,
-            int(self._meta['version']),
-            entropy_kind=self.value('entropy'),
-            deterministic=self.value('act_by') == 'mode',
-        )
+        seed = episode_stream(self.value('seed'), episode)
+        return self._loaded.make(seed, self.value('entropy'), self.value('act_by') == 'mode')
 
     def release(self) -> None:
         """Drop the policy."""
@@ -77,7 +74,7 @@ class BcPolicyNode(PolicyNode):
         """Let the policy act; see the class for when it abstains."""
         if self.tracker.fresh or self._policy is None:
             self._policy = self.make_policy(record.episode)
-        if not self.tracker.gapless and getattr(self._policy, 'recurrent', False):
+        if self._policy.recurrent and not self.tracker.gapless:
             return None
         return self._policy.act(record.observation)
 

@@ -22,14 +22,25 @@ from torch import Tensor, nn
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.recurrent import RecurrentGmmNet
 from q2rl_task.atomic_file import write_atomically
 from q2rl_task.errors import InputError
 
 FORMAT = 'q2rl-networks-1'
-KINDS = ('actor', 'critic', 'bc')
+KINDS = ('actor', 'critic', 'bc', 'program')
 REQUIRED = {'contract': str, 'task': str, 'version': int, 'parent': int, 'architecture': dict}
 MAX_HEADER_BYTES = 1 << 20
-LARGEST = {'observation_size': 16384, 'action_size': 256, 'members': 64, 'modes': 256}
+LARGEST = {
+    'observation_size': 16384,
+    'action_size': 256,
+    'members': 64,
+    'modes': 256,
+    'rnn_size': 8192,
+    'rnn_layers': 8,
+    'horizon': 1 << 20,
+}
+WORDS = ('cell', 'spread')
+NUMBERS = ('action_scale', 'action_offset')
 MAX_LAYERS = 8
 MAX_WIDTH = 8192
 FETCH_AGAIN = 'fetch or write the file again'
@@ -39,14 +50,16 @@ TYPES = {
     'value': ValueNet,
     'gaussian': GaussianNet,
     'gmm': GmmNet,
+    'gmm_rnn': RecurrentGmmNet,
 }
 
 
 def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     """Return the file of a network group.
 
-    :param kind: 'actor', 'bc', or 'critic' (names then start with `critics.` or `value.`)
-    :param tensors: float32, finite
+    :param kind: 'actor', 'bc', 'critic' (names then start with `critics.` or `value.`), or 'program' (a network that
+        comes as the bytes of a TorchScript or ONNX file, see `policy_file`)
+    :param tensors: float32, finite; of a 'program' uint8
     :param meta: contract, task, version, parent, architecture (of the module; for 'critic' those of `critics` and
         `value`) and any further keys that JSON can hold
     :raises ValueError: an unknown kind, a description that misses something, a tensor that is not finite float32
@@ -56,7 +69,7 @@ def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> b
     if problem := _meta_problem(meta):
         raise ValueError(problem)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    if problem := _tensor_problem(plain):
+    if problem := _tensor_problem(kind, plain):
         raise ValueError(problem)
     header = {'kind': kind, 'meta': dict(meta), 'checksum': _checksum(kind, meta, plain)}
     # One key only: safetensors writes several in random order, and equal networks should be equal files.
@@ -95,7 +108,7 @@ def unpack(
             f'was made for contract {meta["contract"]} (task {meta["task"]}), not for {contract}',
             'use networks of this very task version, or train new ones',
         )
-    if problem := _tensor_problem(tensors):
+    if problem := _tensor_problem(kind, tensors):
         raise InputError(where, problem, 'use an earlier version')
     return tensors, meta
 
@@ -150,9 +163,17 @@ def build_critics(
 
 def build_bc(
     meta: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object = 'network file'
-) -> DensityNet:
+) -> DensityNet | RecurrentGmmNet:
     """Rebuild the density network of a 'bc' file. See `build_actor`."""
-    return _build(meta['architecture'], tensors, where, (GmmNet, GaussianNet))
+    return _build(meta['architecture'], tensors, where, (GmmNet, GaussianNet, RecurrentGmmNet))
+
+
+def kind_of(data: bytes, where: object) -> str:
+    """Return the kind that a network file says it is of.
+
+    :raises InputError: not a network file
+    """
+    return str(_header(data, where).get('kind'))
 
 
 def _header(data: bytes, where: object) -> dict[str, Any]:
@@ -189,10 +210,11 @@ def _meta_problem(meta: Any) -> str | None:
     return None
 
 
-def _tensor_problem(tensors: Mapping[str, Tensor]) -> str | None:
+def _tensor_problem(kind: str, tensors: Mapping[str, Tensor]) -> str | None:
+    expected = torch.uint8 if kind == 'program' else torch.float32
     for name, tensor in tensors.items():
-        if tensor.dtype != torch.float32:
-            return f'tensor {name!r} is {tensor.dtype}, not torch.float32'
+        if tensor.dtype != expected:
+            return f'tensor {name!r} is {tensor.dtype}, not {expected}'
         if not torch.isfinite(tensor).all():
             return f'tensor {name!r} holds numbers that are not finite'
     return None
@@ -250,14 +272,25 @@ def _size_problem(arguments: Mapping[str, Any]) -> str | None:
         if type(size) is not int or not 1 <= size <= largest:
             return f'`{name}` of its architecture is {size!r}, not within 1 .. {largest}'
     hidden = arguments.get('hidden')
-    if not isinstance(hidden, list) or not 1 <= len(hidden) <= MAX_LAYERS:
-        return f'`hidden` of its architecture is no list of 1 .. {MAX_LAYERS} layers'
+    fewest = 0 if 'cell' in arguments else 1
+    if not isinstance(hidden, list) or not fewest <= len(hidden) <= MAX_LAYERS:
+        return f'`hidden` of its architecture is no list of {fewest} .. {MAX_LAYERS} layers'
     if not all(type(width) is int and 1 <= width <= MAX_WIDTH for width in hidden):
         return f'`hidden` of its architecture has a width outside 1 .. {MAX_WIDTH}'
-    for name, number in arguments.items():
-        if name != 'hidden' and not (isinstance(number, int | float) and math.isfinite(number)):
+    for name, value in arguments.items():
+        if name in NUMBERS:
+            if not isinstance(value, list) or not all(map(_is_number, value)):
+                return f'`{name}` of its architecture is no list of finite numbers'
+        elif name in WORDS:
+            if not isinstance(value, str):
+                return f'`{name}` of its architecture is no word'
+        elif name != 'hidden' and not _is_number(value):
             return f'`{name}` of its architecture is no finite number'
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _one_line(error: Exception) -> str:

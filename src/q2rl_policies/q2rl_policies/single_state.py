@@ -124,19 +124,6 @@ class MixtureState:
         return self._peaks - 0.5 * (squares + (self._means * scaled).sum(-1))
 
 
-def mixture_state(head: Vector, components: int, action_size: int, min_std: float) -> MixtureState:
-    """Read a density network's output (H,) as `bc.GmmNet` does (or, without weights in it, as `bc.GaussianNet`)."""
-    head = head.astype(np.float64)
-    size = components * action_size
-    logits = head[: -2 * size] if len(head) > 2 * size else np.zeros(1)
-    shifted = logits - logits.max()
-    return MixtureState(
-        shifted - np.log(np.exp(shifted).sum()),
-        np.tanh(head[-2 * size : -size]).reshape(components, action_size),
-        (np.logaddexp(0.0, head[-size:]) + min_std).reshape(components, action_size),
-    )
-
-
 def _layer_forward(layer: nn.Module) -> Callable[[Vector], Vector]:
     if isinstance(layer, nn.ReLU):
         return lambda x: np.maximum(x, 0.0, out=x)

@@ -101,7 +101,7 @@ def test_components_start_apart_and_means_stay_in_the_box():
         distribution = net(torch.from_numpy(observations(64) * 100.0))
     assert isinstance(distribution, GaussianMixture)
     assert distribution.means.abs().max() <= 1.0
-    assert distribution.stds.min() >= net.min_std
+    assert distribution.stds.min() >= net.head.min_std
     assert distribution.means.std(-2).mean() > 0.1
     torch.testing.assert_close(distribution.log_weights.exp().sum(-1), torch.ones(64))
 

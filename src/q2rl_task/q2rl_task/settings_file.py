@@ -52,10 +52,16 @@ def load_settings(
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise _refusal(path, kind, error) from None
+        raise refusal(path, kind, error) from None
 
 
-def _refusal(path: Path, kind: str, error: ValidationError) -> InputError:
+def refusal(
+    path: str | Path, kind: str, error: ValidationError, remedy: str | None = None
+) -> InputError:
+    """Return the one line about what is wrong in a settings file.
+
+    :param remedy: for a field that is wrong, if not to look at the shipped settings
+    """
     first = error.errors(include_url=False)[0]
     field = '.'.join(str(part) for part in first['loc']) or kind
     more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
@@ -63,5 +69,7 @@ def _refusal(path: Path, kind: str, error: ValidationError) -> InputError:
     return InputError(
         f'{path}: field `{field}`',
         first['msg'].replace('Value error, ', '') + more,
-        'remove it or correct its spelling' if unknown else f'set it as the shipped {kind}s do',
+        'remove it or correct its spelling'
+        if unknown
+        else remedy or f'set it as the shipped {kind}s do',
     )

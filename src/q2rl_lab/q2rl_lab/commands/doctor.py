@@ -15,7 +15,7 @@ def doctor(runs_dir: RunsDir = Path('runs'), as_json: Json = False) -> None:
 
     One line each: OK; WARN, a run goes but misses something; FAIL, a run cannot go. Exit code 1 with a FAIL.
     """
-    from q2rl_lab.checks import Level, all_checks
+    from q2rl_lab.checks import Level, all_checks, show
     from q2rl_lab.console import EXIT_FAILED, emit
 
     findings = []
@@ -23,7 +23,7 @@ def doctor(runs_dir: RunsDir = Path('runs'), as_json: Json = False) -> None:
         finding = check()
         findings.append(finding)
         if not as_json:
-            _show(finding)
+            show(finding)
     worst = max((f.level for f in findings), key=list(Level).index)
     if as_json:
         lines = {
@@ -32,14 +32,3 @@ def doctor(runs_dir: RunsDir = Path('runs'), as_json: Json = False) -> None:
         emit({'verdict': worst.value, 'checks': lines}, True)
     if worst is Level.FAIL:
         raise typer.Exit(EXIT_FAILED)
-
-
-def _show(finding) -> None:
-    from rich.console import Console
-
-    colour = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'red'}[finding.level.value]
-    console = Console(highlight=False)
-    console.print(f'[{colour}]{finding.level.value:<5}[/]', end='')
-    console.print(f'{finding.name:<15} {finding.text}', markup=False, soft_wrap=True)
-    if finding.remedy:
-        console.print(f'{"":<21}-> {finding.remedy}', markup=False, style='dim', soft_wrap=True)

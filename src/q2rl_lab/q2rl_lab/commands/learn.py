@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json, Method, Preset, RunsDir, Seed
+from q2rl_lab.commands.options import Bc, Json, Method, Preset, RunsDir, Seed
 
 
 def learn(
@@ -29,6 +29,7 @@ def learn(
         int | None,
         typer.Option(min=2, help='Demonstrations to record and clone.', show_default="the task's"),
     ] = None,
+    bc: Bc = None,
     name: Annotated[
         str | None, typer.Option('--run', help='Name of the run.', show_default='the time')
     ] = None,
@@ -50,21 +51,24 @@ def learn(
     started = time.monotonic()
     from q2rl_lab.console import EXIT_FAILED, emit, say
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import prepare, tell
+    from q2rl_lab.preparation import check_adopted, prepare, tell
     from q2rl_lab.result import short_result
     from q2rl_lab.run_folder import RunConfig, create_run
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_task import Phase, load_task
 
-    load_task(task)
+    spec = load_task(task)
     if method is not None:
         preset = f'{preset}+{method}'
     load_preset(preset)
     config = RunConfig(
         task=task, seed=seed, preset=preset, demonstrations=demonstrations, steps=steps,
         rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
+        bc=str(bc) if bc else None,
     )  # fmt: skip
+    if bc is not None:
+        check_adopted(bc, spec)
     folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         say(f'run {folder.id} in {folder.path}')

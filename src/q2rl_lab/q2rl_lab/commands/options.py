@@ -18,6 +18,14 @@ Preset = Annotated[
     str,
     typer.Option('--preset', help="The learner's settings: laptop, paper, or the path of a YAML."),
 ]
+Bc = Annotated[
+    Path | None,
+    typer.Option(
+        '--bc',
+        help='A BC policy that `q2rl adopt` or `train-bc` wrote.',
+        show_default='a new clone',
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json, RunsDir
+from q2rl_lab.commands.options import Bc, Json, RunsDir
 
 
 def up(
@@ -53,6 +53,7 @@ def up(
             show_default="the task's",
         ),
     ] = None,
+    bc: Bc = None,
     realtime: Annotated[
         bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
     ] = False,
@@ -92,7 +93,7 @@ def up(
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.display import open_display
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import prepare, tell
+    from q2rl_lab.preparation import check_adopted, prepare, tell
     from q2rl_lab.result import short_result
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
     from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
@@ -110,6 +111,7 @@ def up(
         'rollouts': rollouts,
         'eval_episodes': eval_episodes,
         'realtime': realtime or None,
+        'bc': str(bc) if bc else None,
     }
     if resume:
         folder = open_run(runs_dir, name)
@@ -119,6 +121,8 @@ def up(
     else:
         config = RunConfig(**{key: value for key, value in asked.items() if value is not None})
         load_preset(config.preset)
+        if bc is not None:
+            check_adopted(bc, spec)
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps of `q2rl adopt`, in order: read, measure, check, distil, judge, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from q2rl_lab.adoption import (
+    Listener,
+    Measured,
+    as_dict,
+    check_actions,
+    check_contract,
+    check_density,
+    check_inputs,
+    judge,
+)
+from q2rl_lab.bench_suites import BenchTask, bench_task
+from q2rl_lab.candidates import NETWORK, Candidate, find_candidate
+from q2rl_lab.cell import Deciders
+from q2rl_lab.checks import Finding, show
+from q2rl_lab.console import emit, say
+from q2rl_lab.in_process import evaluate
+from q2rl_lab.progress import EpisodeProgress
+from q2rl_lab.statistics import Rate
+from q2rl_learner.config import load_preset
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_learner.distillation import Distilled, distil
+from q2rl_policies.bc import BCPolicy
+from q2rl_policies.gate import QGate
+from q2rl_policies.networks_file import pack
+from q2rl_policies.policy_file import LoadedBC, network_bc
+from q2rl_policies.torch_runtime import prepare_torch
+from q2rl_task import InputError, Mode, TaskSpec, episode_seed
+from q2rl_task.atomic_file import write_atomically
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for; see `q2rl adopt --help`."""
+
+    policy: str
+    spec: Path | None
+    task: str
+    output: Path | None
+    episodes: int
+    distil: bool
+    demonstrations: Path | None
+    seed: int
+    force: bool
+
+
+def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Adopt a policy; return the result as plain data, and what shows it to people.
+
+    :raises InputError: nothing that can be adopted, or the file to write is there already
+    """
+    if order.demonstrations is not None and not order.distil:
+        raise InputError(
+            '--demonstrations', 'serves --distil only', 'say --distil too, or leave it out'
+        )
+    prepare_torch()
+    case = bench_task(order.task)
+    task = case.spec
+    candidate = find_candidate(order.policy, order.spec, task)
+    suffix = NETWORK if order.distil else candidate.suffix
+    output = _output(order, suffix)
+    say(f'{candidate.kind}: {candidate.loaded.what}')
+    measured, findings = _measure(candidate, case, order)
+    distilled = _distil(candidate.loaded, measured, case, order) if order.distil else None
+    verdict = judge(findings, candidate.loaded, measured, _up(order, output))
+    if verdict.use == 'adopted':
+        write_atomically(output, candidate.content(), durable=True)
+    elif verdict.use == 'distilled':
+        write_atomically(output, _packed(distilled, candidate, task, order), durable=True)
+    result: dict[str, Any] = {
+        'of': order.policy,
+        'kind': candidate.kind,
+        'task': task.name,
+        'seed': order.seed,
+        'recurrent': candidate.loaded.recurrent,
+        'success': measured.success.as_dict(),
+        'success_by_mode': measured.by_mode.as_dict() if measured.by_mode else None,
+        'distilled': _distilled_as_dict(distilled, measured),
+        'applies': verdict.applies,
+        'verdict': verdict.text,
+        'next': verdict.next,
+        'file': str(output) if verdict.use else None,
+    }
+    own = [] if order.distil else candidate.notes
+    notes = [*own, *measured.notes]
+
+    def shown() -> None:
+        for finding in findings:
+            show(finding)
+        emit(
+            {k: v for k, v in result.items() if k not in ('verdict', 'next') and v is not None},
+            False,
+        )
+        for note in notes:
+            print(f'Note: {note}.')
+        print(verdict.text)
+        print(f'Next: {verdict.next}')
+
+    return {**result, 'checks': as_dict(findings), 'notes': notes}, shown
+
+
+def _up(order: Order, output: Path) -> str:
+    if order.task == 'tiny':  # a point in plain numpy: it has no nodes
+        return 'try it on a task that `q2rl up` knows; `tiny` is for tests'
+    return f'q2rl up {order.task} --bc {output}'
+
+
+def _output(order: Order, suffix: str) -> Path:
+    output = order.output or Path(f'bc{suffix}')
+    if output.suffix != suffix:
+        raise InputError(output, f'this policy is kept in a {suffix} file', 'name it so')
+    if output.exists() and not order.force:
+        raise InputError(output, 'is there already', 'name another file, or say --force')
+    return output
+
+
+def _measure(candidate: Candidate, case: BenchTask, order: Order) -> tuple[Measured, list[Finding]]:
+    """Run the policy by its samples, and where it has a mode by that too, on the same scenes."""
+    loaded, task = candidate.loaded, case.spec
+    sampled = Listener(loaded.make(order.seed, 'monte_carlo', False))
+    success = run(sampled, case, order, 'by samples' if loaded.has_density else 'as it acts')
+    by_mode = None
+    notes = []
+    if loaded.has_density:
+        try:
+            mode = loaded.make(order.seed, 'monte_carlo', True)
+        except InputError:
+            notes.append('it has no mode, so only its samples were measured')
+        else:
+            by_mode = run(mode, case, order, 'by its mode')
+    seen = sampled.episodes()
+    findings = [
+        check_contract(loaded, task),
+        check_inputs(candidate.shown, seen),
+        check_actions(sampled.proposed),
+        check_density(loaded, sampled.proposed),
+    ]
+    return Measured(sampled.proposed, seen, success, by_mode, notes=notes), findings
+
+
+def run(policy: BCPolicy, case: BenchTask, order: Order, how: str) -> Rate:
+    """Return how often a policy alone succeeds on fresh scenes, those of `q2rl eval` with that seed."""
+    say(f'measuring it {how}')
+    deciders = Deciders(policy, QGate(0.0, case.spec.action_size))
+    with EpisodeProgress(order.episodes) as progress:
+        found = evaluate(
+            case.spec, deciders, Mode.BC, order.episodes, order.seed, progress, case.make_cell
+        )
+    return Rate.of(found.outcomes)
+
+
+def _distil(
+    loaded: LoadedBC, measured: Measured, case: BenchTask, order: Order
+) -> Distilled | None:
+    """Fit a mixture and measure it; None where the policy proposes nothing to fit to."""
+    if not all(np.isfinite(p.action).all() for p in measured.proposed):
+        return None
+    task, seen = case.spec, list(measured.seen)
+    if order.demonstrations is not None:
+        seen += [e.observations for e in load_demonstrations(order.demonstrations, task)]
+    config = load_preset('tiny' if order.task == 'tiny' else 'laptop').bc
+    say(f'distilling a mixture on {len(seen)} episodes')
+    policy = loaded.make(episode_seed(order.seed, 'bc', 1), 'bound', False)
+    found = distil(policy, seen, config, task, episode_seed(order.seed, 'bc', 0))
+    mixture = network_bc(found.net, task.contract_hash, 1)
+    measured.distilled = run(
+        mixture.make(order.seed, 'monte_carlo', False), case, order, 'distilled'
+    )
+    if found.deterministic:
+        measured.notes.append(
+            'the policy hardly varies, so its mixture is as narrow as it may be '
+            f'(std {found.std:.3f}): its density says where the policy goes, and little else'
+        )
+    return found
+
+
+def _distilled_as_dict(distilled: Distilled | None, measured: Measured) -> dict[str, Any] | None:
+    if distilled is None:
+        return None
+    fit = asdict(distilled.fit)
+    kept = ('held_out_nll', 'train_nll', 'samples', 'steps')
+    rate = measured.distilled.as_dict()
+    return {**{name: fit[name] for name in kept}, 'std': distilled.std, 'success': rate}
+
+
+def _packed(distilled: Distilled, candidate: Candidate, task: TaskSpec, order: Order) -> bytes:
+    meta = {
+        'contract': task.contract_hash,
+        'task': task.name,
+        'version': 1,
+        'parent': 0,
+        'architecture': distilled.net.architecture,
+        'fit': {**asdict(distilled.fit), 'seed': order.seed},
+        'distilled': {'from': Path(order.policy).name, 'kind': candidate.kind},
+    }
+    return pack('bc', distilled.net.state_dict(), meta)

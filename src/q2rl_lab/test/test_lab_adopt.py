@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl adopt` from end to end: what it finds, what it says, and that its file is a BC policy like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from q2rl_lab.cli import app
+from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
+from q2rl_policies.policy_file import load_bc
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'q2rl_policies' / 'test'))
+
+TASK = tiny_task()
+runner = CliRunner()
+
+CLASSES = '''
+import numpy as np
+
+def towards(o, size):
+    mean = np.zeros(size)
+    mean[:2] = -0.5 * o[:2] / max(np.hypot(*o[:2]), 0.08)
+    mean[2] = -0.4
+    return mean
+
+
+class Novice:
+    def __init__(self, task):
+        self.size = task.action_size
+
+    def predict(self, o):
+        return {'mean': towards(o, self.size), 'std': np.full(self.size, 0.5)}
+
+
+class Silent(Novice):
+    """The novice without its density."""
+
+    def __init__(self, task):
+        super().__init__(task)
+        self.rng = np.random.default_rng(0)
+
+    def predict(self, o):
+        return {'action': towards(o, self.size) + self.rng.normal(0.0, 0.5, self.size)}
+
+
+class Liar(Novice):
+    predict = None
+
+    def sample(self, o, rng):
+        action = towards(o, self.size) + rng.normal(0.0, 0.5, self.size)
+        return action, 0.0, 1.0
+
+
+class Lost(Novice):
+    def predict(self, o):
+        return {'mean': np.full(self.size, 5.0), 'std': np.full(self.size, 0.1)}
+
+
+class Broken(Novice):
+    calls = 0
+
+    def predict(self, o):
+        self.calls += 1
+        return {'action': np.full(self.size, np.nan if self.calls > 3 else 0.0)}
+'''
+
+
+@pytest.fixture
+def adopt(tmp_path, monkeypatch):
+    """Run the command on the task `tiny` in an empty folder; returns exit code and result."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.py').write_text(CLASSES)
+
+    def run(policy: str, *options: str, episodes: int = 12):
+        arguments = ['adopt', policy, '--task', 'tiny', '-n', str(episodes), '--json', *options]
+        done = runner.invoke(app, arguments)
+        assert done.exit_code in (0, 1), done.output + repr(done.exception)
+        return done.exit_code, json.loads(done.stdout)
+
+    return run
+
+
+def test_a_class_with_a_density_is_adopted(adopt, tmp_path):
+    code, said = adopt('mine.py:Novice', episodes=24)
+    assert code == 0 and said['applies'] and said['file'] == 'bc.yaml'
+    assert {name: check['level'] for name, check in said['checks'].items()} == {
+        'contract': 'OK', 'normalisation': 'OK', 'actions': 'OK', 'density': 'OK',
+    }  # fmt: skip
+    assert said['success']['n'] == said['success_by_mode']['n'] == 24
+    assert 0 < said['success']['success'] < 1
+    policy = load_bc(tmp_path / 'bc.yaml', TASK).make(0, 'monte_carlo', False)
+    assert np.isfinite(policy.act(np.zeros(6, dtype=np.float32)).log_prob)
+
+
+def test_the_same_seed_finds_the_same(adopt):
+    first = adopt('mine.py:Novice')[1]
+    assert adopt('mine.py:Novice', '--force')[1] == first
+    assert adopt('mine.py:Novice', '--force', '--seed', '1')[1]['checks'] != first['checks']
+
+
+def test_without_a_density_it_says_so_and_a_mixture_can_be_distilled(adopt, tmp_path):
+    code, said = adopt('mine.py:Silent')
+    assert code == 0 and not said['applies'] and said['file'] == 'bc.yaml'
+    assert said['checks']['density']['level'] == 'WARN' and '--distil' in said['next']
+    assert said['success_by_mode'] is None
+
+    from q2rl_sim.demonstrations import write_demonstrations
+
+    write_demonstrations(tmp_path / 'd.hdf5', TASK, tiny_demonstrations(TASK, 4, 1))
+    code, said = adopt('mine.py:Silent', '--distil', '--demonstrations', 'd.hdf5', episodes=24)
+    assert code == 0 and said['file'] == 'bc.safetensors'
+    found = said['distilled']
+    # Six components of std 0.5, clipped a little: their entropy, and no fit beats it by much.
+    entropy = 6 * np.log(0.5 * np.sqrt(2 * np.pi * np.e))
+    assert entropy - 0.5 < found['held_out_nll'] < entropy + 1.5
+    assert 0.3 < found['std'] < 0.6 and found['success']['n'] == 24
+    assert said['applies'] is (found['success']['success'] > 0)
+    loaded = load_bc(tmp_path / 'bc.safetensors', TASK)
+    assert loaded.density is not None and loaded.what == 'network `gmm`'
+
+
+@pytest.mark.parametrize(
+    'name, check, said',
+    [('Liar', 'density', 'likelihood is wrong'), ('Broken', 'actions', 'not finite')],
+)
+def test_what_is_wrong_is_not_written(adopt, tmp_path, name, check, said):
+    code, result = adopt(f'mine.py:{name}', episodes=4)
+    assert code == 1 and not result['applies'] and result['file'] is None
+    assert result['checks'][check]['level'] == 'FAIL' and said in result['verdict']
+    assert not list(tmp_path.glob('bc.*'))
+
+
+def test_a_policy_that_never_succeeds_is_told_so(adopt):
+    code, said = adopt('mine.py:Lost', episodes=6)
+    assert code == 0 and not said['applies']
+    assert said['checks']['actions']['level'] == 'WARN'
+    assert 'no success in 6 episodes (below 39 %' in said['verdict']
+
+
+@pytest.mark.parametrize('kind', ['gmm', 'rnn'])
+def test_robomimic_from_its_checkpoint_to_the_gate(adopt, tmp_path, kind):
+    from robomimic_files import make_checkpoint
+
+    stats = {
+        'force': {'offset': [0.0, 0.0, 0.0], 'scale': [1.0, 1.0, 1.0]},
+        'tip_position': {'offset': [0.0, 0.0, 0.0], 'scale': [0.01, 1.0, 1.0]},
+    }
+    keys = {'tip_position': 3, 'force': 3}
+    make_checkpoint(tmp_path / 'm.pth', kind, keys=keys, obs_stats=stats)
+    code, said = adopt('m.pth', episodes=3)
+    assert code == 0 and said['kind'] == f'robomimic BC-{"RNN-" if kind == "rnn" else ""}GMM'
+    assert said['recurrent'] is (kind == 'rnn')
+    assert said['checks']['density']['level'] == 'OK'
+    # The first number after normalisation is a hundred times too large, which somebody should hear.
+    assert said['checks']['normalisation']['level'] == 'WARN'
+    assert any('low_noise_eval' in note for note in said['notes'])
+    loaded = load_bc(tmp_path / 'bc.safetensors', TASK)
+    assert loaded.recurrent is (kind == 'rnn')
+    again = adopt('bc.safetensors', '-o', 'again.safetensors', episodes=3)[1]
+    assert again['kind'] == 'q2rl' and again['success'] == said['success']
+
+
+def test_a_program_and_its_yaml(adopt, tmp_path):
+    from policy_files import Gaussian, torchscript
+
+    torchscript(tmp_path / 'policy.pt', Gaussian(inputs=6))
+    (tmp_path / 'policy.yaml').write_text('file: policy.pt\noutputs: {mean: 0, std: 1}\n')
+    one = adopt('policy.yaml', episodes=3)[1]
+    (tmp_path / 'fit.yaml').write_text('outputs: {mean: 0, std: 1}\n')
+    two = adopt('policy.pt', '--spec', 'fit.yaml', '-o', 'two.safetensors', episodes=3)[1]
+    assert one['checks'] == two['checks'] and one['kind'] == 'torchscript'
+    assert (tmp_path / 'two.safetensors').read_bytes() == (tmp_path / 'bc.safetensors').read_bytes()
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize(
+    'arguments, said',
+    [
+        (['none.pth'], 'no such file, folder or class'),
+        (['evil.pth'], 'not unpickled'),
+        (['mine.py'], 'name its class: mine.py:MyPolicy'),
+        (['mine.py:Absent'], 'cannot be imported'),
+        (['text.txt'], 'is neither'),
+        (['plain.pt'], 'does not say what the outputs are'),
+        (['empty.yaml'], 'names no policy'),
+        (['gone.yaml'], 'is not there'),
+        (['mine.py:Novice', '-o', 'bc.safetensors'], 'kept in a .yaml file'),
+        (['mine.py:Novice', '-o', 'empty.yaml'], 'is there already'),
+        (['mine.py:Novice', '--demonstrations', 'd.hdf5'], 'serves --distil only'),
+        (['.'], 'config.json'),
+    ],
+)
+def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):
+    from policy_files import Gaussian, torchscript
+
+    torchscript(tmp_path / 'plain.pt', Gaussian(inputs=6))
+    (tmp_path / 'evil.pth').write_bytes(pickle.dumps(Payload(tmp_path / 'ran')))
+    (tmp_path / 'text.txt').write_text('hello')
+    (tmp_path / 'empty.yaml').write_text('outputs: {action: 0}\n')
+    (tmp_path / 'gone.yaml').write_text('file: gone.pt\n')
+    before = sorted(tmp_path.iterdir())
+    done = runner.invoke(app, ['adopt', *arguments, '--task', 'tiny', '-n', '2'])
+    assert done.exit_code == 2, done.output + repr(done.exception)
+    assert done.stdout == '' and said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert [p for p in sorted(tmp_path.iterdir()) if p.name != '__pycache__'] == before
+
+
+def test_people_read_a_verdict_and_what_to_do_next(adopt):
+    done = runner.invoke(app, ['adopt', 'mine.py:Silent', '--task', 'tiny', '-n', '2'])
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith('OK   contract') and lines[-1].startswith('Next: say --distil')

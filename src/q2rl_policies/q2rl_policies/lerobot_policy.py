@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A policy folder of LeRobot (`config.json`, `model.safetensors`, processors), run by LeRobot where it is installed.
+
+Without LeRobot only its configuration is read: enough to say whether it fits the task and has a density. Its policies
+propose without one: what `select_action` returns is an action, and ACT, diffusion and the like have no cheap density.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from q2rl_policies.foreign_policy import Answer
+from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
+from q2rl_task.errors import InputError
+from q2rl_task.spec import TaskSpec
+
+WHAT = {
+    'act': 'regresses chunks of actions: no density',
+    'diffusion': 'denoises chunks of actions: no cheap density',
+    'vqbet': 'picks codes of action chunks and offsets to them: no density of the action',
+    'tdmpc': 'plans with a learned model: no density',
+    'gaussian_actor': 'is an actor trained by reinforcement learning, a squashed Gaussian',
+}
+PROCESSORS = ('policy_preprocessor.json', 'policy_postprocessor.json')
+
+
+@dataclass(frozen=True)
+class LeRobotFolder:
+    """What a folder's `config.json` says. inputs: sizes by name, in order. chunked: acts with a memory of its own."""
+
+    path: Path
+    type: str
+    inputs: dict[str, int]
+    chunked: bool
+
+    @property
+    def what(self) -> str:
+        """The kind of policy in words."""
+        return f'{self.type} ({WHAT.get(self.type, "with no density that is known here")})'
+
+
+def read_folder(path: Path, task: TaskSpec) -> LeRobotFolder:
+    """Read the configuration of a policy folder, and check that it could fit a task.
+
+    :raises InputError: no such folder, it sees images, or its action is of another size
+    """
+    where = path / 'config.json'
+    try:
+        config = json.loads(where.read_text(encoding='utf-8'))
+        kind = config['type']
+        inputs = {
+            name: (str(feature['type']), int(np.prod(feature['shape'])))
+            for name, feature in config['input_features'].items()
+        }
+        action = config['output_features']['action']['shape']
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
+        raise InputError(
+            where, f'cannot be read ({reason})', 'name a policy folder of LeRobot'
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f'is no configuration of a LeRobot policy ({" ".join(str(error).split())})'
+        raise InputError(
+            where, problem, 'name the folder pretrained_model of a checkpoint'
+        ) from None
+    other = [name for name, (feature, _) in inputs.items() if feature not in ('STATE', 'ENV')]
+    if other:
+        problem = f'{kind} sees {", ".join(other)}, and a task of q2rl observes numbers only'
+        raise InputError(where, problem, 'adopt a policy that acts on observation.state')
+    if list(action) != [task.action_size]:
+        problem = (
+            f'{kind} has actions of shape {list(action)}, task {task.name} of [{task.action_size}]'
+        )
+        raise InputError(where, problem, 'adopt it for a task with that action')
+    if not (path / 'model.safetensors').is_file():
+        remedy = 'name the folder pretrained_model of a checkpoint'
+        raise InputError(path / 'model.safetensors', 'is not there', remedy)
+    lengths = (config.get(name) or 1 for name in ('n_obs_steps', 'n_action_steps', 'chunk_size'))
+    sizes = {name: size for name, (_, size) in inputs.items()}
+    return LeRobotFolder(path, str(kind), sizes, any(length != 1 for length in lengths))
+
+
+class LeRobotPredictor:
+    """A LeRobot policy through its own loader and its own processors, on the CPU; it answers with actions only.
+
+    :raises InputError: LeRobot is not installed, cannot load it, or it does not fit the task
+    """
+
+    def __init__(self, folder: LeRobotFolder, spec: PolicySpec, task: TaskSpec) -> None:
+        where = folder.path
+        given = {wanted.name: wanted for wanted in spec.inputs if wanted.name}
+        if unknown := set(given) - set(folder.inputs):
+            problem = f'has no input {", ".join(sorted(unknown))}, only {", ".join(folder.inputs)}'
+            raise InputError(where, problem, 'correct the names in `inputs`')
+        self._inputs = {
+            name: input_map(given.get(name, Input(name=name)), task, where)
+            for name in folder.inputs
+        }
+        for name, shown in self._inputs.items():
+            if len(shown.index) != folder.inputs[name]:
+                problem = f'input {name} has {folder.inputs[name]} numbers, what it is shown {len(shown.index)}'
+                raise InputError(where, problem, f'say in `inputs` what it is: {GUIDE}')
+        self.recurrent = folder.chunked
+        if importlib.util.find_spec('lerobot') is None:
+            raise InputError(
+                where,
+                f'{folder.what}; running it needs LeRobot, which is not installed',
+                'pip install lerobot into this environment, or export the policy to TorchScript or ONNX',
+            )
+        self._policy, self._before, self._after = _load(where, folder.type)
+
+    def reset(self) -> None:
+        """Begin an episode: forget the queue of actions."""
+        for part in (self._policy, self._before, self._after):
+            if hasattr(part, 'reset'):
+                part.reset()
+
+    @torch.inference_mode()
+    def predict(self, observation: np.ndarray) -> Answer:
+        """See `foreign_policy.Predictor`."""
+        batch = {
+            name: torch.from_numpy(shown(observation))[None] for name, shown in self._inputs.items()
+        }
+        action = self._after(self._policy.select_action(self._before(batch)))
+        return {'action': action.detach().cpu().numpy()[0]}
+
+
+def _load(folder: Path, kind: str) -> tuple[Any, Any, Any]:
+    missing = [name for name in PROCESSORS if not (folder / name).is_file()]
+    if missing:
+        problem = f'lacks {" and ".join(missing)}, without which its normalisation is unknown'
+        raise InputError(folder, problem, "migrate it with LeRobot's own script for its processors")
+    try:
+        from lerobot.configs.policies import PreTrainedConfig
+        from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+
+        config = PreTrainedConfig.from_pretrained(folder)
+        config.device = 'cpu'
+        policy = get_policy_class(kind).from_pretrained(folder, config=config)
+        device = {'device_processor': {'device': 'cpu'}}
+        before, after = make_pre_post_processors(
+            config, str(folder), preprocessor_overrides=device, postprocessor_overrides=device
+        )
+    except Exception as error:  # a library whose errors are many
+        problem = f'LeRobot cannot load it ({" ".join(str(error).split())[:200]})'
+        raise InputError(folder, problem, 'try it with the LeRobot that trained it') from None
+    return policy.eval(), before, after
