@@ -198,7 +198,7 @@ def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path)
     cell.run.publish(RunState(phase=Phase.ONLINE, online_steps=1200, online_steps_planned=10000))
     cell.begin_episode()
     cell.until(cell.serves, 'the page')
-    browser = Chromium(f'http://127.0.0.1:{cell.port}')
+    browser = Chromium(f'http://127.0.0.1:{cell.port}', width=1000, height=600)
     try:
         browser.until(lambda: 'ACTING' in browser.text(), 'the guard acts')
         for number in range(16):
@@ -243,7 +243,7 @@ def look_at(browser: Chromium, file: Path) -> None:
 
     def drawn() -> bool:
         file.write_bytes(browser.picture())
-        left = np.asarray(Image.open(BytesIO(file.read_bytes())).convert('L'))[:, :800]
+        left = np.asarray(Image.open(BytesIO(file.read_bytes())).convert('L'))[:, :600]
         return (left < 200).mean() > 0.03
 
     browser.until(drawn, 'an arm')

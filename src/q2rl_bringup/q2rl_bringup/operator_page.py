@@ -74,6 +74,8 @@ class OperatorPage:
         server.initial_camera.position, server.initial_camera.look_at = tuple(position), tuple(at)
         floor = 0.1 * math.ceil(10.0 * np.linalg.norm(at))
         server.scene.add_grid('/floor', 4 * floor, 4 * floor, cell_size=0.1, section_size=0.5)
+        # Shadows cost a machine without a GPU most of its pictures.
+        server.scene.configure_default_lights(cast_shadow=False)
         self._painter = MarkerPainter(server.scene)
         self._arm = ArmPainter(server.scene, arm) if arm is not None else None
         self._said, self._kindly = '', True
