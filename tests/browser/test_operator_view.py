@@ -196,8 +196,8 @@ def cell(tmp_path):
 
 def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path):
     cell.run.publish(RunState(phase=Phase.ONLINE, online_steps=1200, online_steps_planned=10000))
-    cell.begin_episode()
     cell.until(cell.serves, 'the page')
+    cell.begin_episode()
     browser = Chromium(f'http://127.0.0.1:{cell.port}', width=1000, height=600)
     try:
         browser.until(lambda: 'ACTING' in browser.text(), 'the guard acts')

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 import html
 import math
 from pathlib import Path
+import re
 
 import numpy as np
 import viser
+import websockets.asyncio.server
 
 from q2rl_bringup.arm_model import ArmModel
 from q2rl_bringup.browser_scene import ArmPainter, MarkerPainter
@@ -36,6 +40,7 @@ GROUPS = {
 }
 
 
+LOCAL = r'127\.0\.0\.1|localhost|\[::1\]'
 STOP_COLOUR = 'red'
 """By which the style sheet knows the stop button, to make it large; nothing else on the page has it."""
 
@@ -58,7 +63,8 @@ class OperatorPage:
         asked: Callable[[Wish], None],
     ) -> None:
         self._state, self._scale = state, scale
-        server = viser.ViserServer(host=host, port=port, label='q2rl', verbose=False)
+        with _own_pages_only(host, port):
+            server = viser.ViserServer(host=host, port=port, label='q2rl', verbose=False)
         self._server = server
         if server.get_port() != port:
             server.stop()
@@ -113,6 +119,24 @@ class OperatorPage:
             group = gui.add_button_group(title, [LABELS[wish] for wish in wishes])
             by_label = {LABELS[wish]: wish for wish in wishes}
             group.on_click(lambda event, known=by_label: asked(known[event.target.value]))
+
+
+@contextmanager
+def _own_pages_only(host: str, port: int) -> Iterator[None]:
+    """Let the server that is started meanwhile refuse pages of other sites.
+
+    Any site that is open in the operator's browser may open a websocket to this machine, and so press the buttons.
+    viser does not look where a page comes from; websockets, which it starts its server by, does when it is told to.
+    """
+    serve = websockets.asyncio.server.serve
+    # Served to a network, the page may be reached by any name of this machine.
+    names = LOCAL if re.fullmatch(LOCAL, host) else '[^/]+'
+    own = re.compile(rf'https?://({names}):{port}')
+    websockets.asyncio.server.serve = partial(serve, origins=[own])
+    try:
+        yield
+    finally:
+        websockets.asyncio.server.serve = serve
 
 
 def status_html(state: SceneState) -> str:

@@ -5,6 +5,8 @@ from geometry_msgs.msg import Vector3, WrenchStamped
 import numpy as np
 import pytest
 from std_srvs.srv import Trigger
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from q2rl_bringup import operator_services
 from q2rl_bringup.operator_page import LABELS, OperatorPage, status_html
@@ -78,6 +80,15 @@ def test_a_port_that_is_taken_is_refused(page, state):
     taken = page._server.get_port()
     with pytest.raises(InputError, match=f'port {taken}'):
         make_page(state, taken)
+
+
+def test_a_page_of_another_site_cannot_press_the_buttons(page):
+    port = page._server.get_port()
+    address = f'ws://127.0.0.1:{port}'
+    for origin in ('https://example.org', 'http://127.0.0.1:1', f'http://example.org:{port}'):
+        with pytest.raises(InvalidStatus, match='403'):
+            connect(address, origin=origin, proxy=None)
+    connect(address, origin=f'http://127.0.0.1:{port}', proxy=None).close()
 
 
 def test_every_wish_has_a_button():
