@@ -37,6 +37,7 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'operator_view = q2rl_bringup.operator_view_node:main',
             'scene_view = q2rl_bringup.scene_view_node:main',
         ],
     },

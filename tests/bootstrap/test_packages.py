@@ -47,6 +47,8 @@ ROSDEP = {
     'scipy': 'python3-scipy',
     'torch': 'python3-torch',
     'typer': 'python3-typer',
+    'viser': None,
+    'websockets': 'python3-websockets',
     'yaml': 'python3-yaml',
 }
 TEST_ONLY = {'pytest', 'hypothesis'}

@@ -153,6 +153,12 @@ ARGUMENTS = (
         'Whether to start RViz, and with a simulation the robot_state_publisher.',
     ),
     Argument('rviz_config_file', '', 'RViz configuration. Empty: that of the task.'),
+    Argument(
+        'browser',
+        False,
+        "Whether to serve a page with the cell and the operator's buttons, to browsers on this machine only.",
+    ),
+    Argument('browser_port', 8080, 'TCP port of that page.', least=1),
 )
 """All arguments, in the order in which they are shown."""
 

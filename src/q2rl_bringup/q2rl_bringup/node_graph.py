@@ -142,6 +142,20 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
         nodes += _watching(args, task, lockstep, view)
+    if args['browser']:
+        package, name = 'q2rl_bringup', 'operator_view'
+        own_port = {**common, 'port': args['browser_port']}
+        nodes.append(
+            NodeSpec(
+                package,
+                name,
+                name,
+                own_port,
+                remappings,
+                respawn=args['use_respawn'],
+                required=False,
+            )
+        )
     return NodeGraph(
         nodes=tuple(nodes),
         namespace=namespace,

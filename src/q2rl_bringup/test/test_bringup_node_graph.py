@@ -144,8 +144,21 @@ def test_rviz_comes_with_the_frames_only_where_nobody_else_publishes_them():
     assert all(node.required == (node.name in SIMULATED) for node in real.nodes)
 
 
+def test_the_page_comes_and_goes_without_the_run():
+    graph = build_graph({'browser': 'true', 'browser_port': '9001'})
+    assert names(graph) - SIMULATED == {'operator_view'}
+    view = next(node for node in graph.nodes if node.name == 'operator_view')
+    assert view.parameters['port'] == 9001 and not view.required and view.respawn
+    assert 'operator_view' not in parameters(graph, 'episode_manager')['wait_for']
+    assert ('/clock', 'clock') in build_graph({'browser': True, 'namespace': 'l'}).nodes[
+        -1
+    ].remappings
+
+
 def test_use_respawn_false_leaves_dead_nodes_dead():
-    assert not any(node.respawn for node in build_graph({'use_respawn': 'false'}).nodes)
+    assert not any(
+        node.respawn for node in build_graph({'use_respawn': 'false', 'browser': 'true'}).nodes
+    )
 
 
 def test_the_command_line_names_node_namespace_files_and_level():
@@ -168,7 +181,8 @@ def test_parameter_files_keep_types():
 
 def test_the_graph_is_built_without_ros_and_without_torch():
     code = (
-        'import sys; from q2rl_bringup.node_graph import build_graph; build_graph({"launch_rviz": True}); '
-        'sys.exit(any(m in sys.modules for m in ("rclpy", "launch", "torch", "mujoco")))'
+        'import sys; from q2rl_bringup.node_graph import build_graph; '
+        'build_graph({"launch_rviz": True, "browser": True}); '
+        'sys.exit(any(m in sys.modules for m in ("rclpy", "launch", "torch", "mujoco", "viser")))'
     )
     assert subprocess.run([sys.executable, '-c', code], timeout=60, check=False).returncode == 0

@@ -72,6 +72,10 @@ def decision(**changes):
     return replace(chosen, **changes)
 
 
+def arrows(markers):
+    return {m.ns for m in markers.markers if m.type == Marker.ARROW and m.action == Marker.ADD}
+
+
 def by_namespace(markers):
     return {marker.ns: marker for marker in markers.markers}
 
@@ -134,10 +138,11 @@ def view(task):
     assert node.start() == 0
     peer = rclpy.create_node('peer')
     qos = profiles(True, task.period_s)
-    peer.heard = {'scene_view/scene': [], 'scene_view/gate': [], 'scene_view/fixture_estimate': []}
+    peer.heard = {f'scene_view/{name}': [] for name in ('scene', 'gate', 'run', 'fixture_estimate')}
     for topic, kind, profile in (
         ('scene_view/scene', MarkerArray, qos.latched),
         ('scene_view/gate', MarkerArray, qos.events),
+        ('scene_view/run', MarkerArray, qos.latched),
         ('scene_view/fixture_estimate', PoseStamped, qos.latched),
     ):
         peer.create_subscription(kind, topic, peer.heard[topic].append, profile)
@@ -179,11 +184,13 @@ def test_the_node_shows_workspace_fixture_and_gate(task, view):
         view.observation.publish(observation_to_msg(record, task.frames.fixture))
         view.decision.publish(decision_to_msg(decision(), record))
 
-    view.until(lambda: heard['scene_view/gate'], tick)
-    assert set(by_namespace(heard['scene_view/gate'][-1])) == {'BC', 'RL', 'gate'}
+    view.until(lambda: any('RL' in arrows(m) for m in heard['scene_view/gate']), tick)
+    assert set(by_namespace(heard['scene_view/gate'][-1])) == {'BC', 'RL', 'gate', 'force'}
+    view.until(lambda: heard['scene_view/fixture_estimate'], tick)
     estimate = heard['scene_view/fixture_estimate'][-1].pose.position
     np.testing.assert_allclose([estimate.x, estimate.y, estimate.z], FIXTURE.position, atol=1e-6)
-    assert set(by_namespace(heard['scene_view/scene'][-1])) == {'workspace', 'fixture'}
+    view.until(lambda: set(by_namespace(heard['scene_view/scene'][-1])) == {'workspace', 'fixture'})
+    assert 'no word from the arm' in by_namespace(heard['scene_view/run'][-1])['run'].text
 
 
 def test_an_observation_of_another_instant_moves_no_fixture(task, view):
@@ -243,4 +250,4 @@ def test_every_topic_of_the_rviz_configuration_is_published_and_compatible():
         if topic['Reliability Policy'] == 'Reliable':
             assert qos.reliability.name == 'RELIABLE'
         checked += 1
-    assert checked == 6
+    assert checked == 7

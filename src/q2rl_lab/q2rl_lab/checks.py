@@ -61,7 +61,7 @@ def check_packages() -> Finding:
 
     needed = (
         'torch', 'numpy', 'scipy', 'mujoco', 'h5py', 'safetensors', 'pydantic', 'yaml', 'typer',
-        'rich', 'matplotlib', 'PIL', 'psutil',
+        'rich', 'matplotlib', 'PIL', 'psutil', 'viser',
     )  # fmt: skip
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:

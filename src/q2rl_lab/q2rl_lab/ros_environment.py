@@ -8,6 +8,7 @@ import fcntl
 import os
 from pathlib import Path
 import re
+import socket
 import tempfile
 import time
 from typing import IO
@@ -80,6 +81,22 @@ def busy_domains(tables: tuple[str, ...] = ('/proc/net/udp', '/proc/net/udp6')) 
             if port >= PORT_BASE:
                 busy.add((port - PORT_BASE) // PORTS_PER_DOMAIN)
     return busy
+
+
+def require_free_port(option: str, port: int) -> None:
+    """Make sure that a page can be served on a TCP port of this machine.
+
+    :param option: what the user would say to choose another one
+    :raises InputError: something listens there
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(('127.0.0.1', port))
+        except OSError as error:
+            raise InputError(
+                option, f'port {port} cannot be used ({error.strerror})', 'name another one'
+            ) from None
 
 
 def node_environment(domain: int, base: Mapping[str, str] | None = None) -> dict[str, str]:

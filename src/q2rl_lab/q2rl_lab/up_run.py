@@ -49,9 +49,16 @@ class Ending:
     text: str = ''
 
 
-def graph_arguments(folder: RunFolder, config: RunConfig, resume: bool) -> dict[str, Any]:
-    """Return what the run's config means to the node graph."""
+def graph_arguments(
+    folder: RunFolder, config: RunConfig, resume: bool, browser_port: int | None = None
+) -> dict[str, Any]:
+    """Return what the run's config means to the node graph.
+
+    :param browser_port: TCP port of the page to watch this session on; None: no page
+    """
+    watched = {} if browser_port is None else {'browser': True, 'browser_port': browser_port}
     return {
+        **watched,
         'task': config.task,
         'sim': 'mujoco',
         'lockstep': 'false' if config.realtime else 'true',
@@ -68,15 +75,18 @@ def graph_arguments(folder: RunFolder, config: RunConfig, resume: bool) -> dict[
     }
 
 
-def node_processes(folder: RunFolder, config: RunConfig, resume: bool) -> list[ProcessSpec]:
+def node_processes(
+    folder: RunFolder, config: RunConfig, resume: bool, browser_port: int | None = None
+) -> list[ProcessSpec]:
     """Return the processes of the run's node graph; their parameters are written to its `parameters` folder.
 
+    :param browser_port: see `graph_arguments`
     :raises InputError: the graph refuses the arguments, or a program of it is not installed
     """
     # The command line starts what bringup describes: the one place where lab looks up the table of packages.
     from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 
-    graph = build_graph(graph_arguments(folder, config, resume))
+    graph = build_graph(graph_arguments(folder, config, resume, browser_port))
     parameters = folder.path / 'parameters'
     parameters.mkdir(exist_ok=True)
     specs = []

@@ -15,6 +15,7 @@ from q2rl_lab.ros_environment import (
     busy_domains,
     node_environment,
     remove_stale_segments,
+    require_free_port,
     stale_segments,
 )
 from q2rl_task.errors import InputError
@@ -47,6 +48,14 @@ def test_a_domain_with_a_bound_port_is_busy():
         assert free.number in busy_domains()
         with pytest.raises(InputError):
             Domain(free.number)
+
+
+def test_a_port_that_something_listens_on_is_refused_by_the_option_that_named_it():
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(InputError, match=f'--browser-port: port {port} cannot be used'):
+            require_free_port('--browser-port', port)
+    require_free_port('--browser-port', port)
 
 
 def test_the_nodes_environment_is_local_and_single_threaded():

@@ -186,3 +186,13 @@ def test_a_program_that_is_not_installed_is_bad_input():
     with pytest.raises(InputError, match='is not installed'):
         program('no_such_package', 'node')
     assert program('q2rl_sim', 'mujoco_arm')[1:] == ('-m', 'q2rl_sim.mujoco_arm_node')
+
+
+def test_a_page_to_watch_on_is_one_more_process_that_may_die(tmp_path):
+    folder = create_run(tmp_path, 'one', RunConfig('pipe_assembly'), {})
+    config = folder.read_config()
+    plain = {spec.name for spec in node_processes(folder, config, resume=False)}
+    watched = {s.name: s for s in node_processes(folder, config, resume=False, browser_port=9001)}
+    assert set(watched) - plain == {'operator_view'}
+    assert not watched['operator_view'].required and watched['operator_view'].respawn
+    assert 'port: 9001' in (folder.path / 'parameters' / 'operator_view.yaml').read_text()

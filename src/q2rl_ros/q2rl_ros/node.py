@@ -142,10 +142,12 @@ class Q2rlNode(LifecycleNode):
         qos: QoSProfile,
         *,
         while_inactive: bool = False,
+        raw: bool = False,
     ) -> None:
         """Call `handler` with each message while active; a `MessageError` it raises drops and counts the message.
 
         :param while_inactive: take messages while inactive too (latched ones come only once)
+        :param raw: hand on the bytes as they came, for `rclpy.serialization.deserialize_message`
         """
 
         def receive(msg) -> None:
@@ -157,7 +159,10 @@ class Q2rlNode(LifecycleNode):
             except MessageError as error:
                 self.drop(error.kind, f'{topic}: {error}')
 
-        self._keep(self.destroy_subscription, self.create_subscription(kind, topic, receive, qos))
+        self._keep(
+            self.destroy_subscription,
+            self.create_subscription(kind, topic, receive, qos, raw=raw),
+        )
 
     def serve(self, kind: type, name: str, handler: Callable) -> None:
         """Serve a service until the node is cleaned up; `handler(request, response)` also runs while inactive."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import os
+import socket
 import time
 
 import rclpy
@@ -28,6 +29,13 @@ def isolated_environment() -> dict[str, str]:
         'ROS_DOMAIN_ID': str(1 + os.getpid() % DOMAINS),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }
+
+
+def free_port() -> int:
+    """Return a TCP port of this machine that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 class Bench:

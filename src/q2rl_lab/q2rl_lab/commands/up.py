@@ -65,6 +65,12 @@ def up(
         bool, typer.Option('--resume', help='Go on with a run (--run, else the latest).')
     ] = False,
     runs_dir: RunsDir = Path('runs'),
+    browser: Annotated[
+        bool, typer.Option('--browser', help='Serve a page to watch and stop the arm on.')
+    ] = False,
+    browser_port: Annotated[
+        int, typer.Option('--browser-port', min=1, max=65535, help='TCP port of that page.')
+    ] = 8080,
     domain: Annotated[
         int | None,
         typer.Option('--domain', min=0, max=232, help='ROS_DOMAIN_ID.', show_default='a free one'),
@@ -85,6 +91,7 @@ def up(
     q2rl up pipe_assembly                        some ten minutes on two cores
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
     q2rl up pipe_assembly --resume               go on with the latest run
+    q2rl up pipe_assembly --browser              and a page with a stop button
     q2rl up pipe_assembly --json > result.json   only the result in the file
     """  # noqa: D301
     import time
@@ -95,6 +102,7 @@ def up(
     from q2rl_lab.finish import finish_run
     from q2rl_lab.preparation import check_adopted, prepare, tell
     from q2rl_lab.result import short_result
+    from q2rl_lab.ros_environment import require_free_port
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
     from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
     from q2rl_lab.workspace import versions
@@ -102,6 +110,8 @@ def up(
     from q2rl_task import InputError, load_task
 
     spec = load_task(task)
+    if browser:
+        require_free_port('--browser-port', browser_port)
     asked = {
         'task': task,
         'seed': seed,
@@ -132,7 +142,9 @@ def up(
         try:
             say(f'run {folder.id} in {folder.path}')
             tell(prepare(folder, config))
-            specs = node_processes(folder, config, resume)
+            specs = node_processes(folder, config, resume, browser_port if browser else None)
+            if browser:
+                say(f'watch and stop the arm at http://127.0.0.1:{browser_port}')
             display = open_display(f'q2rl up {config.task}, run {folder.id}')
             ending = run_graph(folder, config, spec, specs, display, started, domain)
             write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
