@@ -35,7 +35,7 @@ SAME_M = 0.005
 SAME_RAD = 0.05
 """By so much may the tip by the joints differ from the measured one, and the ends of a path from what was asked."""
 LIMIT_RAD = 1e-6
-IK_SEEDS = 30
+IK_SEEDS = 16
 
 
 class ArmScene:
@@ -223,6 +223,8 @@ class ArmScene:
 
 class StraightPath:
     """Straight to the goal, if nothing is in the way: joints, obstacles and workspace are looked at."""
+
+    repeatable = True
 
     def __init__(self, scene: ArmScene) -> None:
         self._scene = scene

@@ -18,6 +18,8 @@ except ImportError:  # only planners and joint commands need it: `load_arm` says
 ITERATIONS = 200
 DAMPING = 1e-4
 LARGEST_STEP_RAD = 0.2
+STALLED = 12
+"""So many steps without coming nearer end the search."""
 REACHED_M = 1e-5
 REACHED_RAD = 1e-4
 WHERE = 'robot description'
@@ -59,11 +61,18 @@ class Arm:
         Damped least squares from `seed`: what it finds is the near solution, not every one.
         """
         joints = np.clip(seed, self.low, self.high)
+        nearest, stalled = float('inf'), 0
         for _ in range(ITERATIONS):
             here = self.tip_pose(joints)
             error = np.concatenate([pose.position - here.position, here.rotation_vector_to(pose)])
             if np.linalg.norm(error[:3]) < REACHED_M and np.linalg.norm(error[3:]) < REACHED_RAD:
                 return joints
+            distance = float(np.linalg.norm(error))
+            nearest, stalled = (
+                (distance, 0) if distance < 0.99 * nearest else (nearest, stalled + 1)
+            )
+            if stalled == STALLED:
+                return None
             jacobian = self.jacobian(joints)
             square = jacobian @ jacobian.T + DAMPING**2 * np.eye(6)
             step = jacobian.T @ np.linalg.solve(square, error)

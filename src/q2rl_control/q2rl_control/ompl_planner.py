@@ -35,6 +35,8 @@ class OmplPlanner:
     :raises InputError: OMPL is not installed
     """
 
+    repeatable = True
+
     def __init__(self, scene: ArmScene, time_limit_s: float) -> None:
         try:
             from ompl import base, geometric, util

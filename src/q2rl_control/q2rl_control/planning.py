@@ -54,7 +54,12 @@ class PlannedPath:
 
 
 class MotionPlanner(Protocol):
-    """Finds ways for the tip. Never commands anything."""
+    """Finds ways for the tip. Never commands anything.
+
+    repeatable: whether the same request, its seed included, gives the same path.
+    """
+
+    repeatable: bool
 
     def plan(self, request: PlanRequest) -> PlannedPath:
         """Return a way from start to goal.
@@ -124,6 +129,8 @@ class PlanAtOnce:
 
 class StraightLine:
     """Straight to the goal, without a look at anything but the workspace."""
+
+    repeatable = True
 
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
