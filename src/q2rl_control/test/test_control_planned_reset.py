@@ -181,7 +181,7 @@ def test_a_plan_that_nobody_needs_any_more_is_dropped(reset, interruption):
 
 
 def test_a_moving_arm_comes_to_rest_before_its_joints_are_planned_from(reset, task):
-    reset.arm.pose = above(task, 0.03)
+    reset.arm.pose = above(task, -0.01)
     reset.logic.activate()
     reset.logic.tick(reset.measure())
     reset.logic.retreat()
