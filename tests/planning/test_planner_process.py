@@ -14,10 +14,11 @@ import pytest
 
 from q2rl_control import planner_process
 from q2rl_control.planner_process import PlannerProcess
+from q2rl_control.planners import make_planner
 from q2rl_control.planning import PlannedPath, PlanRefused
 from q2rl_task import InputError
 
-WAIT_S = 60.0
+WAIT_S = 100.0
 AROUND = (tip(0.44, 0.0, 0.14), tip(0.56, 0.0, 0.14))
 
 
@@ -29,7 +30,7 @@ def answer(planning: PlannerProcess) -> PlannedPath:
     return planning.poll()
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def planning():
     made = PlannerProcess(settings('ompl'))
     yield made
@@ -87,5 +88,10 @@ def test_a_planner_that_hangs_is_given_up_and_replaced(planning, monkeypatch):
 )
 def test_a_planner_that_cannot_be_is_one_clear_line(wrong, why):
     with pytest.raises(InputError) as error:
-        PlannerProcess(replace(settings('ompl'), **wrong))
+        make_planner(replace(settings('ompl'), **wrong))
     assert str(error.value).startswith(why) and '\n' not in str(error.value)
+
+
+def test_the_line_crosses_the_processes():
+    with pytest.raises(InputError, match='parameter `robot_description`: is empty'):
+        PlannerProcess(replace(settings('ompl'), urdf=''))
