@@ -180,13 +180,15 @@ def test_a_plan_that_nobody_needs_any_more_is_dropped(reset, interruption):
     assert np.linalg.norm(reset.arm.pose.position - here) < 1e-3
 
 
-def test_a_moving_arm_comes_to_rest_before_its_joints_are_planned_from(reset, task):
-    reset.arm.pose = above(task, -0.01)
+def test_a_moving_arm_comes_to_rest_before_its_joints_are_planned_from(task):
+    gentle = {'acceleration_m_s2': 1.0, 'jerk_m_s3': 25.0}
+    limits = task.limits.model_copy(update=gentle)
+    reset = Reset(task.model_copy(update={'limits': limits}))
     reset.logic.activate()
-    reset.logic.tick(reset.measure())
-    reset.logic.retreat()
-    while reset.logic.state is not ArmState.READY:
-        reset.tick()
+    assert reset.logic.retreat()
+    twist = np.array([0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
+    reset.logic.tick(replace(reset.measure(), tip_twist=twist))
+    assert reset.logic.state is ArmState.READY
     assert not reset.logic.guard.at_rest
     reset.start()
     for _ in range(20):
