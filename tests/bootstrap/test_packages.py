@@ -33,13 +33,17 @@ MAY_IMPORT = {
 }
 PURE = {'q2rl_task': {'rclpy', 'torch', 'mujoco'}, 'q2rl_policies': {'mujoco'}}
 
-# Names in rosdep of what is not called the same there; None where rosdep has no name for it.
+# Names in rosdep of what is not called the same there; None where rosdep has no name for it, or a choice that not every
+# installation makes (MoveIt).
 ROSDEP = {
     'PIL': 'python3-pil',
     'h5py': 'python3-h5py',
     'matplotlib': 'python3-matplotlib',
+    'moveit': None,
+    'moveit_msgs': None,
     'mujoco': 'python3-mujoco-pip',
     'numpy': 'python3-numpy',
+    'ompl': None,
     'psutil': 'python3-psutil',
     'pydantic': 'python3-pydantic',
     'rich': 'python3-rich',

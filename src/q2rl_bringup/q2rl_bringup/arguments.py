@@ -103,6 +103,18 @@ ARGUMENTS = (
     Argument(
         'resume', False, 'Whether a run that was stopped in run_dir, not cut off, goes on too.'
     ),
+    Argument(
+        'planner',
+        'straight',
+        'How the way to a start pose is found. straight: it is a line. ompl: round what is in the way, by OMPL and '
+        'Pinocchio. moveit: by MoveIt (moveit_py).',
+        ('straight', 'ompl', 'moveit'),
+    ),
+    Argument(
+        'description_file',
+        '',
+        "URDF of the robot with what it holds, for planners and RViz. Empty: the Panda with the task's tool.",
+    ),
     Argument('robot', 'arm', 'Name of the robot, unique among those that share a learner.'),
     Argument(
         'seed', 0, 'Seed of scenes, start poses, samples and networks; 0 is a seed too.', least=0

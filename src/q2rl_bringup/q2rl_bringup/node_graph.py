@@ -127,6 +127,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     if args['sim'] == 'none':
         del packages['mujoco_arm']
     own = _own_parameters(args, run_dir, run_id)
+    own['arm_interface'] = _planner(args, task)
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
     )
@@ -182,7 +183,6 @@ def _own_parameters(
     soft = config.acting.soft_temperature
     return {
         'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
-        'arm_interface': {},
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
         'rl_policy': {
             'rl_action': config.acting.rl_action,
@@ -217,6 +217,19 @@ def _own_parameters(
     }
 
 
+def _planner(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
+    """Return the parameters by which resets are planned; who looks at nothing on its way need not know the robot."""
+    if args['planner'] == 'straight' and not args['description_file']:
+        return {'planner': 'straight'}
+    return {'planner': args['planner'], 'robot_description': _description(args, task)}
+
+
+def _description(args: Mapping[str, Value], task: TaskSpec) -> str:
+    """Return the robot's URDF."""
+    given = args['description_file']
+    return _existing(given, 'description_file', '').read_text() if given else robot_urdf(task)
+
+
 def _watching(
     args: Mapping[str, Value], task: TaskSpec, lockstep: bool, view: NodeSpec
 ) -> list[NodeSpec]:
@@ -238,7 +251,7 @@ def _watching(
     )
     if args['sim'] == 'none':
         return [view, rviz]
-    described = {'robot_description': robot_urdf(task), 'use_sim_time': lockstep}
+    described = {'robot_description': _description(args, task), 'use_sim_time': lockstep}
     package = 'robot_state_publisher'
     return [NodeSpec(package, package, package, described, remappings, **loose), view, rviz]
 

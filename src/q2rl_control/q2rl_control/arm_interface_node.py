@@ -14,6 +14,7 @@ from q2rl_control.arm_logic import OF_ITSELF, ArmLogic
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
+from q2rl_control.planner_parameters import declare_planner, make_planning
 from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
 from q2rl_msgs.srv import StartEpisode
@@ -64,15 +65,17 @@ class ArmInterface(Q2rlNode):
             "Folder where an emergency stop is remembered; empty: the run's folder in lockstep, "
             'else $XDG_STATE_HOME/q2rl.',
         )
+        declare_planner(self)
 
     def configure(self) -> None:
         """Make the logic, the topics and the services.
 
-        :raises InputError: an emergency stop could not be remembered, or the arm could not stop
+        :raises InputError: an emergency stop could not be remembered, the arm could not stop, or there is no planner
         """
         folder = state_folder(self.value('state_dir'), self.value('run_dir'), self.lockstep)
         robot = '-'.join([*self.get_namespace().strip('/').split('/'), self.robot]).strip('-')
-        self._logic = ArmLogic(self.task, self.robot, SafetyLatch(folder / f'stop-{robot}.json'))
+        latch, planning = SafetyLatch(folder / f'stop-{robot}.json'), make_planning(self)
+        self._logic = ArmLogic(self.task, self.robot, latch, planning)
         self._joiner = MeasurementJoiner(self.task)
         self._sensors = LatestSensors(self.task, self.task.limits.observation_max_age_s)
         self._timeout = self.value('lockstep_timeout')
@@ -165,6 +168,8 @@ class ArmInterface(Q2rlNode):
         if self._logic.pending is not None and now - self._asked_at > self._timeout:
             self.drop('lockstep_timeouts', f'no decision within {self._timeout:g} s: holding')
             self._execute(None)
+        elif self._waiting and self._logic.plan_is_in:
+            self._tick(self._last)
         elif now - self._published_at > self._republish_s:
             self._publish_again()
 

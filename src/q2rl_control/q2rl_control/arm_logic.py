@@ -18,6 +18,14 @@ import numpy as np
 
 from q2rl_control.guard import Guard, is_limited, is_usable
 from q2rl_control.halt import Halt
+from q2rl_control.planning import (
+    PlanAtOnce,
+    PlannedPath,
+    Planning,
+    PlanRefused,
+    PlanRequest,
+    StraightLine,
+)
 from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_control.right_of_way import RightOfWay, as_hold
 from q2rl_control.safety_latch import SafetyLatch
@@ -91,11 +99,16 @@ class ArmLogic:
 
     :param robot: its name in the records
     :param latch: emergency stop and hold; by default of this object's own life only
+    :param planning: finds the way to a start pose; by default it is straight
     :raises InputError: limits with which the arm could not stop
     """
 
     def __init__(
-        self, task: TaskSpec, robot: str = 'arm', latch: SafetyLatch | None = None
+        self,
+        task: TaskSpec,
+        robot: str = 'arm',
+        latch: SafetyLatch | None = None,
+        planning: Planning | None = None,
     ) -> None:
         self.task = task
         self.robot = robot
@@ -114,6 +127,8 @@ class ArmLogic:
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
         self._builder = ObservationBuilder(task)
+        self._planning = planning or PlanAtOnce(StraightLine(task))
+        self._plan_asked = False
         self._motion: Retreat | Approach | None = None
         self._motion_started: float | None = None
         self._pending: tuple[ObservationRecord, StepOutcome, float] | None = None
@@ -142,6 +157,11 @@ class ArmLogic:
     def pending(self) -> ObservationRecord | None:
         """The observation that waits for `execute`."""
         return self._pending[0] if self._pending else None
+
+    @property
+    def plan_is_in(self) -> bool:
+        """Whether an arm that holds while its way is planned can go on."""
+        return self._plan_asked and self._motion is None and self._planning.ready()
 
     def activate(self) -> None:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
@@ -331,6 +351,9 @@ class ArmLogic:
     def _enter(self, state: ArmState, detail: str = '') -> None:
         self.state, self.detail = state, detail
         self._motion = self._motion_started = None
+        if self._plan_asked:
+            self._planning.cancel()
+            self._plan_asked = False
 
     def _hold(self, measurement: Measurement) -> Tick:
         guarded = self.guard.command(None, measurement, self.fixture)
@@ -345,7 +368,7 @@ class ArmLogic:
 
     def _move(self, measurement: Measurement) -> Tick:
         reset = self.task.reset
-        goal = self._motion.goal(measurement)
+        goal = self._motion.goal(measurement, self.guard.commanded)
         guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
         self._note(guarded.interventions)
         return Tick(guarded.target)
@@ -380,7 +403,14 @@ class ArmLogic:
             self._enter(ArmState.RETREATING, 'contact on the way to the start pose')
             return self._retreat(measurement)
         if self._motion is None:
-            self._motion = Approach(draw_start(self.task, self.fixture, self._seed, self.part))
+            try:
+                path = self._planned(measurement)
+            except PlanRefused as refused:
+                self._enter(ArmState.READY, f'no way to the start pose: {refused}')
+                path = None
+            if path is None:
+                return self._hold(measurement)
+            self._motion = Approach(path)
         if self._motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.RUNNING)
             self._builder.reset(self.part)
@@ -389,6 +419,27 @@ class ArmLogic:
         if self._overdue(measurement, 'the way to the start pose'):
             return self._hold(measurement)
         return self._move(measurement)
+
+    def _planned(self, measurement: Measurement) -> PlannedPath | None:
+        """Return the way to the start pose, None while it is being planned; that begins when the arm rests.
+
+        :raises PlanRefused: there is none
+        """
+        if not self._plan_asked:
+            if not (self._planning.instant or self.guard.at_rest):
+                return None
+            request = PlanRequest(
+                start=measurement.tip_pose,
+                goal=draw_start(self.task, self.fixture, self._seed, self.part),
+                fixture=self.fixture,
+                part=self.part,
+                joint_names=measurement.joint_names,
+                joints=measurement.joint_positions,
+                seed=self._seed,
+            )
+            self._planning.begin(request)
+            self._plan_asked = True
+        return self._planning.poll()
 
     def _observe(self, measurement: Measurement) -> Tick:
         """Judge the state and make the observation of it; judging comes first, so the record knows if it is final."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Motions between episodes: out of the fixture along the tool, then to a start pose above it.
+"""Motions between episodes: out of the fixture along the tool, then along a planned path to a start pose above it.
 
 Both give, tick by tick, a goal pose for `Guard.move`; what is really commanded is up to the guard.
+The way out is never planned: with the tool in a hole, or jammed in it, there is one way only.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from q2rl_control.planning import PlannedPath
 from q2rl_task import Measurement, Pose, TaskSpec
 from q2rl_task.rotations import angle_between, inverse, rotate
 
@@ -29,6 +31,11 @@ SETTLED_M = 0.002
 SETTLED_RAD = 0.02
 SETTLED_M_S = 0.02
 PATIENCE_TICKS = 10
+NEAR_PATH_M = 0.001
+"""How far a short cut may leave the path; turning by an angle counts as moving by that times `LEVER_M`."""
+LEVER_M = 0.15
+LOOK_AHEAD_M = 0.05
+"""Farther than the guard needs to brake from the speed of a reset."""
 
 
 def height_above_rim(tip: Pose, fixture: Pose) -> float:
@@ -64,7 +71,7 @@ class Retreat:
         self._let_go = task.gripper is None
         self._waited = 0
 
-    def goal(self, measured: Measurement) -> Pose:
+    def goal(self, measured: Measurement, commanded: Pose) -> Pose:
         """Return the goal for this tick (base frame)."""
         if not self._let_go:
             self._waited += 1
@@ -92,15 +99,35 @@ class Retreat:
 
 
 class Approach:
-    """To a goal pose in a straight line; done once the command is there and the arm has settled."""
+    """Along a path to its end; done once the command is there and the arm has settled.
 
-    def __init__(self, goal: Pose) -> None:
-        self._goal = goal
+    Heads for the farthest waypoint ahead to which the straight way keeps to the path: it slows down for corners only.
+    """
+
+    def __init__(self, path: PlannedPath) -> None:
+        self._path = path.waypoints
+        first = path.waypoints[0]
+        self._first = first
+        self._points = np.array([self._point(waypoint) for waypoint in path.waypoints])
+        self._at = 0
+        self._goal = path.waypoints[-1]
         self._waited = 0
 
-    def goal(self, measured: Measurement) -> Pose:
-        """Return the goal (base frame)."""
-        return self._goal
+    def goal(self, measured: Measurement, commanded: Pose) -> Pose:
+        """Return the waypoint to head for (base frame)."""
+        here, points = self._point(commanded), self._points
+        distances = np.linalg.norm(points[self._at :] - here, axis=1)
+        # The nearest one by the way that is left, not one that the path comes back to later.
+        rising = np.flatnonzero(np.diff(distances) > 0.0)
+        self._at += int(rising[0]) if rising.size else len(distances) - 1
+        aim = min(self._at + 1, len(points) - 1)
+        while (
+            aim + 1 < len(points)
+            and np.linalg.norm(points[aim + 1] - here) < LOOK_AHEAD_M
+            and _off(points[self._at : aim + 1], here, points[aim + 1]) < NEAR_PATH_M
+        ):
+            aim += 1
+        return self._path[aim]
 
     def done(self, commanded: Pose, measured: Measurement) -> bool:
         """Whether the arm has arrived; call once per tick.
@@ -118,6 +145,17 @@ class Approach:
         return near or (
             self._waited > PATIENCE_TICKS and distance <= 3 * SETTLED_M and angle <= 3 * SETTLED_RAD
         )
+
+    def _point(self, pose: Pose) -> np.ndarray:
+        """Return a pose as a point (6,) [m], in which straight motions are straight lines, nearly."""
+        return np.concatenate([pose.position, LEVER_M * self._first.rotation_vector_to(pose)])
+
+
+def _off(points: np.ndarray, first: np.ndarray, last: np.ndarray) -> float:
+    """Return how far the farthest of points (m, 6) is from the line segment between two others."""
+    along = last - first
+    share = np.clip((points - first) @ along / max(float(along @ along), 1e-18), 0.0, 1.0)
+    return float(np.linalg.norm(points - first - share[:, None] * along, axis=1).max())
 
 
 def _distance(first: Pose, second: Pose) -> tuple[float, float]:

@@ -107,6 +107,8 @@ class Cell:
         while True:
             tick = self.logic.tick(self._measurement)
             if tick.observation is None:
+                if self.logic.state is ArmState.READY:
+                    raise RuntimeError(f'{episode}: the arm is not at it: {self.logic.detail}')
                 self._advance(episode, tick.target)
                 continue
             target, step = self.logic.execute(decide(tick.observation))

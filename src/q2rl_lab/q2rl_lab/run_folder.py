@@ -29,6 +29,7 @@ class RunConfig:
     rollouts: int = 20
     eval_episodes: int = 100
     realtime: bool = False
+    planner: str = 'straight'
     in_process: bool = False
     bc: str | None = None
 

@@ -62,6 +62,7 @@ def graph_arguments(
         'task': config.task,
         'sim': 'mujoco',
         'lockstep': 'false' if config.realtime else 'true',
+        'planner': config.planner,
         'run_dir': str(folder.path),
         'run_id': folder.id,
         'seed': config.seed,

@@ -111,6 +111,7 @@ class MeasurementJoiner:
             wrench=_read(msgs.wrench.wrench.force, msgs.wrench.wrench.torque),
             success_signal=msgs.success.success,
             gripper=_opening(joints, self._task),
+            joint_names=tuple(joints.name),
         )
 
 

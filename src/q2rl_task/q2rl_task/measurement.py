@@ -20,7 +20,7 @@ class Measurement:
     wrench: (6,) force [N] then torque [Nm] that the environment exerts on the tool, at the tip, tip
     axes.
     success_signal: the fixture's own signal (a seat switch, for instance). gripper: opening in [0,
-    1], NaN without one.
+    1], NaN without one. joint_names: of the joints, in their order; empty where nobody says.
     """
 
     stamp: float
@@ -31,6 +31,7 @@ class Measurement:
     wrench: np.ndarray
     success_signal: bool
     gripper: float = float('nan')
+    joint_names: tuple[str, ...] = ()
 
     @property
     def force(self) -> float:

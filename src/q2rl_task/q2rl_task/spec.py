@@ -117,8 +117,25 @@ class SuccessSpec(Section):
     source: Literal['signal'] = 'signal'
 
 
+class BoxSpec(Section):
+    """A solid box: where its centre is in the frame it belongs to, and its full edge lengths [m]."""
+
+    position: tuple[float, float, float]
+    quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    size: tuple[float, float, float]
+
+    @property
+    def pose(self) -> Pose:
+        """Where its centre is, as a `Pose`."""
+        return Pose.of(self.position, self.quaternion)
+
+
 class FixtureSpec(Section):
-    """The fixture (socket, tray): where it stands, how it varies, how wrong its estimate is."""
+    """The fixture (socket, tray): where it stands, how it varies, how wrong its estimate is.
+
+    What a planned motion keeps away from: a round body of `wall_m` round the hole, from the rim down to `body_m`
+    (None: as deep as the hole), and `boxes` in the fixture's frame.
+    """
 
     nominal: PoseSpec
     placement_m: tuple[float, float, float]
@@ -129,6 +146,9 @@ class FixtureSpec(Section):
     success_depth_fraction: float = Field(gt=0, le=1)
     radial_clearance_m: float = Field(gt=0)
     insert_radius_m: float = Field(gt=0)
+    wall_m: float = Field(default=0.012, gt=0)
+    body_m: float | None = Field(default=None, gt=0)
+    boxes: tuple[BoxSpec, ...] = ()
 
 
 class PartSpec(Section):
@@ -240,7 +260,8 @@ class TaskSpec(Section):
     """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it.
 
     `scene`: what stands in for the cell in simulation, a module of q2rl_sim.scenes or a dotted module path;
-    empty where there is no simulation.
+    empty where there is no simulation. `obstacles`: what of the cell stands still (a table), base frame; planned
+    motions keep away from it.
     """
 
     name: str = Field(pattern=r'^[a-z][a-z0-9_]*$')
@@ -260,6 +281,7 @@ class TaskSpec(Section):
     gripper: GripperSpec | None = None
     part: PartSpec | None = None
     demonstrations: DemonstrationSpec = DemonstrationSpec()
+    obstacles: tuple[BoxSpec, ...] = ()
 
     @model_validator(mode='after')
     def _whole(self):

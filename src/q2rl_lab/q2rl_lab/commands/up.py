@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,6 +57,14 @@ def up(
     realtime: Annotated[
         bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
     ] = False,
+    planner: Annotated[
+        Literal['straight', 'ompl', 'moveit'] | None,
+        typer.Option(
+            '--planner',
+            help='How the way to a start pose is found: a line, or round obstacles.',
+            show_default='straight',
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -122,6 +130,7 @@ def up(
         'eval_episodes': eval_episodes,
         'realtime': realtime or None,
         'bc': str(bc) if bc else None,
+        'planner': planner,
     }
     if resume:
         folder = open_run(runs_dir, name)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of a node by which its planner is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from q2rl_control.planner_process import PlannerProcess
+from q2rl_control.planners import MOVEIT, PLANNERS, STRAIGHT, PlannerSettings
+from q2rl_control.planning import PlanAtOnce, Planning, StraightLine
+from q2rl_ros.node import Q2rlNode
+from q2rl_task import InputError
+
+
+def declare_planner(node: Q2rlNode) -> None:
+    """Declare them."""
+    node.declare(
+        'planner',
+        STRAIGHT,
+        'How the way to a start pose is found. straight: it is a line, and looks for obstacles if there is a '
+        'robot_description. ompl: round obstacles, by OMPL and Pinocchio. moveit: by MoveIt (moveit_py).',
+        choices=PLANNERS,
+    )
+    node.declare(
+        'planning_time',
+        5.0,
+        'Time [s] within which a way must be found; the arm holds meanwhile.',
+        low=0.01,
+        high=600.0,
+    )
+    node.declare(
+        'robot_description',
+        '',
+        'URDF of the robot with what it holds, meshes by absolute paths: what ompl and moveit plan with.',
+    )
+    node.declare(
+        'moveit_config',
+        '',
+        'File (YAML) of MoveIt parameters that win over those made from task and robot_description; empty: none.',
+    )
+
+
+def make_planning(node: Q2rlNode) -> Planning:
+    """Start the planner that the parameters ask for; the node closes it when it is cleaned up.
+
+    :raises InputError: it cannot be made
+    """
+    kind, urdf = node.value('planner'), node.value('robot_description')
+    if kind == STRAIGHT and not urdf:
+        return PlanAtOnce(StraightLine(node.task))
+    config = _read_config(node.value('moveit_config')) if kind == MOVEIT else {}
+    planning = PlannerProcess(
+        PlannerSettings(kind, node.task, urdf, node.value('planning_time'), config)
+    )
+    node.when_released(planning.close)
+    return planning
+
+
+def _read_config(path: str) -> dict:
+    if not path:
+        return {}
+    where = f'parameter `moveit_config`: {path}'
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        problem = ' '.join(str(error).split())
+        raise InputError(where, problem, 'name a YAML file of parameters') from None
+    if not isinstance(config, dict):
+        raise InputError(where, 'holds no parameters', 'write name: value, without ros__parameters')
+    return config
