@@ -17,6 +17,7 @@ from q2rl_lab.commands.report import report
 from q2rl_lab.commands.test import CONTEXT, test
 from q2rl_lab.commands.train_bc import train_bc
 from q2rl_lab.commands.up import up
+from q2rl_lab.commands.why import why
 from q2rl_lab.console import CommandGroup
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command('train-bc')(train_bc)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
 app.command()(report)
+app.command()(why)
 app.command()(methods)
 app.add_typer(bench, name='bench')
 app.command()(doctor)

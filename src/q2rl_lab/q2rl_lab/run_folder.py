@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / 'trace.bin'
 
     @property
+    def why(self) -> Path:
+        """Folder of the pages of single episodes (`q2rl why`)."""
+        return self.path / 'why'
+
+    @property
     def result(self) -> Path:
         """The numbers (JSON)."""
         return self.path / 'result.json'
