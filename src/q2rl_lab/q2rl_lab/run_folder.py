@@ -30,6 +30,7 @@ class RunConfig:
     eval_episodes: int = 100
     realtime: bool = False
     in_process: bool = False
+    shadow: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,16 @@ class RunFolder:
     def session(self) -> Path:
         """What `q2rl up` itself measured: wall time, restarts, the arm's counters (JSON)."""
         return self.path / 'session.json'
+
+    @property
+    def learner(self) -> Path:
+        """Folder of what was learned: the learner's state, or actor and critic."""
+        return self.path / 'learner'
+
+    @property
+    def shadow(self) -> Path:
+        """What RL in the shadow would have done (one HTML file)."""
+        return self.path / 'shadow.html'
 
     @property
     def logs(self) -> Path:
@@ -153,11 +164,16 @@ class RunFolder:
 
 
 def create_run(
-    runs_dir: Path, name: str | None, config: RunConfig, versions: dict[str, Any]
+    runs_dir: Path,
+    name: str | None,
+    config: RunConfig,
+    versions: dict[str, Any],
+    latest: bool = True,
 ) -> RunFolder:
     """Make the folder of a new run and point `latest` at it.
 
     :param name: of the run; by default the time of the start
+    :param latest: False leaves `latest` where it is
     :raises InputError: the name is taken or no file name, or the folder cannot be written
     """
     if name is not None and (Path(name).name != name or name in ('.', '..', LATEST)):
@@ -176,7 +192,8 @@ def create_run(
                 f'continue it with --resume --run {run.id}, or name another run',
             )
         run.write_config(config, versions)
-        _point_latest(runs_dir, run)
+        if latest:
+            _point_latest(runs_dir, run)
     except OSError as error:
         raise InputError(
             run.path, f'cannot be made ({error.strerror})', 'choose another --runs-dir'

@@ -21,7 +21,7 @@ from q2rl_lab.outcomes import read_summary
 
 runner = CliRunner()
 VERBS = (
-    'up', 'demos', 'train-bc', 'learn', 'eval', 'report', 'why', 'methods', 'bench', 'doctor', 'test',
+    'up', 'demos', 'train-bc', 'learn', 'eval', 'report', 'why', 'shadow', 'methods', 'bench', 'doctor', 'test',
 )  # fmt: skip
 
 

@@ -56,6 +56,12 @@ def up(
     realtime: Annotated[
         bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
     ] = False,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            '--shadow', help='BC acts throughout; RL learns beside it and is only scored.'
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -84,6 +90,7 @@ def up(
     q2rl up pipe_assembly                        some ten minutes on two cores
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
     q2rl up pipe_assembly --resume               go on with the latest run
+    q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
     """  # noqa: D301
     import time
@@ -110,6 +117,7 @@ def up(
         'rollouts': rollouts,
         'eval_episodes': eval_episodes,
         'realtime': realtime or None,
+        'shadow': shadow or None,
     }
     if resume:
         folder = open_run(runs_dir, name)
