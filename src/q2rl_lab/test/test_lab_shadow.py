@@ -32,7 +32,7 @@ from q2rl_policies.networks_file import save
 from q2rl_task import InputError, Mode, Phase, Reason, Source, load_task
 
 TASK = load_task('pipe_assembly')
-EPISODES = 2
+EPISODES = 1
 
 
 @pytest.fixture(scope='module')
