@@ -81,6 +81,9 @@ def shadow(
     what = find_learned(runs_dir, target, bc, task, preset)
     if what.run is not None and what.run.read_config().shadow:
         folder = what.run
+        say(
+            f'{folder.id} was recorded in the shadow: its own episodes are reported on, none is run'
+        )
     else:
         spec = load_task(what.task)
         if not what.learner.is_dir():
