@@ -7,7 +7,9 @@ setup(
     name=PACKAGE,
     version='0.1.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={'': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js']},
+    package_data={
+        '': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js', '*.LICENSE']
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

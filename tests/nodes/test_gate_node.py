@@ -133,6 +133,24 @@ def test_a_method_without_a_gate_lets_rl_act_alone(bench):
     assert (decision.source, decision.reason) == (Source.RL, Reason.MODE)
 
 
+@pytest.mark.parametrize('mode', Mode)
+def test_in_the_shadow_the_node_tells_of_rl_and_never_sends_its_action(bench, mode):
+    gate = Gate(bench, chooser='shadow', margin=-1e6)  # RL is worth more, whatever the critic says
+    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
+    for msg in chunks(critic_file(5), 'critic', 5):
+        publisher.publish(msg)
+    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
+    record = observation('e1', 0, mode)
+    gate.observe(record)
+    for source in PROPOSALS:
+        gate.propose(source, record)
+    decision = gate.decision().decision
+    assert (decision.would_act, decision.reason) == (Source.RL, Reason.RL_HIGHER)
+    expected = np.zeros(ACT) if mode is Mode.RL else PROPOSALS[Source.BC].action
+    np.testing.assert_array_equal(decision.action, expected)
+    np.testing.assert_array_equal(decision.rl_action, PROPOSALS[Source.RL].action)
+
+
 def test_proposals_that_overtake_their_observation_are_joined_to_it(gate):
     record = observation('e1', 0)
     for source in PROPOSALS:

@@ -15,8 +15,9 @@ from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.qos import profiles
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
 from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
-from q2rl_sim.mujoco_arm_node import MujocoArmNode, TraceFile
+from q2rl_sim.mujoco_arm_node import MujocoArmNode
 from q2rl_sim.placement import draw_placement
+from q2rl_sim.trace import TraceFile
 from q2rl_task import InputError, Pose
 
 QOS = profiles(True, TASK.period_s)

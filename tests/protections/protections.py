@@ -20,6 +20,7 @@ LATCH = f'{CONTROL}/test_control_safety_latch.py'
 PANEL = f'{CONTROL}/test_control_operator_panel.py'
 NODES = f'{CONTROL}/test_control_nodes.py'
 SPEC = 'src/q2rl_task/test/test_task_spec.py'
+GATE = 'src/q2rl_policies/test/test_policies_gate.py'
 
 
 @dataclass(frozen=True)
@@ -386,6 +387,21 @@ def _() -> None:
     from q2rl_control import right_of_way
 
     right_of_way.action_fault = lambda action, size: None
+
+
+@without(
+    'keep RL in the shadow from acting',
+    f'{GATE}::test_rl_is_not_let_out_of_the_shadow_where_it_is_worth_more',
+)
+def _() -> None:
+    from q2rl_policies.gate import QGate
+
+    def settle(original, self, mode, bc, rl, would_act, judgement):
+        if self.chooser == 'shadow':
+            return would_act, judgement
+        return original(self, mode, bc, rl, would_act, judgement)
+
+    around(QGate, '_settle', settle)
 
 
 # Stopping

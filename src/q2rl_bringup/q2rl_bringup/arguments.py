@@ -82,13 +82,14 @@ ARGUMENTS = (
         'policy_mode',
         'gated',
         'Who acts. gated: BC-only rollouts, then the gate chooses at every tick while RL learns, then all '
-        'three modes are evaluated. bc, rl: no online phase, only that policy is evaluated.',
-        ('gated', 'bc', 'rl'),
+        'three modes are evaluated. bc, rl: no online phase, only that policy is evaluated. shadow: BC alone acts, '
+        'from the first step to the last; RL learns beside it and is only scored.',
+        ('gated', 'bc', 'rl', 'shadow'),
     ),
     Argument(
         'learn',
         True,
-        'Whether policy_mode:=gated has its online phase; false: estimate and evaluate only.',
+        'Whether policy_mode gated or shadow has its online phase; false: estimate and evaluate only.',
     ),
     Argument(
         'run_dir',

@@ -25,7 +25,7 @@ from q2rl_task import InputError, TaskSpec, load_task
 ParameterValue = bool | int | float | str | tuple[str, ...]
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
 RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
-EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',)}
+EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
 RESPAWN_DELAY_S = 0.5
 RESPAWN_LIMIT = 5
 FINAL_EXIT_CODE = 2
@@ -176,11 +176,13 @@ def _own_parameters(
     seed, mode = args['seed'], args['policy_mode']
     checkpoint = args['bc_checkpoint'] or str(run_dir / 'bc.safetensors')
     demos = args['demos'] or str(run_dir / 'demonstrations.hdf5')
-    learns = mode == 'gated' and args['learn']
+    learns = mode in ('gated', 'shadow') and args['learn']
     config = load_preset(args['preset'])
     # What the method decides of acting; where it leaves a choice alone, the params file has the word.
     entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
     soft = config.acting.soft_temperature
+    # In the shadow every episode is BC's own as well: the gate is not all that keeps RL from acting.
+    bc_only = {'bc_only_every': 1, 'rl_only_every': 0} if mode == 'shadow' else {}
     return {
         'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
@@ -194,7 +196,7 @@ def _own_parameters(
         'q_gate': {
             'alpha': config.alpha,
             'bc_value': config.acting.bc_value,
-            'chooser': config.acting.chooser,
+            'chooser': 'shadow' if mode == 'shadow' else config.acting.chooser,
             'seed': seed,
             **({'soft_temperature': soft} if soft else {}),
         },
@@ -213,6 +215,7 @@ def _own_parameters(
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': EVALUATION_MODES[mode],
             'resume': args['resume'],
+            **bc_only,
         },
     }
 

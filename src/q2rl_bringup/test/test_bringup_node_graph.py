@@ -55,12 +55,22 @@ def test_the_episode_manager_waits_for_every_other_managed_node():
         ('gated', 'false', 0, ('BC', 'GATED', 'RL')),
         ('bc', 'true', 0, ('BC',)),
         ('rl', 'true', 0, ('RL',)),
+        ('shadow', 'true', 500, ('BC',)),
+        ('shadow', 'false', 0, ('BC',)),
     ],
 )
 def test_policy_mode_decides_what_is_learned_and_evaluated(mode, learn, steps, modes):
     graph = build_graph({'policy_mode': mode, 'learn': learn, 'online_steps': '500'})
     manager = parameters(graph, 'episode_manager')
     assert manager['online_steps'] == steps and manager['evaluation_modes'] == modes
+
+
+@pytest.mark.parametrize('preset', ['laptop', 'laptop+rlpd'])
+def test_in_the_shadow_neither_the_gate_nor_an_episode_lets_rl_act(preset):
+    graph = build_graph({'policy_mode': 'shadow', 'preset': preset})
+    assert parameters(graph, 'q_gate')['chooser'] == 'shadow'
+    manager = parameters(graph, 'episode_manager')
+    assert (manager['bc_only_every'], manager['rl_only_every']) == (1, 0)
 
 
 @pytest.mark.parametrize('preset', ['laptop', 'paper'])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from q2rl_control.arm_logic import ArmLogic, ArmState
@@ -11,6 +12,7 @@ from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy
 from q2rl_sim.arm import SimArm
+from q2rl_sim.trace import TraceFile
 from q2rl_task import (
     Decision,
     ExecutedStep,
@@ -78,13 +80,17 @@ class Cell:
     """A simulated arm and its arm logic; episodes run through them one after another.
 
     :param seed: of the sensor noise; fixtures and start poses have the seeds of their episodes
+    :param trace: file that a record of every step is appended to; None keeps none
     """
 
-    def __init__(self, task: TaskSpec, seed: int, robot: str = 'arm') -> None:
+    def __init__(
+        self, task: TaskSpec, seed: int, robot: str = 'arm', trace: Path | None = None
+    ) -> None:
         self.task = task
         self.arm = SimArm(task, seed)
         self.logic = ArmLogic(task, robot)
         self._measurement = self.arm.measure()
+        self._trace = TraceFile(trace, self.arm.model.nq) if trace else None
 
     @property
     def time(self) -> float:
@@ -113,7 +119,9 @@ class Cell:
                 continue
             target, step = self.logic.execute(decide(tick.observation))
             if not step.final:
-                self._measurement = self.arm.step(target, self.logic.gripper)
+                self._step(target)
+            elif self._trace:
+                self._trace.flush()
             yield step
             if step.final:
                 return
@@ -127,4 +135,10 @@ class Cell:
     def _advance(self, what: str, target: Pose | None) -> None:
         if self.logic.state is ArmState.STOPPED:
             raise RuntimeError(f'{what}: the arm stopped: {self.logic.detail}')
+        self._step(target)
+
+    def _step(self, target: Pose | None) -> None:
         self._measurement = self.arm.step(target, self.logic.gripper)
+        if self._trace:
+            stamp = self._measurement.stamp
+            self._trace.add(stamp, self.arm.data.qpos, self.arm.fixture_pose)

@@ -16,9 +16,11 @@ from q2rl_lab.commands.eval import evaluate_verb
 from q2rl_lab.commands.learn import learn
 from q2rl_lab.commands.methods import methods
 from q2rl_lab.commands.report import report
+from q2rl_lab.commands.shadow import shadow
 from q2rl_lab.commands.test import CONTEXT, test
 from q2rl_lab.commands.train_bc import train_bc
 from q2rl_lab.commands.up import up
+from q2rl_lab.commands.why import why
 from q2rl_lab.console import CommandGroup
 
 app = typer.Typer(
@@ -45,6 +47,8 @@ app.command()(adopt)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
 app.command()(report)
+app.command()(why)
+app.command()(shadow)
 app.command()(methods)
 app.add_typer(bench, name='bench')
 app.command()(doctor)

@@ -30,9 +30,9 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
     chosen = choose_episodes(data.episodes)
     if not chosen:
         return [], 'No clips: no evaluated episode to show yet.'
-    from q2rl_sim.mujoco_arm_node import TraceFile
     from q2rl_sim.render import RenderError, SceneRenderer
     from q2rl_sim.scene import configuration_size
+    from q2rl_sim.trace import TraceFile
 
     records = TraceFile.read(trace, configuration_size(data.task))
     try:

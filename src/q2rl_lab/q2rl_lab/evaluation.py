@@ -15,7 +15,7 @@ from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.distributions import EntropyKind
-from q2rl_policies.gate import QGate
+from q2rl_policies.gate import Chooser, QGate
 from q2rl_policies.inference import GateCritic, Live, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.policy_file import load_bc
@@ -46,14 +46,19 @@ def bc_from_file(
     return load_bc(path, task).make(seed, entropy, False)
 
 
-def gate_of(config: LearnerConfig, task: TaskSpec, seed: int) -> QGate:
-    """Return the gate that a learner's settings ask for."""
+def gate_of(
+    config: LearnerConfig, task: TaskSpec, seed: int, chooser: Chooser | None = None
+) -> QGate:
+    """Return the gate that a learner's settings ask for.
+
+    :param chooser: who acts, if not as the settings say
+    """
     acting = config.acting
     return QGate(
         config.alpha,
         task.action_size,
         bc_value=acting.bc_value,
-        chooser=acting.chooser,
+        chooser=chooser or acting.chooser,
         soft_temperature=acting.soft_temperature,
         seed=seed,
     )
@@ -86,7 +91,19 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
 
     :raises InputError: something is missing or damaged, or nothing was learned yet
     """
-    folder = run / 'learner'
+    return learned_from(run / 'learner', bc, task, preset, seed)
+
+
+def learned_from(
+    folder: Path, bc: Path, task: TaskSpec, preset: str, seed: int, chooser: Chooser | None = None
+) -> Deciders:
+    """Return BC and what a learner had learned when it last saved.
+
+    :param folder: of the learner: `learner` in a run, or any with `actor.safetensors` and `critic.safetensors`
+    :param preset: the settings that the latter two were learned with; a saved state knows its own
+    :param chooser: who acts, if not as the settings say
+    :raises InputError: something is missing or damaged, or nothing was learned yet
+    """
     weights = [folder / f'{kind}.safetensors' for kind in ('actor', 'critic')]
     if all(path.is_file() for path in weights):
         config = load_preset(preset)
@@ -101,7 +118,7 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
         critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
     policy = bc_from_file(bc, task, seed, config.entropy)
     return learned_deciders(
-        config, policy, gate_of(config, task, seed), Pinned(actor), Pinned(critic), seed
+        config, policy, gate_of(config, task, seed, chooser), Pinned(actor), Pinned(critic), seed
     )
 
 

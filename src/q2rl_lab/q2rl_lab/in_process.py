@@ -26,6 +26,7 @@ from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.cell import Cell, Deciders, MakeCell
 from q2rl_lab.evaluation import gate_of, learned_deciders
+from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
@@ -229,15 +230,18 @@ def evaluate(
     seed: int,
     on_episode: Callable[[EpisodeRecord], None] = lambda record: None,
     make_cell: MakeCell = Cell,
+    recorder: EpisodeRecorder | None = None,
 ) -> Evaluation:
     """Run fresh episodes of the evaluation stream of `seed`; nothing learns from them.
 
     The same seed gives the same fixtures and start poses whatever decides, so results are paired.
+
+    :param recorder: keeps the episodes tick by tick
     """
     if episodes < 1:
         raise ValueError('an evaluation needs at least one episode')
     settings = RunSettings(
-        run_id='eval',
+        run_id=recorder.run_id if recorder else 'eval',
         seed=seed,
         online_steps=0,
         evaluation_episodes=episodes,
@@ -249,10 +253,16 @@ def evaluate(
     records = []
     while (episode := plan.next_episode()) is not None:
         tally = EpisodeTally(episode, ROBOT, cell.time)
+        if recorder:
+            recorder.begin(episode)
         for step in cell.run_episode(episode.episode, episode.mode, episode.seed, decide):
             tally.add(step)
+            if recorder:
+                recorder.add(step)
         plan.episode_finished(episode, tally.result(0))
         records.append(tally.record())
+        if recorder:
+            recorder.finish(records[-1], plan.progress)
         on_episode(records[-1])
     return Evaluation(
         tuple(r.success for r in records),

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import time
 
 from q2rl_control.run_plan import RunPlan, RunSettings
+from q2rl_lab.cell import Cell
 from q2rl_lab.evaluation import bc_from_file
 from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.run_folder import RunConfig, RunFolder
@@ -39,7 +41,15 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         evaluation_episodes=config.eval_episodes,
     )
     bc = bc_from_file(folder.bc, task, config.seed, settings.entropy)
-    run = InProcessRun(task, plan, bc, learner, folder.path, _Teller(tell))
+    run = InProcessRun(
+        task,
+        plan,
+        bc,
+        learner,
+        folder.path,
+        _Teller(tell),
+        partial(Cell, trace=folder.trace),
+    )
     run.run()
     return run.plan
 

@@ -32,6 +32,7 @@ class RunConfig:
     planner: str = 'straight'
     in_process: bool = False
     bc: str | None = None
+    shadow: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,16 @@ class RunFolder:
         return self.path / 'session.json'
 
     @property
+    def learner(self) -> Path:
+        """Folder of what was learned: the learner's state, or actor and critic."""
+        return self.path / 'learner'
+
+    @property
+    def shadow(self) -> Path:
+        """What RL in the shadow would have done (one HTML file)."""
+        return self.path / 'shadow.html'
+
+    @property
     def logs(self) -> Path:
         """Folder of the nodes' log files."""
         return self.path / 'logs'
@@ -99,6 +110,11 @@ class RunFolder:
     def trace(self) -> Path:
         """What the simulation did, step by step (see q2rl_sim's TraceFile)."""
         return self.path / 'trace.bin'
+
+    @property
+    def why(self) -> Path:
+        """Folder of the pages of single episodes (`q2rl why`)."""
+        return self.path / 'why'
 
     @property
     def result(self) -> Path:
@@ -151,11 +167,16 @@ class RunFolder:
 
 
 def create_run(
-    runs_dir: Path, name: str | None, config: RunConfig, versions: dict[str, Any]
+    runs_dir: Path,
+    name: str | None,
+    config: RunConfig,
+    versions: dict[str, Any],
+    latest: bool = True,
 ) -> RunFolder:
     """Make the folder of a new run and point `latest` at it.
 
     :param name: of the run; by default the time of the start
+    :param latest: False leaves `latest` where it is
     :raises InputError: the name is taken or no file name, or the folder cannot be written
     """
     if name is not None and (Path(name).name != name or name in ('.', '..', LATEST)):
@@ -174,7 +195,8 @@ def create_run(
                 f'continue it with --resume --run {run.id}, or name another run',
             )
         run.write_config(config, versions)
-        _point_latest(runs_dir, run)
+        if latest:
+            _point_latest(runs_dir, run)
     except OSError as error:
         raise InputError(
             run.path, f'cannot be made ({error.strerror})', 'choose another --runs-dir'

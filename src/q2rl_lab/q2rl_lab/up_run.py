@@ -67,6 +67,7 @@ def graph_arguments(
         'run_id': folder.id,
         'seed': config.seed,
         'preset': config.preset,
+        'policy_mode': 'shadow' if config.shadow else 'gated',
         'rollouts': config.rollouts,
         'online_steps': config.steps,
         'eval_episodes': config.eval_episodes,
@@ -154,7 +155,8 @@ def run_graph(
         environment = node_environment(domain.number)
         # Ours too: the watcher must be found by the nodes.
         os.environ.update({k: environment[k] for k in ('ROS_AUTOMATIC_DISCOVERY_RANGE',)})
-        plan = Plan(config.rollouts, config.steps, 3 * config.eval_episodes)
+        modes = 1 if config.shadow else 3
+        plan = Plan(config.rollouts, config.steps, modes * config.eval_episodes)
         view = RunView(plan, started)
         for row in read_episodes(folder, notes=[]):
             view.hear_episode(row)

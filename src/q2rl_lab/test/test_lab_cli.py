@@ -21,7 +21,8 @@ from q2rl_lab.outcomes import read_summary
 
 runner = CliRunner()
 VERBS = (
-    'up', 'demos', 'convert', 'train-bc', 'adopt', 'learn', 'eval', 'report', 'methods', 'bench', 'doctor', 'test',
+    'up', 'demos', 'convert', 'train-bc', 'adopt', 'learn', 'eval', 'report', 'why', 'shadow', 'methods', 'bench',
+    'doctor', 'test',
 )  # fmt: skip
 
 

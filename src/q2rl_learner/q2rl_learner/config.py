@@ -96,9 +96,9 @@ class Decay(Section):
 class ActingConfig(Section):
     """Who acts in a gated episode, and how RL's side explores. The gate itself: `q2rl_policies.gate.QGate`.
 
-    `chooser`: the better action (`gate`), or always `rl` or `bc`. `bc_value`: what BC's action is rated by: V and its
-    `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above, RL acts
-    with a probability that is the sigmoid of its advantage over it [reward units].
+    `chooser`: the better action (`gate`), always `rl` or `bc`, or `shadow`. `bc_value`: what BC's action is rated by: V
+    and its `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above,
+    RL acts with a probability that is the sigmoid of its advantage over it [reward units].
     `rl_action`, `rl_noise`: in gated online episodes RL explores by its mode or a sample, plus Gaussian noise of that
     standard deviation in units of the action; `rl_correlation`: of what is drawn from one tick to the next. Wherever
     a policy is measured, RL acts by its plain mode.

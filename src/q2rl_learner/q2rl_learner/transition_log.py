@@ -28,8 +28,18 @@ _VECTORS = (
     'next_observation',
     'bc_action',
     'next_bc_action',
+    'rl_action',
 )
-_ENUMS = {'phase': Phase, 'mode': Mode, 'source': Source, 'reason': Reason, 'end_reason': EndReason}
+_ENUMS = {
+    'phase': Phase,
+    'mode': Mode,
+    'source': Source,
+    'reason': Reason,
+    'end_reason': EndReason,
+    'would_act': Source,
+}
+BEFORE_PROPOSALS = 6
+"""Vectors in a row from before RL's proposal and `would_act` were logged; such rows stay readable."""
 _SCALARS = tuple(f.name for f in dataclasses.fields(Transition) if f.name not in _VECTORS)
 
 
@@ -53,6 +63,9 @@ def decode(body: bytes) -> Transition:
         (size,) = struct.unpack_from('<I', body)
         header = json.loads(body[4 : 4 + size])
         lengths = header.pop('lengths')
+        if len(lengths) == BEFORE_PROPOSALS:
+            lengths.append(0)
+            header['would_act'] = Source.HOLD
         flat = np.frombuffer(body, dtype='<f4', offset=4 + size, count=sum(lengths))
         parts = np.split(flat.astype(np.float32), np.cumsum(lengths)[:-1])
         for name, kind in _ENUMS.items():

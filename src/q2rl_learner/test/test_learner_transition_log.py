@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 
@@ -17,7 +19,7 @@ import pytest
 
 from q2rl_learner.ingest import Ingest
 from q2rl_learner.transition_log import TransitionLog, decode, encode
-from q2rl_task import InputError, Transition
+from q2rl_task import InputError, Source, Transition
 
 TASK = toy_task()
 CONTRACT = TASK.contract_hash
@@ -39,13 +41,25 @@ def same(a: Transition, b: Transition) -> bool:
 
 def test_every_field_comes_back(tmp_path):
     stored = transition(
-        TASK, 1, interventions=('lead', 'force'), bc_action=EMPTY, q_rl=float('nan'), force=np.pi
-    )
+        TASK, 1, interventions=('lead', 'force'), bc_action=EMPTY, q_rl=float('nan'), force=np.pi,
+        rl_action=np.full(TASK.action_size, 0.5, dtype=np.float32), would_act=Source.RL,
+    )  # fmt: skip
     assert same(decode(encode(stored)), stored)
     log = TransitionLog(tmp_path / 'log.db', CONTRACT)
     log.append([stored])
     (read,) = TransitionLog(tmp_path / 'log.db', read_only=True).replay()
     assert same(read, stored)
+
+
+def test_a_row_from_before_the_proposals_of_rl_were_logged_is_read(tmp_path):
+    body = encode(transition(TASK, 1))
+    (size,) = struct.unpack_from('<I', body)
+    header = json.loads(body[4 : 4 + size])
+    assert header['lengths'].pop() == len(transition(TASK, 1).rl_action) == 0
+    del header['would_act']
+    text = json.dumps(header).encode()
+    read = decode(struct.pack('<I', len(text)) + text + body[4 + size :])
+    assert same(read, transition(TASK, 1)) and read.would_act is Source.HOLD
 
 
 def test_repetitions_are_stored_once(tmp_path):

@@ -23,7 +23,7 @@ from q2rl_task.episode import Mode, Source
 from q2rl_task.records import NAN, Decision, Proposal, Reason, no_vector
 
 BCValue = Literal['density', 'critic']
-Chooser = Literal['gate', 'rl', 'bc']
+Chooser = Literal['gate', 'rl', 'bc', 'shadow']
 ALONE = {'rl': Mode.RL, 'bc': Mode.BC}
 
 
@@ -49,7 +49,9 @@ class QGate:
     :param action_size: D
     :param bc_value: what BC's action is rated by: `density`, Q_BC above; `critic`, the least of the RL critics' own
         values of it (no V, no density)
-    :param chooser: who acts in a gated episode: the better one (`gate`), or always `rl` or `bc`
+    :param chooser: who acts in a gated episode: the better one (`gate`), or always `rl` or `bc`. `shadow`: BC acts in
+        gated and BC-only episodes and RL in none, while every decision still tells by reason and `would_act` how the
+        gate judges
     :param margin: what RL must be better by, in reward units
     :param min_dwell: ticks that a source keeps acting after a switch before the values may switch again; missing or
         unhealthy RL ends the dwell at once
@@ -101,8 +103,8 @@ class QGate:
         self.reset()
 
     def reset(self) -> None:
-        """Forget who acted last; call it at the start of every episode (the dwell does not outlive one)."""
-        self._acting: Source | None = None
+        """Forget whom the values were for last; call it at every start of an episode: a dwell does not outlive one."""
+        self._favoured: Source | None = None
         self._dwelt = 0
 
     def decide(
@@ -111,9 +113,8 @@ class QGate:
         """Decide one tick. Absent proposals or values are None.
 
         In Mode.BC and Mode.RL the one policy acts or nobody does: if the other stood in, neither could be measured.
+        Whoever acts, `would_act` is whom the values are for.
         """
-        if mode is Mode.GATED:
-            mode = ALONE.get(self.chooser, mode)
         members = values.q_rl_members.tolist() if values is not None else []
         has_critic = bool(members)
         if self.bc_value == 'critic':
@@ -124,10 +125,11 @@ class QGate:
             v_bc = float(values.v) if values is not None else NAN
             q_bc = self._q_bc(v_bc, bc)
         q_rl, spread = _pessimistic(members)
-        source, reason = self._choose(mode, bc, rl, has_critic, q_bc, q_rl, spread)
+        would_act, judgement = self._judge(mode, bc, rl, has_critic, q_bc, q_rl, spread)
+        self._dwelt = self._dwelt + 1 if would_act is self._favoured else 1
+        self._favoured = would_act
+        source, reason = self._settle(mode, bc, rl, would_act, judgement)
         self.counts[reason] += 1
-        self._dwelt = self._dwelt + 1 if source is self._acting else 1
-        self._acting = source
         if source is Source.HOLD:
             action = np.zeros(self.action_size, dtype=np.float32)
         else:
@@ -148,6 +150,7 @@ class QGate:
             actor_version=rl.version if rl is not None else 0,
             critic_version=values.critic_version if values is not None else 0,
             value_version=values.value_version if values is not None else 0,
+            would_act=would_act,
         )
 
     def _q_bc(self, v_bc: float, bc: Proposal | None) -> float:
@@ -155,7 +158,28 @@ class QGate:
             return v_bc if bc is not None else NAN
         return v_bc + self.alpha * (bc.log_prob + bc.entropy)
 
-    def _choose(
+    def _settle(
+        self,
+        mode: Mode,
+        bc: Proposal | None,
+        rl: Proposal | None,
+        would_act: Source,
+        judgement: Reason,
+    ) -> tuple[Source, Reason]:
+        """Return who acts and why, from how the gate judges."""
+        if self.chooser == 'shadow':
+            # In an RL-only episode nobody acts: BC standing in would be taken for RL.
+            alone = self._alone(Source.BC, bc, Reason.NO_BC)[0]
+            return (Source.HOLD if mode is Mode.RL else alone), judgement
+        if mode is Mode.GATED:
+            mode = ALONE.get(self.chooser, mode)
+        if mode is Mode.GATED or (bc is None and rl is None):
+            return would_act, judgement
+        if mode is Mode.RL:
+            return self._alone(Source.RL, rl, Reason.NO_RL)
+        return self._alone(Source.BC, bc, Reason.NO_BC)
+
+    def _judge(
         self,
         mode: Mode,
         bc: Proposal | None,
@@ -165,12 +189,9 @@ class QGate:
         q_rl: float,
         spread: float,
     ) -> tuple[Source, Reason]:
+        """Return whom the values are for, and why."""
         if bc is None and rl is None:
             return Source.HOLD, Reason.NOTHING
-        if mode is Mode.RL:
-            return self._alone(Source.RL, rl, Reason.NO_RL)
-        if mode is Mode.BC:
-            return self._alone(Source.BC, bc, Reason.NO_BC)
         if bc is None:
             return Source.HOLD, Reason.NO_BC
         if not self._executable(bc):
@@ -185,7 +206,7 @@ class QGate:
             return Source.BC, Reason.NOT_FINITE
         if spread > self.max_spread:
             return Source.BC, Reason.NO_CRITIC
-        return self._compare(q_rl - q_bc - self.margin)
+        return self._compare(q_rl - q_bc - self.margin, self._gates(mode))
 
     def _alone(
         self, source: Source, proposal: Proposal | None, missing: Reason
@@ -205,7 +226,11 @@ class QGate:
             -1.0 <= c <= 1.0 for c in action.tolist()
         )
 
-    def _compare(self, advantage: float) -> tuple[Source, Reason]:
+    def _gates(self, mode: Mode) -> bool:
+        """Whether the values decide in such an episode, or would but for the shadow."""
+        return self.chooser == 'shadow' or (mode is Mode.GATED and self.chooser == 'gate')
+
+    def _compare(self, advantage: float, gates: bool) -> tuple[Source, Reason]:
         reason = (
             Reason.RL_HIGHER
             if advantage > 0.0
@@ -213,9 +238,9 @@ class QGate:
             if advantage < 0.0
             else Reason.TIE
         )
-        if self._acting in (Source.BC, Source.RL) and self._dwelt < self.min_dwell:
-            return self._acting, reason
-        if self.soft_temperature > 0.0:
+        if self._favoured in (Source.BC, Source.RL) and self._dwelt < self.min_dwell:
+            return self._favoured, reason
+        if gates and self.soft_temperature > 0.0:
             rl_acts = self._rng.random() < 0.5 * (
                 1.0 + math.tanh(0.5 * advantage / self.soft_temperature)
             )

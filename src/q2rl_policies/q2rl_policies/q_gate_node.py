@@ -61,8 +61,8 @@ class QGateNode(Q2rlNode):
         self.declare(
             'chooser',
             'gate',
-            'Who acts in a gated episode: the better one, or always one of them.',
-            choices=('gate', 'rl', 'bc'),
+            'Who acts in a gated episode: the better one, or always one of them; shadow: BC, in all episodes.',
+            choices=('gate', 'rl', 'bc', 'shadow'),
         )
         self.declare('margin', 0.0, 'What RL must be better by, reward units.', low=-1e6, high=1e6)
         self.declare(

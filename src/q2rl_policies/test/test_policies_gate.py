@@ -264,3 +264,51 @@ def test_a_gated_episode_of_one_policy_alone(chooser, source, missing):
     # The mode of an episode still goes first.
     assert decide(Mode.BC, **proposals, chooser='rl').source is BC
     assert decide(Mode.RL, **proposals, chooser='bc').source is RL
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(Mode), proposals, proposals, all_values, st.sampled_from([0.0, 1.0]))
+def test_in_the_shadow_no_action_of_rl_is_ever_chosen(mode, bc, rl, values, soft):
+    gate = QGate(1.0, D, chooser='shadow', soft_temperature=soft)
+    for _ in range(3):
+        decision = gate.decide(mode, bc, rl, values)
+        acts = sound(bc) and mode is not Mode.RL
+        assert decision.source is (BC if acts else HOLD)
+        expected = bc.action if acts else np.zeros(D)
+        np.testing.assert_array_equal(decision.action, expected.astype(np.float32))
+
+
+def test_rl_is_not_let_out_of_the_shadow_where_it_is_worth_more():
+    """The plain case of the property above, which `q2rl test --prove` takes the protection away from."""
+    for mode in Mode:
+        decision = decide(mode, bc_of(), rl_of(), values_of(members=(99.0,)), chooser='shadow')
+        assert decision.source is not RL
+        assert not np.array_equal(decision.action, rl_of().action)
+        assert (decision.would_act, decision.reason) == (RL, Reason.RL_HIGHER)
+
+
+@pytest.mark.parametrize('mode', [Mode.GATED, Mode.BC])
+@pytest.mark.parametrize('case', [case for case in CASES if case[0] is Mode.GATED])
+def test_the_shadow_judges_as_the_gate_does(mode, case):
+    _, bc, rl, values, source, reason = case
+    decision = decide(mode, bc, rl, values, chooser='shadow')
+    assert (decision.would_act, decision.reason) == (source, reason)
+    np.testing.assert_array_equal(decision.rl_action, rl.action if rl else np.zeros(0))
+
+
+def test_the_shadow_dwells_by_what_it_would_have_chosen():
+    gate, shadow = (QGate(1.0, D, min_dwell=3, chooser=c) for c in ('gate', 'shadow'))
+    ticks = [values_of(members=(q,)) for q in (9.0, 0.0, 0.0, 0.0, 9.0, 9.0, 0.0)]
+    acted = [gate.decide(Mode.GATED, bc_of(), rl_of(), v).source for v in ticks]
+    would = [shadow.decide(Mode.BC, bc_of(), rl_of(), v) for v in ticks]
+    assert [decision.would_act for decision in would] == acted
+    assert {decision.source for decision in would} == {BC}
+
+
+def test_an_episode_of_one_policy_tells_whom_the_values_are_for():
+    worth_more = {'bc': bc_of(), 'rl': rl_of(), 'values': values_of(members=(9.0,))}
+    for mode, source in ((Mode.BC, BC), (Mode.RL, RL)):
+        decision = decide(mode, **worth_more)
+        assert (decision.source, decision.reason) == (source, Reason.MODE)
+        assert decision.would_act is RL
+    assert decide(Mode.RL, **{**worth_more, 'values': values_of(members=(0.0,))}).would_act is BC

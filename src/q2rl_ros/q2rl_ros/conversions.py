@@ -163,6 +163,7 @@ def decision_to_msg(decision: Decision, to: ObservationRecord | ExecutedStep) ->
     msg.header.stamp = stamp_to_msg(to.stamp)
     msg.contract, msg.episode, msg.step = to.contract, to.episode, to.step
     msg.source, msg.reason = int(decision.source), int(decision.reason)
+    msg.would_act = int(decision.would_act)
     msg.action, msg.bc_action, msg.rl_action = (
         to_array(v) for v in (decision.action, decision.bc_action, decision.rl_action)
     )
@@ -192,6 +193,7 @@ def decision_from_msg(msg: GateDecision, task: TaskSpec) -> DecisionRecord:
         actor_version=msg.actor_version,
         critic_version=msg.critic_version,
         value_version=msg.value_version,
+        would_act=to_enum(Source, msg.would_act, 'would_act'),
     )
     return DecisionRecord(stamp_from_msg(msg.header.stamp), msg.episode, msg.step, decision)
 
@@ -272,10 +274,11 @@ _TRANSITION_ENUMS = {
     'source': Source,
     'reason': Reason,
     'end_reason': EndReason,
+    'would_act': Source,
 }
 _TRANSITION_OBSERVATIONS = ('observation', 'next_observation')
 _TRANSITION_ACTIONS = ('action', 'executed_action')
-_TRANSITION_BC_ACTIONS = ('bc_action', 'next_bc_action')
+_TRANSITION_PROPOSALS = ('bc_action', 'next_bc_action', 'rl_action')
 
 
 def transition_to_msg(record: Transition, frame: str = '') -> TransitionMsg:
@@ -287,7 +290,7 @@ def transition_to_msg(record: Transition, frame: str = '') -> TransitionMsg:
         setattr(msg, name, getattr(record, name))
     for name in _TRANSITION_ENUMS:
         setattr(msg, name, int(getattr(record, name)))
-    for name in _TRANSITION_OBSERVATIONS + _TRANSITION_ACTIONS + _TRANSITION_BC_ACTIONS:
+    for name in _TRANSITION_OBSERVATIONS + _TRANSITION_ACTIONS + _TRANSITION_PROPOSALS:
         setattr(msg, name, to_array(getattr(record, name)))
     msg.interventions = list(record.interventions)
     return msg
@@ -308,7 +311,7 @@ def transition_from_msg(msg: TransitionMsg, task: TaskSpec) -> Transition:
     values |= {n: to_vector(getattr(msg, n), task.action_size, n) for n in _TRANSITION_ACTIONS}
     values |= {
         n: to_vector(getattr(msg, n), task.action_size, n, optional=True)
-        for n in _TRANSITION_BC_ACTIONS
+        for n in _TRANSITION_PROPOSALS
     }
     stamp = stamp_from_msg(msg.header.stamp)
     return Transition(stamp=stamp, interventions=tuple(msg.interventions), **values)

@@ -86,6 +86,7 @@ decisions = st.builds(
     actor_version=versions,
     critic_version=versions,
     value_version=versions,
+    would_act=members(Source),
 )
 executed_steps = st.builds(
     ExecutedStep,
@@ -141,6 +142,8 @@ transitions = st.builds(
     actor_version=versions,
     critic_version=versions,
     value_version=versions,
+    rl_action=optional_vectors(ACT),
+    would_act=members(Source),
 )
 
 fast = settings(max_examples=25, deadline=None)

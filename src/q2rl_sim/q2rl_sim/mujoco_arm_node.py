@@ -10,7 +10,6 @@ import sys
 import time
 
 from geometry_msgs.msg import PoseStamped
-import numpy as np
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 
@@ -23,7 +22,8 @@ from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
 from q2rl_ros.spin import spin
 from q2rl_sim.arm import SimArm
-from q2rl_task import InputError, Pose
+from q2rl_sim.trace import TraceFile
+from q2rl_task import Pose
 
 CLEARANCE_M = 0.01
 """How far above the nominal rim the tip must be before the fixture is moved."""
@@ -219,48 +219,6 @@ class MujocoArmNode(Q2rlNode):
         if (part := self._arm.part_estimate) is not None:
             response.part = pose_to_msg(part, self.task.frames.base, self._stamp)
         return response
-
-
-class TraceFile:
-    """A film of the simulation: per step `1 + nq + 7` float64, little endian, without a header.
-
-    stamp [s]; configuration qpos (nq,), a loose part's pose at its end; true fixture pose in the base frame, position
-    [m] and quaternion xyzw.
-    Records are held back until `flush`; one that a crash cut in two is dropped when the file is opened again.
-    """
-
-    def __init__(self, path: Path, joints: int) -> None:
-        self._path = path
-        self._size = 8 * (1 + joints + 7)
-        self._records: list[np.ndarray] = []
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open('ab') as file:
-                file.truncate(file.tell() - file.tell() % self._size)
-        except OSError as error:
-            raise InputError(
-                path, f'cannot be written ({error.strerror})', 'set `trace_file` to a writable path'
-            ) from None
-
-    def add(self, stamp: float, positions: np.ndarray, fixture: Pose) -> None:
-        """Take a record."""
-        self._records.append(
-            np.concatenate(([stamp], positions, fixture.position, fixture.quaternion))
-        )
-
-    def flush(self) -> None:
-        """Append the records taken since the last call."""
-        if self._records:
-            with self._path.open('ab') as file:
-                file.write(np.asarray(self._records, dtype='<f8').tobytes())
-            self._records.clear()
-
-    @staticmethod
-    def read(path: Path, joints: int) -> np.ndarray:
-        """Return the whole records of a trace, (n, 1 + joints + 7)."""
-        values = np.fromfile(path, dtype='<f8')
-        width = 1 + joints + 7
-        return values[: len(values) // width * width].reshape(-1, width)
 
 
 def main(args=None) -> int:

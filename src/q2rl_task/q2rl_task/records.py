@@ -69,7 +69,8 @@ class ObservationRecord:
 class Decision:
     """The gate's choice. `action`: (D,), zeros for HOLD.
 
-    Values in reward units, versions 0 where unknown.
+    Values in reward units, versions 0 where unknown. would_act: the source that the values are for, whoever acts;
+    HOLD where nothing can be said.
     """
 
     source: Source
@@ -86,6 +87,7 @@ class Decision:
     actor_version: int = 0
     critic_version: int = 0
     value_version: int = 0
+    would_act: Source = Source.HOLD
 
     @staticmethod
     def hold(action_size: int, reason: Reason = Reason.NOTHING) -> Decision:
@@ -123,7 +125,7 @@ class ExecutedStep:
 class Transition:
     """One complete transition: the pair of steps k and k+1 of an episode.
 
-    `sequence` is per robot, from 1.
+    `sequence` is per robot, from 1. rl_action, would_act: as in `Decision`; not known of older logs.
     """
 
     stamp: float
@@ -159,6 +161,8 @@ class Transition:
     actor_version: int
     critic_version: int
     value_version: int
+    rl_action: np.ndarray = field(default_factory=no_vector)
+    would_act: Source = Source.HOLD
 
 
 def pair_steps(
@@ -208,4 +212,6 @@ def pair_steps(
         actor_version=a.actor_version,
         critic_version=a.critic_version,
         value_version=a.value_version,
+        rl_action=a.rl_action,
+        would_act=a.would_act,
     )

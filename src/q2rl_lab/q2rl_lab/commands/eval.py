@@ -38,6 +38,10 @@ def evaluate_verb(
     task: Annotated[
         str, typer.Option('--task', help='With --bc: task by name, or path of a task YAML.')
     ] = 'pipe_assembly',
+    record: Annotated[
+        str | None,
+        typer.Option('--record', help='Keep the episodes as a run of this name, for `q2rl why`.'),
+    ] = None,
     csv: Annotated[Path | None, typer.Option('--csv', help='Write every episode here.')] = None,
     runs_dir: RunsDir = Path('runs'),
     as_json: Json = False,
@@ -51,32 +55,41 @@ def evaluate_verb(
     q2rl eval                                  the latest run, gated
     q2rl eval seven --mode rl -n 200           RL alone, of runs/seven
     q2rl eval --bc bc.safetensors --seed 3     a cloned policy
+    q2rl eval -n 10 --record look; q2rl why look
     """  # noqa: D301
     from q2rl_lab.console import emit
     from q2rl_lab.evaluation import bc_alone, learned, summarize
     from q2rl_lab.in_process import evaluate
     from q2rl_lab.progress import EpisodeProgress
-    from q2rl_lab.run_folder import open_run
+    from q2rl_lab.recorded_evaluation import record_episodes
+    from q2rl_lab.run_folder import RunConfig, create_run, open_run
+    from q2rl_lab.workspace import versions
     from q2rl_task import InputError, Mode, load_task
 
     if bc is not None:
         if run is not None or mode not in (None, Who.bc):
             raise InputError('--bc', 'a cloned policy alone', 'leave out the run and --mode')
-        scenes = seed or 0
-        spec, who = load_task(task), Mode.BC
+        scenes, source = seed or 0, task
+        spec, who = load_task(source), Mode.BC
         policies, what = bc_alone(bc, spec, scenes), str(bc)
     else:
         folder = open_run(runs_dir, run)
         config = folder.read_config()
         scenes = config.seed if seed is None else seed
-        spec, who = load_task(config.task), Mode[(mode or Who.gated).name.upper()]
+        source = config.task
+        spec, who = load_task(source), Mode[(mode or Who.gated).name.upper()]
         what = folder.id
         if who is Mode.BC:
             policies = bc_alone(folder.bc, spec, scenes)
         else:
             policies = learned(folder.path, folder.bc, spec, config.preset, scenes)
     with EpisodeProgress(episodes) as progress:
-        evaluate(spec, policies, who, episodes, scenes, progress)
+        if record is None:
+            evaluate(spec, policies, who, episodes, scenes, progress)
+        else:
+            asked = RunConfig(source, scenes, eval_episodes=episodes, steps=0, in_process=True)
+            kept = create_run(runs_dir, record, asked, versions(), latest=False)
+            record_episodes(kept, spec, policies, who, episodes, scenes, progress)
     records = progress.records
     if csv is not None:
         _write_csv(csv, records)

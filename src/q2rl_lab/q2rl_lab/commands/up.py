@@ -65,6 +65,12 @@ def up(
             show_default='straight',
         ),
     ] = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            '--shadow', help='BC acts throughout; RL learns beside it and is only scored.'
+        ),
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -100,6 +106,7 @@ def up(
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
     q2rl up pipe_assembly --resume               go on with the latest run
     q2rl up pipe_assembly --browser              and a page with a stop button
+    q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
     """  # noqa: D301
     import time
@@ -131,6 +138,7 @@ def up(
         'realtime': realtime or None,
         'bc': str(bc) if bc else None,
         'planner': planner,
+        'shadow': shadow or None,
     }
     if resume:
         folder = open_run(runs_dir, name)
