@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from q2rl_learner.loss_config import LossConfig, OfflineConfig
 from q2rl_policies.gate import BCValue, Chooser
 from q2rl_task.settings_file import Section, load_settings
 
@@ -174,6 +175,8 @@ class LearnerConfig(Section):
     allowance: int = Field(default=25, ge=1)
     save_every: int = Field(default=2000, ge=1)
     acting: ActingConfig = ActingConfig()
+    loss: LossConfig = LossConfig()
+    offline: OfflineConfig = OfflineConfig()
     fit: FitConfig = FitConfig()
     bc: BCConfig = BCConfig()
 
@@ -185,6 +188,8 @@ class LearnerConfig(Section):
             )
         if self.bc_mixing == 'convex' and max(self.bc_weight.initial, self.bc_weight.floor) > 1:
             raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
+        if self.loss.actor == 'advantage' and self.bc_weight.initial > 0:
+            raise ValueError('with `loss.actor: advantage` there is no imitation: `bc_weight` 0')
         return self
 
     @property

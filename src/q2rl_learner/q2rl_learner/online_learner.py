@@ -15,6 +15,7 @@ from torch import Tensor
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode, group_episodes
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
+from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range
 from q2rl_learner.update import Updater
@@ -69,7 +70,9 @@ class OnlineLearner:
                 o, d, config.critic_hidden, members=config.critics, layer_norm=config.layer_norm
             )
             actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
-        self.updater = Updater(actor, critics, config, self.attainable, self.generator)
+            expectile = config.loss.bootstrap == 'expectile'
+            value = ValueNet(o, config.critic_hidden, config.layer_norm) if expectile else None
+        self.updater = Updater(actor, critics, config, self.attainable, self.generator, value)
         self.replay = Replay(
             o,
             d,
@@ -78,6 +81,7 @@ class OnlineLearner:
             reward.discount,
             config.imitation,
             config.episode_ends == 'swapped',
+            self.attainable[0],
         )
         if config.demo_fraction > 0 or config.demo_mixing == 'pooled':
             self.replay.set_demonstrations(
@@ -93,6 +97,7 @@ class OnlineLearner:
         self.online_steps = 0
         self.trained_steps = 0
         self.gradient_steps = 0
+        self.offline_steps = 0
         self.actor_steps = 0
         self.weights_version = 0
         self.value_version = 0
@@ -123,7 +128,7 @@ class OnlineLearner:
         if transition.phase == Phase.ESTIMATING:
             if transition.mode == Mode.BC:
                 self._rollouts.append(transition)
-            if self.config.rollouts_in_replay:
+            if self.config.rollouts_in_replay and not self._left_offline_data:
                 self._store(transition)
         elif transition.phase == Phase.ONLINE:
             self.online_steps += 1
@@ -169,23 +174,28 @@ class OnlineLearner:
     def fit_estimate(self) -> EstimateReport:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
 
-        A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting.
+        A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting. The offline
+        phase of a method that has one comes after.
 
-        :raises InputError: fewer than two finished rollouts
+        :raises InputError: fewer than two finished rollouts, or nothing to learn from offline
         """
+        self.report = self._estimate()
+        self.offline_steps = learn_offline(self.updater, self.replay, self.config, self.generator)
+        return self.report
+
+    def _estimate(self) -> EstimateReport:
         began = time.monotonic()
         episodes = self.rollouts()
         if not self.config.needs_value:
             self.updater.copy_target()
-            self.report = without_value(episodes)
-            return self.report
+            return without_value(episodes)
         fitted = self._fit_value(episodes)
         self.value, self.value_version = fitted.value, self.value_version + 1
         critic_error = actor_nll = float('nan')
         if self.config.fit.warm_start:
             critic_error, actor_nll = self._warm_start(episodes, fitted)
         self.updater.copy_target()
-        self.report = EstimateReport(
+        return EstimateReport(
             rollouts=len(episodes),
             successes=sum(e.terminated for e in episodes),
             samples=fitted.samples,
@@ -198,7 +208,6 @@ class OnlineLearner:
             actor_nll=actor_nll,
             seconds=time.monotonic() - began,
         )
-        return self.report
 
     def refresh_value(self) -> ValueFit:
         """Fit a new, newly numbered V on all BC-only episodes, those of the online phase included."""
@@ -249,7 +258,8 @@ class OnlineLearner:
         """Critic updates that online steps have paid for and that can be made now."""
         if len(self.replay) < self.config.warm_up_samples:
             return 0
-        return self.trained_steps * self.config.critic_updates_per_step - self.gradient_steps
+        paying = max(0, self.trained_steps - self.config.offline.frozen_steps)
+        return paying * self.config.critic_updates_per_step - self.gradient_steps
 
     @property
     def paid_sequence(self) -> int | None:
@@ -332,6 +342,12 @@ class OnlineLearner:
     def replay_until(self, trained_steps: int) -> None:
         """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
         self.trained_steps = self._skip = trained_steps
+        if self._left_offline_data:
+            self.replay.clear()
+
+    @property
+    def _left_offline_data(self) -> bool:
+        return self.report is not None and not self.config.offline.keep_data
 
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""

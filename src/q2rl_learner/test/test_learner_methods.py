@@ -122,6 +122,7 @@ def target_of(config: LearnerConfig) -> list[float]:
         imitation=torch.zeros(3),
         next_bc=torch.full((3, 6), -0.2),
         next_bc_known=torch.tensor([1.0, 1.0, 0.0]),
+        mc_return=-torch.ones(3),
     )
     return updater.critic_target(batch, torch.full((3, 6), -0.5)).tolist()
 
