@@ -75,7 +75,7 @@ def learned_deciders(
     """
     acting = config.acting
     rl = RLPolicy(Pinned(actor), acting.rl_action == 'sample', acting.rl_noise, seed)
-    return Deciders(bc, gate, rl, GateCritic(Pinned(critic), acting.bc_value == 'critic'))
+    return Deciders(bc, gate, rl, GateCritic(Pinned(critic), acting.bc_value))
 
 
 def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
@@ -100,7 +100,8 @@ def learned(run: Path, bc: Path, task: TaskSpec, preset: str, seed: int) -> Deci
         config = learner.config
         version = learner.weights_version
         actor = LiveActor(learner.acting, version)
-        critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
+        value = (learner.value, version, learner.value_version, learner.bc_critics)
+        critic = LiveCritic(learner.critics, *value)
     policy = bc_from_file(bc, task, seed, config.entropy)
     return learned_deciders(config, policy, gate_of(config, task, seed), actor, critic, seed)
 

@@ -46,6 +46,8 @@ class BCConfig(Section):
 class FitConfig(Section):
     """Q-Estimation: how V, the critics and the actor are fitted on the BC rollouts.
 
+    `estimator`: `boltzmann` reads Q_BC out of V and BC's density; `bellman` fits it by temporal differences on the
+    rollouts (`q2rl_learner.fitted_q`): `bellman_steps` gradient steps, targets that follow by `bellman_tau`.
     `folds`: V is cross-fitted over this many groups of whole episodes; the groups left out complete the cut
     returns, stop the fit and give the value error. `complete_every`: gradient steps between completions.
     `log_prob_floor` [nat]: lower clip of log pi_BC(a|s) in the critics' target.
@@ -54,6 +56,9 @@ class FitConfig(Section):
     `actor_data`: rollout actions to imitate: of all rollouts or of the successful ones.
     """
 
+    estimator: Literal['boltzmann', 'bellman'] = 'boltzmann'
+    bellman_steps: int = Field(default=2000, ge=1)
+    bellman_tau: float = Field(default=0.02, gt=0, le=1)
     warm_start: bool = True
     value_hidden: Hidden = (128, 128)
     value_layer_norm: bool = True
@@ -98,8 +103,9 @@ class ActingConfig(Section):
     """Who acts in a gated episode, and how RL's side explores. The gate itself: `q2rl_policies.gate.QGate`.
 
     `chooser`: the better action (`gate`), or always `rl` or `bc`. `bc_value`: what BC's action is rated by: V and its
-    `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above, RL acts
-    with a probability that is the sigmoid of its advantage over it [reward units].
+    `density`, the RL critics' own value of it (`critic`), or a frozen Q_BC (`fitted`, by `fit.estimator: bellman`).
+    `soft_temperature`: 0 takes the better one; above, RL acts with a probability that is the sigmoid of its advantage
+    over it [reward units].
     `rl_action`, `rl_noise`: in gated online episodes RL explores by its mode or a sample, plus Gaussian noise of that
     standard deviation in units of the action. Wherever a policy is measured, RL acts by its plain mode.
     """
@@ -129,8 +135,9 @@ class LearnerConfig(Section):
     `max_in_bootstrap`: bootstrap with the better of actor and BC (IBRL). `entropy_bonus`: reward units per nat of the
     actor's entropy in its loss; without it the actor's samples soon equal its mode.
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
-    `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
-    lockstep simulation may run ahead of the gradient steps. `critic_updates_per_step` 0: nothing is learned online.
+    `rollouts`: episodes of BC alone that Q-Estimation has. `publish_every`: critic updates between two publications of
+    weights. `allowance`: environment steps a lockstep simulation may run ahead of the gradient steps.
+    `critic_updates_per_step` 0: nothing is learned online.
     """
 
     critics: int = Field(default=5, ge=1, le=64)
@@ -169,7 +176,7 @@ class LearnerConfig(Section):
     max_in_bootstrap: bool = False
     target_action: Literal['sample', 'mode'] = 'sample'
     target_policy_noise: float = Field(default=0.0, ge=0)
-    rollouts: int = Field(default=20, ge=2)
+    rollouts: int = Field(default=20, ge=0)
     publish_every: int = Field(default=100, ge=1)
     publish_period_s: float = Field(default=2.0, gt=0)
     allowance: int = Field(default=25, ge=1)
@@ -190,13 +197,20 @@ class LearnerConfig(Section):
             raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
         if self.loss.actor == 'advantage' and self.bc_weight.initial > 0:
             raise ValueError('with `loss.actor: advantage` there is no imitation: `bc_weight` 0')
+        if self.rollouts < 2:
+            raise ValueError(
+                f'with {self.rollouts} rollouts there is no V of BC (returns of demonstrations are those of another '
+                'policy): give at least 2; without V works `ibrl`, and Q2RL like that is `q2rl/rollouts-0`'
+            )
+        if self.acting.bc_value == 'fitted' and self.fit.estimator != 'bellman':
+            raise ValueError('`acting.bc_value: fitted` needs `fit.estimator: bellman`')
         return self
 
     @property
     def needs_value(self) -> bool:
         """Whether anything asks V: the gate's rating of BC, or the warm start of the critics."""
         acting = self.acting
-        return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value == 'density')
+        return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value != 'critic')
 
     def scaled(self, reward: float) -> float:
         """Return the reward the learner uses for a reward of the task."""

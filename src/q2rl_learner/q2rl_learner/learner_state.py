@@ -142,6 +142,8 @@ def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
     }
     if updater.acting is not updater.actor:
         modules['acting'] = updater.acting
+    if learner.bc_critics is not None:
+        modules['bc_critics'] = learner.bc_critics
     if updater.expectile_value is not None:
         modules['expectile_value'] = updater.expectile_value.net
     tensors = {

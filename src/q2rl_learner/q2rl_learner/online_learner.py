@@ -15,9 +15,11 @@ from torch import Tensor
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode, group_episodes
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
+from q2rl_learner.fitted_q import fit_bellman
 from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range
+from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
     demonstration_pairs,
@@ -66,9 +68,7 @@ class OnlineLearner:
         self.networks_made = 0
         self.value = self._make_value()
         with self._seeded():
-            critics = CriticEnsemble(
-                o, d, config.critic_hidden, members=config.critics, layer_norm=config.layer_norm
-            )
+            critics = self._untrained_critics()
             actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
             expectile = config.loss.bootstrap == 'expectile'
             value = ValueNet(o, config.critic_hidden, config.layer_norm) if expectile else None
@@ -87,6 +87,8 @@ class OnlineLearner:
             self.replay.set_demonstrations(
                 self.demonstrations, config.reward_scale, config.reward_bias
             )
+        bellman = config.fit.estimator == 'bellman'
+        self.bc_critics = self._make_critics() if bellman else None
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._pending: deque[Transition] = deque()
@@ -123,7 +125,7 @@ class OnlineLearner:
 
         :raises InputError: of another contract, of wrong sizes or not finite; it is then not taken
         """
-        self._check(transition)
+        check_transition(transition, self.task)
         self._newest[transition.robot] = transition.sequence
         if transition.phase == Phase.ESTIMATING:
             if transition.mode == Mode.BC:
@@ -139,30 +141,6 @@ class OnlineLearner:
                 self._store(transition)
             else:
                 self._pending.append(transition)
-
-    def _check(self, t: Transition) -> None:
-        where = f'transition {t.sequence} of {t.robot}'
-        if t.contract != self.task.contract_hash:
-            raise InputError(
-                where,
-                f'is of contract {t.contract}, not {self.task.contract_hash}',
-                'run all nodes with one task',
-            )
-        o, d = self.task.observation_size, self.task.action_size
-        sizes = (len(t.observation), len(t.action), len(t.next_observation))
-        if (
-            sizes != (o, d, o)
-            or len(t.bc_action) not in (0, d)
-            or len(t.next_bc_action) not in (0, d)
-        ):
-            raise InputError(where, 'has vectors of wrong length', 'run all nodes with one task')
-        if not (
-            np.isfinite(t.observation).all()
-            and np.isfinite(t.action).all()
-            and np.isfinite(t.next_observation).all()
-            and np.isfinite(t.reward)
-        ):
-            raise InputError(where, 'is not finite', 'look for the fault in the arm interface')
 
     def _store(self, transition: Transition) -> None:
         self.replay.add(transition, self.config.scaled(transition.reward))
@@ -190,7 +168,6 @@ class OnlineLearner:
             self.updater.copy_target()
             return without_value(episodes)
         fitted = self._fit_value(episodes)
-        self.value, self.value_version = fitted.value, self.value_version + 1
         critic_error = actor_nll = float('nan')
         if self.config.fit.warm_start:
             critic_error, actor_nll = self._warm_start(episodes, fitted)
@@ -211,31 +188,31 @@ class OnlineLearner:
 
     def refresh_value(self) -> ValueFit:
         """Fit a new, newly numbered V on all BC-only episodes, those of the online phase included."""
-        fitted = self._fit_value(self.rollouts() + _finished(self._bc_only))
+        return self._fit_value(self.rollouts() + _finished(self._bc_only))
+
+    def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
+        """Fit V, and Q_BC where that is how it is estimated, and take them as a new version."""
+        given = (episodes, self.config, self.task.reward.discount, self.attainable)
+        try:
+            if self.bc_critics is not None:
+                bc, make = self._bc, (self._make_critics, self._make_value)
+                fitted = fit_bellman(*given, *make, bc, self.generator)
+                self.bc_critics = fitted.critics.requires_grad_(False)
+            else:
+                fitted = fit_value(*given, self._make_value, self.generator)
+        except ValueError as error:
+            raise InputError('rollouts', str(error), 'run more BC rollouts') from None
         self.value, self.value_version = fitted.value, self.value_version + 1
         return fitted
 
-    def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
-        try:
-            return fit_value(
-                episodes,
-                self.config,
-                self.task.reward.discount,
-                self.attainable,
-                self._make_value,
-                self.generator,
-            )
-        except ValueError as error:
-            raise InputError('rollouts', str(error), 'run more BC rollouts') from None
-
     def _warm_start(self, episodes: Sequence[Episode], fitted: ValueFit) -> tuple[float, float]:
         config = self.config
-        pairs = rollout_pairs(episodes, fitted.returns)
+        if fitted.critics is not None:
+            self.critics.load_state_dict(fitted.critics.state_dict())
+            error = fitted.critic_error
+        else:
+            error = self._warm_start_critics(episodes, fitted)
         demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
-        score = self._score if self._bc is not None else None
-        if demonstrations and score is not None:
-            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
-        error = fit_critics(self.critics, self.value, pairs, score, config, self.generator)
         imitated = episodes
         if config.fit.actor_data == 'successes':
             imitated = [e for e in episodes if e.terminated] or episodes
@@ -247,6 +224,15 @@ class OnlineLearner:
             self.generator,
         )
         return error, nll
+
+    def _warm_start_critics(self, episodes: Sequence[Episode], fitted: ValueFit) -> float:
+        config = self.config
+        pairs = rollout_pairs(episodes, fitted.returns)
+        demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
+        score = self._score if self._bc is not None else None
+        if demonstrations and score is not None:
+            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
+        return fit_critics(self.critics, self.value, pairs, score, config, self.generator)
 
     def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         distribution = self._bc(observations)
@@ -304,7 +290,7 @@ class OnlineLearner:
         return {name: float(value) for name, value in metrics.items()} | {'bc_weight': weight}
 
     def weights(self, kind: str) -> bytes:
-        """Return the networks file of the `actor`, or of `critic`: critics and V.
+        """Return the networks file of the `actor`, or of `critic`: critics and V, with Q_BC where the gate asks it.
 
         The version is `weights_version`; `publish` raises it.
         """
@@ -323,17 +309,15 @@ class OnlineLearner:
             )
         if kind != 'critic':
             raise ValueError(f'no weights of kind {kind!r}')
-        tensors = {f'critics.{k}': v for k, v in self.critics.state_dict().items()}
-        tensors |= {f'value.{k}': v for k, v in self.value.state_dict().items()}
+        parts = {'critics': self.critics, 'value': self.value}
+        if self.config.acting.bc_value == 'fitted':
+            parts['bc_critics'] = self.bc_critics
         return pack(
             'critic',
-            tensors,
+            {f'{p}.{k}': v for p, net in parts.items() for k, v in net.state_dict().items()},
             common
             | {
-                'architecture': {
-                    'critics': self.critics.architecture,
-                    'value': self.value.architecture,
-                },
+                'architecture': {part: net.architecture for part, net in parts.items()},
                 'value_version': self.value_version,
                 'alpha': self.config.alpha,
             },
@@ -353,6 +337,20 @@ class OnlineLearner:
         """Number a new version of the weights; return the files of both kinds."""
         self.weights_version += 1
         return {kind: self.weights(kind) for kind in ('actor', 'critic')}
+
+    def _untrained_critics(self) -> CriticEnsemble:
+        config, task = self.config, self.task
+        return CriticEnsemble(
+            task.observation_size,
+            task.action_size,
+            config.critic_hidden,
+            members=config.critics,
+            layer_norm=config.layer_norm,
+        )
+
+    def _make_critics(self) -> CriticEnsemble:
+        with self._seeded():
+            return self._untrained_critics()
 
     def _make_value(self) -> ValueNet:
         with self._seeded():
