@@ -21,9 +21,9 @@ TASK = toy_task()
 BELLMAN = {'estimator': 'bellman', 'bellman_steps': 60}
 
 
-def chain(rng: np.random.Generator, terminated: bool = True) -> Episode:
-    """Return an episode along states 0 .. 3 whose reward is the action; BC acts by N(0.2, 0.3)."""
-    actions = rng.normal(MEAN, 0.3, (LENGTH + 1, 1)).clip(-1, 1).astype(np.float32)
+def chain(actions: np.ndarray, terminated: bool = True) -> Episode:
+    """Return an episode along states 0 .. 3 whose reward is the action; actions: (5,), the last one not taken."""
+    actions = actions[:, None].astype(np.float32)
     states = np.eye(LENGTH + 1, dtype=np.float32)
     nothing = np.full(LENGTH, np.nan)
     return Episode(
@@ -41,6 +41,13 @@ def chain(rng: np.random.Generator, terminated: bool = True) -> Episode:
     )
 
 
+def chains(count: int) -> list[Episode]:
+    """Return episodes of a BC whose actions in every state have the mean 0.2 and the standard deviation 0.3."""
+    drawn = np.random.default_rng(0).normal(size=(count, LENGTH + 1))
+    drawn = MEAN + 0.3 * (drawn - drawn.mean(axis=0)) / drawn.std(axis=0)
+    return [chain(actions) for actions in drawn]
+
+
 def loop(rng: np.random.Generator) -> Episode:
     """Return an episode of one state in which every step costs 1 and nothing ends but by the time limit."""
     length = 12
@@ -56,11 +63,11 @@ def loop(rng: np.random.Generator) -> Episode:
 
 def fit(episodes, n_step=2, bc=None, **changes):
     settings = {
-        'bellman_steps': 600,
+        'bellman_steps': 400,
         'bellman_tau': 0.05,
         'learning_rate': 3e-3,
         'weight_decay': 0.0,
-        'value_steps': 300,
+        'value_steps': 200,
         'batch': 64,
     }
     config = small_config(n_step=n_step, clip_targets=False, fit={**settings, **changes})
@@ -79,8 +86,7 @@ def fit(episodes, n_step=2, bc=None, **changes):
 
 @pytest.mark.parametrize('n_step', [1, 3])
 def test_the_value_of_a_chain_is_found(n_step):
-    rng = np.random.default_rng(0)
-    found = fit([chain(rng) for _ in range(200)], n_step)
+    found = fit(chains(50), n_step)
     states = torch.eye(LENGTH + 1)[:LENGTH]
     value = torch.tensor([MEAN * sum(GAMMA**i for i in range(LENGTH - s)) for s in range(LENGTH)])
     onward = torch.cat([value[1:], torch.zeros(1)])
@@ -103,20 +109,20 @@ def test_what_goes_on_for_ever_is_worth_the_fixed_point():
 
 
 def test_n_steps_end_with_the_task_go_on_past_a_cut_and_stop_at_a_hold():
-    rng = np.random.default_rng(0)
+    (taken,) = np.random.default_rng(0).uniform(-1, 1, (1, LENGTH + 1))
     config = small_config(n_step=3)
-    steps = n_steps([chain(rng)], config, GAMMA)
+    steps = n_steps([chain(taken)], config, GAMMA)
     torch.testing.assert_close(steps.bootstrap, torch.tensor([GAMMA**3, 0.0, 0.0, 0.0]))
     r = steps.action[:, 0]
     torch.testing.assert_close(steps.reward[1], r[1] + GAMMA * r[2] + GAMMA**2 * r[3])
-    cut = n_steps([chain(rng, terminated=False)], config, GAMMA)
+    cut = n_steps([chain(taken, terminated=False)], config, GAMMA)
     torch.testing.assert_close(cut.bootstrap, torch.tensor([GAMMA**3, GAMMA**3, GAMMA**2, GAMMA]))
-    held = chain(rng)
+    held = chain(taken)
     held.held[2] = True
     found = n_steps([held], config, GAMMA)
     torch.testing.assert_close(found.bootstrap, torch.tensor([GAMMA**2, GAMMA, 0.0]))
     assert torch.equal(found.following[0], torch.from_numpy(held.next_observations[1]))
-    silent = chain(rng)
+    silent = chain(taken)
     silent.next_bc_actions[:] = np.nan  # only what ends with the task can be computed
     assert len(n_steps([silent], config, GAMMA).reward) == 3
 
@@ -132,8 +138,7 @@ def test_v_is_the_mean_over_samples_of_bc():
         def sample(self, generator):
             return torch.full((self._size, 1), 0.9)
 
-    rng = np.random.default_rng(0)
-    found = fit([chain(rng) for _ in range(30)], bc=Always())
+    found = fit(chains(30), bc=Always())
     states = torch.eye(LENGTH + 1)[:LENGTH]
     with torch.no_grad():
         said = found.critics(states, torch.full((LENGTH, 1), 0.9)).mean(0)

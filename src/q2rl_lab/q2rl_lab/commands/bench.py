@@ -189,9 +189,11 @@ def show(results: Path, reference: str | None, as_json: bool, html: Path | None 
 
     table = Table(pad_edge=False, title=', '.join(result['tasks']), title_justify='left')
     for column in COLUMNS:
-        table.add_column(column)
+        table.add_column(column, overflow='fold')
     for row in table_rows(result):
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # In a file or a pipe nothing limits the width but a guess of 80.
+    (console if console.is_terminal else Console(width=160)).print(table)
     for note in notes(result):
         print(note)
