@@ -8,7 +8,17 @@ setup(
     version='0.1.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
-        '': ['*.yaml', '*/*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js']
+        '': [
+            '*.yaml',
+            '*/*.yaml',
+            '*/*/*.yaml',
+            '*.yml',
+            '*.json',
+            '*.xml',
+            '*.html',
+            '*.css',
+            '*.js',
+        ]
     },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),

@@ -46,12 +46,16 @@ def actor_file(version: int) -> bytes:
     return pack('actor', actor.state_dict(), description(actor.architecture, version))
 
 
-def critic_file(version: int) -> bytes:
+def critic_file(version: int, fitted: bool = False) -> bytes:
     torch.manual_seed(version)
-    critics, value = CriticEnsemble(OBS, ACT, HIDDEN, members=3), ValueNet(OBS, HIDDEN)
-    tensors = {f'critics.{name}': tensor for name, tensor in critics.state_dict().items()}
-    tensors |= {f'value.{name}': tensor for name, tensor in value.state_dict().items()}
-    architecture = {'critics': critics.architecture, 'value': value.architecture}
+    parts = {
+        'critics': CriticEnsemble(OBS, ACT, HIDDEN, members=3),
+        'value': ValueNet(OBS, HIDDEN),
+    }
+    if fitted:
+        parts['bc_critics'] = CriticEnsemble(OBS, ACT, HIDDEN, members=2)
+    tensors = {f'{p}.{k}': t for p, net in parts.items() for k, t in net.state_dict().items()}
+    architecture = {part: net.architecture for part, net in parts.items()}
     return pack('critic', tensors, description(architecture, version, value_version=version))
 
 

@@ -123,6 +123,25 @@ def test_the_critic_rates_both_actions_where_the_method_says_so(bench):
     assert decision.source is (Source.RL if decision.q_rl > decision.q_bc else Source.BC)
 
 
+def test_a_fitted_q_rates_bc_where_the_method_says_so(bench):
+    gate = Gate(bench, bc_value='fitted')
+    data = critic_file(5, fitted=True)
+    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
+    for msg in chunks(data, 'critic', 5):
+        publisher.publish(msg)
+    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
+    record = observation('e1', 0)
+    gate.observe(record)
+    for source in PROPOSALS:
+        gate.propose(source, record)
+    decision = gate.decision().decision
+    critic = LiveCritic.from_file(data, 'test', CONTRACT)
+    said = critic.q_bc(record.observation, PROPOSALS[Source.BC].action)
+    assert len(said) == 2 and decision.q_bc == pytest.approx(said.mean(), abs=1e-6)
+    assert decision.v_bc == pytest.approx(critic.v(record.observation), abs=1e-6)
+    assert decision.source is (Source.RL if decision.q_rl > decision.q_bc else Source.BC)
+
+
 def test_a_method_without_a_gate_lets_rl_act_alone(bench):
     gate = Gate(bench, chooser='rl')
     record = observation('e1', 0)

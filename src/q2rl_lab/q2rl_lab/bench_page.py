@@ -17,7 +17,12 @@ from q2rl_lab.bench_results import FinishedRun, finished_runs
 from q2rl_lab.plots import ALERT, BC_COLOUR, INK, draw
 from q2rl_lab.statistics import moving_success
 
-COLOURS = ('#16a34a', '#3b82f6', '#a855f7', '#db2777', '#0891b2', '#ca8a04', '#64748b', '#dc2626')
+COLOURS = ('#16a34a', '#3b82f6', '#a855f7', '#db2777', '#0891b2', '#84cc16', '#64748b', '#dc2626')
+DASHES = ('-', '--', ':')
+CROWD = 4
+"""Methods up to which the range over runs is drawn too."""
+Line = dict[str, str]
+"""How a method is drawn: `color` and `ls` of matplotlib."""
 
 
 def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -> str:
@@ -25,7 +30,8 @@ def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -
     style = (resources.files('q2rl_lab') / 'report.css').read_text(encoding='utf-8')
     title = 'benchmark ' + ', '.join(result['suites'])
     runs = finished_runs(lines)
-    figures = _figures(runs, result)
+    lines_of = _lines_of(list(result['methods']))
+    figures = _figures(runs, result, lines_of)
     shown = ''.join(
         f'<figure><figcaption>{escape(name)}</figcaption>{svg}</figure>'
         for name, svg in figures.items()
@@ -39,7 +45,7 @@ def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -
         f'<header><h1>{escape(title)}</h1><p>{escape(", ".join(result["tasks"]))}: '
         f'{len(runs)} runs; of one seed all methods start from the same clone, demonstrations and rollouts.</p>'
         f'</header><h2>Comparison</h2>{_table(result)}{said}'
-        f'<h2>How they learned</h2><div class="figures">{shown}</div>'
+        f'<h2>How they learned</h2>{_legend(lines_of)}<div class="figures">{shown}</div>'
         '<h2>All numbers</h2><details><summary>JSON</summary><div class="table">'
         f'<pre>{numbers}</pre></div></details></main></body></html>\n'
     )
@@ -51,14 +57,33 @@ def _table(result: dict[str, Any]) -> str:
         '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>'
         for row in table_rows(result)
     )
-    return f'<div class="table"><table><tr>{head}</tr>{rows}</table></div>'
+    return f'<div class="table"><table class="comparison"><tr>{head}</tr>{rows}</table></div>'
 
 
-def _figures(runs: Sequence[FinishedRun], result: dict[str, Any]) -> dict[str, str]:
+def _lines_of(methods: Sequence[str]) -> dict[str, Line]:
+    found = {}
+    for k, method in enumerate(methods):
+        dashes = DASHES[k // len(COLOURS) % len(DASHES)]
+        found[method] = {'color': COLOURS[k % len(COLOURS)], 'ls': dashes}
+    if 'bc' in found:
+        found['bc'] = {'color': BC_COLOUR, 'ls': '-'}
+    return found
+
+
+def _legend(lines_of: dict[str, Line]) -> str:
+    """Return one legend for all figures: within them it would cover the curves of many methods."""
+    css = {'-': 'solid', '--': 'dashed', ':': 'dotted'}
+    keys = ''.join(
+        f'<span><i style="border-top:3px {css[line["ls"]]} {line["color"]}"></i>{escape(method)}</span>'
+        for method, line in lines_of.items()
+    )
+    return f'<p class="legend">{keys}</p>'
+
+
+def _figures(
+    runs: Sequence[FinishedRun], result: dict[str, Any], lines_of: dict[str, Line]
+) -> dict[str, str]:
     methods = list(result['methods'])
-    colour = {m: COLOURS[k % len(COLOURS)] for k, m in enumerate(methods)}
-    if 'bc' in colour:
-        colour['bc'] = BC_COLOUR
     figures = {}
     for task in result['tasks']:
         own = {m: [r for r in runs if (r.method, r.task) == (m, task)] for m in methods}
@@ -68,20 +93,21 @@ def _figures(runs: Sequence[FinishedRun], result: dict[str, Any]) -> dict[str, s
             for method, found in own.items():
                 moving = [100 * moving_success(r.outcomes, r.final['window']) for r in found]
                 length = min(map(len, moving))  # 0 where a run did not start
-                x, stacked = np.arange(1, length + 1), np.stack([m[:length] for m in moving])
-                axes.plot(x, stacked.mean(axis=0), color=colour[method], label=method)
-                axes.fill_between(
-                    x,
-                    stacked.min(axis=0),
-                    stacked.max(axis=0),
-                    color=colour[method],
-                    alpha=0.08,
-                    lw=0,
+                # A share of fewer episodes than a window holds jumps about; leave it out where there is more.
+                first = min(max(r.final['window'] for r in found), max(length, 1)) - 1
+                x, stacked = (
+                    np.arange(first, length) + 1,
+                    np.stack([m[first:length] for m in moving]),
                 )
+                axes.plot(x, stacked.mean(axis=0), **lines_of[method])
+                if len(own) <= CROWD:
+                    edges = stacked.min(axis=0), stacked.max(axis=0)
+                    colour = lines_of[method]['color']
+                    axes.fill_between(x, *edges, color=colour, alpha=0.08, lw=0)
+            axes.set_xlim(0, None)
             axes.set(
                 xlabel='online episode', ylabel='success of the last window [%]', ylim=(-3, 103)
             )
-            axes.legend(loc='lower right', fontsize=8)
 
         def probes(axes: Axes, own=own) -> None:
             for method, found in own.items():
@@ -94,39 +120,42 @@ def _figures(runs: Sequence[FinishedRun], result: dict[str, Any]) -> dict[str, s
                     for k in range(count)
                 ]
                 bc = 100 * np.mean([r.final['bc']['success'] for r in found])
-                axes.plot([0, *x], [bc, *y], 'o-', ms=3.5, color=colour[method], label=method)
+                axes.plot([0, *x], [bc, *y], marker='o', ms=3.5, **lines_of[method])
             axes.set(xlabel='online steps', ylabel='success, evaluated [%]', ylim=(-3, 103))
-            axes.legend(loc='lower right', fontsize=8)
 
         def failures(axes: Axes, own=own) -> None:
             for row, (method, found) in enumerate(own.items()):
-                for course in map(course_of, found):
+                colour = lines_of[method]['color']
+                # Side by side, so that equal counts do not hide one another.
+                rows = row + 0.25 * (np.arange(len(found)) / max(1, len(found) - 1) - 0.5)
+                for at, course in zip(rows, map(course_of, found), strict=True):
                     reached = course.failures_to_95 is not None
                     count = course.failures_to_95 if reached else course.failures
-                    face = colour[method] if reached else 'none'
-                    axes.plot(
-                        count, row, 'o' if reached else '>', ms=7, mfc=face, mec=colour[method]
-                    )
+                    face = colour if reached else 'none'
+                    axes.plot(count, at, 'o' if reached else '>', ms=6, mfc=face, mec=colour)
             axes.set_yticks(range(len(own)), list(own))
             axes.invert_yaxis()
-            axes.set_xlim(0, None)
+            axes.set_xlim(-0.02 * max(1.0, axes.get_xlim()[1]), None)
             axes.set(xlabel='failed episodes until 95 % (hollow: not reached)')
 
+        spread = ' and range' if len(own) <= CROWD else ''
         for name, paint in (
-            ('success on the way, mean and range over runs', curves),
+            (f'success on the way, mean{spread} over runs', curves),
             ('success of fresh evaluations, mean over runs', probes),
             ('failed episodes until 95 %, one mark per run', failures),
         ):
-            figures[f'{task}: {name}'] = draw(f'bench-{len(figures)}', paint)
+            height = 0.9 + 0.3 * len(own) if paint is failures else 0.0
+            figures[f'{task}: {name}'] = draw(
+                f'bench-{len(figures)}', paint, height=max(3.2, height)
+            )
 
     def profile(axes: Axes) -> None:
         levels = 100 * np.array(result['profile']['levels'])
         for method in methods:
-            axes.step(levels, result['profile'][method], color=colour[method], label=method)
+            axes.step(levels, result['profile'][method], **lines_of[method])
         axes.axvline(95, color=ALERT, ls=':', lw=1)
         axes.axhline(0.5, color=INK, lw=0.6, alpha=0.4)
         axes.set(xlabel='final success above [%]', ylabel='share of runs', ylim=(-0.03, 1.03))
-        axes.legend(loc='lower left', fontsize=8)
 
     figures['Performance profile'] = draw('bench-profile', profile)
     return figures

@@ -185,17 +185,16 @@ def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
     """Word a result as rows of `COLUMNS`; '>' marks what not even half of the runs reached."""
     rows = []
     for method, of in result['methods'].items():
-        low, high = of['success_interval']
         better = of['better_than_reference']
         versus = 'reference' if method == result['reference'] else '-'
         if better is not None:
-            versus = f'{better:.2f} ({of["better_interval"][0]:.2f}-{of["better_interval"][1]:.2f})'
+            versus = f'{better:.2f}{_interval(of["better_interval"], of["runs"], 1.0, 2)}'
         rows.append(
             (
                 method,
                 f'{of["runs"]}',
                 f'{100 * of["bc"]:.0f} %',
-                f'{100 * of["success"]:.0f} % ({100 * low:.0f}-{100 * high:.0f})',
+                f'{100 * of["success"]:.0f} %{_interval(of["success_interval"], of["runs"], 100.0)}',
                 versus,
                 _count(of, 'episodes_to_80'),
                 _count(of, 'failures_to_95'),
@@ -213,6 +212,10 @@ def notes(result: dict[str, Any]) -> list[str]:
         f'{result["reference"]}. Medians over runs; the window of both counts is {_windows(result)} episodes.',
         'Force peaks: episodes beyond the softening force until 95 %, and the highest force.',
     ]
+    if single := [method for method, of in result['methods'].items() if of['runs'] == 1]:
+        said.append(
+            f'A single run of {", ".join(single)}: no interval, and little to conclude from.'
+        )
     if len({tuple(seeds) for seeds in result['seeds'].values()}) > 1:
         said.append('The methods have not run on the same seeds.')
     for method, of in result['methods'].items():
@@ -220,6 +223,14 @@ def notes(result: dict[str, Any]) -> list[str]:
     if result['unfinished']:
         said.append(f'Not finished: {", ".join(result["unfinished"])}.')
     return said
+
+
+def _interval(edges: Sequence[float], runs: int, scale: float, digits: int = 0) -> str:
+    """Word an interval; of a single run there is none."""
+    if runs < 2:
+        return ''
+    low, high = (f'{scale * edge:.{digits}f}' for edge in edges)
+    return f' ({low}-{high})'
 
 
 def _windows(result: dict[str, Any]) -> str:

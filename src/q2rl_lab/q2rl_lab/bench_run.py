@@ -14,6 +14,7 @@ import uuid
 
 from q2rl_lab.bench_suites import Suite, bench_task, fingerprint
 from q2rl_learner.config import load_preset
+from q2rl_learner.methods import load_method
 from q2rl_task import Phase
 
 Emit = Callable[[dict[str, Any]], None]
@@ -30,6 +31,11 @@ class Job:
     method: str
     seed: int
     folder: Path
+
+    @property
+    def rollouts(self) -> int:
+        """BC-only episodes before: the suite's, unless their number is what the method is about."""
+        return load_method(self.method).settings.get('rollouts', self.suite.rollouts)
 
     @property
     def name(self) -> str:
@@ -99,7 +105,7 @@ def run_job(job: Job, emit: Emit) -> None:
     settings = RunSettings(
         run_id=f'{job.method}-s{job.seed}',
         seed=job.seed,
-        rollouts=suite.rollouts,
+        rollouts=job.rollouts,
         online_steps=suite.online_steps,
         bc_only_every=0,
         rl_only_every=0,

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from q2rl_learner.methods import variant_names
 from q2rl_task import InputError, TaskSpec, load_task
 
 if TYPE_CHECKING:  # what it imports is slow, and a worker refuses bad input before
@@ -30,7 +31,8 @@ class Suite:
 
     rollouts: BC-only episodes before. online_steps: environment steps of learning. evaluate_every: online steps between
     two evaluations on `probe_episodes` scenes; the last is on `evaluation_episodes`, of which those are the first.
-    window: episodes that the shares of the learning-speed numbers are taken over.
+    window: episodes that the shares of the learning-speed numbers are taken over. methods: what is compared if nothing
+    else is asked for.
     """
 
     name: str
@@ -43,12 +45,25 @@ class Suite:
     probe_episodes: int
     evaluation_episodes: int
     window: int
+    methods: tuple[str, ...] = ('q2rl', 'ibrl', 'rlpd', 'bc')
 
     def budget(self) -> dict[str, Any]:
         """Return what a run's result depends on beside method and seed."""
-        return {k: v for k, v in asdict(self).items() if k not in ('name', 'tasks')}
+        return {k: v for k, v in asdict(self).items() if k not in ('name', 'tasks', 'methods')}
 
 
+PIPE = Suite(
+    'pipe',
+    ('pipe_assembly',),
+    'laptop',
+    demonstrations=40,
+    rollouts=20,
+    online_steps=8000,
+    evaluate_every=2000,
+    probe_episodes=30,
+    evaluation_episodes=100,
+    window=50,
+)
 SUITES = {
     'tiny': Suite(
         'tiny',
@@ -62,18 +77,9 @@ SUITES = {
         evaluation_episodes=60,
         window=20,
     ),
-    'pipe': Suite(
-        'pipe',
-        ('pipe_assembly',),
-        'laptop',
-        demonstrations=40,
-        rollouts=20,
-        online_steps=8000,
-        evaluate_every=2000,
-        probe_episodes=30,
-        evaluation_episodes=100,
-        window=50,
-    ),
+    'pipe': PIPE,
+    # The budget of `pipe`, and runs of `q2rl` are the same in both.
+    'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),
 }
 
 

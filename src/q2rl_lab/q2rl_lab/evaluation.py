@@ -78,7 +78,7 @@ def learned_deciders(
     """
     acting = config.acting
     rl = RLPolicy(actor, acting.rl_action == 'sample', acting.rl_noise, acting.rl_correlation)
-    return Deciders(bc, gate, rl, GateCritic(critic, acting.bc_value == 'critic'), seed)
+    return Deciders(bc, gate, rl, GateCritic(critic, acting.bc_value), seed)
 
 
 def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
@@ -115,7 +115,8 @@ def learned_from(
         config = learner.config
         version = learner.weights_version
         actor = LiveActor(learner.acting, version)
-        critic = LiveCritic(learner.critics, learner.value, version, learner.value_version)
+        value = (learner.value, version, learner.value_version, learner.bc_critics)
+        critic = LiveCritic(learner.critics, *value)
     policy = bc_from_file(bc, task, seed, config.entropy)
     return learned_deciders(
         config, policy, gate_of(config, task, seed, chooser), Pinned(actor), Pinned(critic), seed

@@ -335,9 +335,27 @@ def test_the_difference_between_methods_is_on_one_screen():
     assert runner.invoke(app, ['methods', 'magic']).exit_code == 2
 
 
+def test_the_ablation_takes_q2rl_apart_on_the_budget_of_pipe(tmp_path):
+    suite = SUITES['ablation']
+    assert suite.methods[0] == 'q2rl' and 'q2rl/no-gate' in suite.methods
+    assert suite.budget() == SUITES['pipe'].budget()
+
+    def job(method: str, name: str = 'ablation') -> Job:
+        return Job(SUITES[name], 'pipe_assembly', method, 0, tmp_path)
+
+    assert [job(f'q2rl/rollouts-{n}').rollouts for n in (5, 10, 50)] == [5, 10, 50]
+    assert job('q2rl').rollouts == job('q2rl/rollouts-0').rollouts == suite.rollouts
+    prints = [job(method).settings() for method in suite.methods]
+    assert len(set(prints)) == len(prints)
+    assert job('q2rl').settings() == job('q2rl', 'pipe').settings(), 'one run serves both'
+    shown = runner.invoke(app, ['bench', 'learning', '--suite', 'ablation', '--explain', '--json'])
+    assert json.loads(shown.stdout)['alpha']['q2rl/alpha-0.2'] == 0.2
+    listed = runner.invoke(app, ['methods']).stdout
+    assert 'Variants, for ablations: ' in listed and listed.count('q2rl/no-gate') == 1
+
+
 def test_every_suite_can_record_demonstrations_of_its_tasks():
-    for suite in SUITES.values():
-        for name in suite.tasks:
-            case = bench_task(name)
-            (only,) = case.record(case.spec, 1, 0)
-            assert only.success and only.actions.shape[1] == case.spec.action_size
+    for name in {name for suite in SUITES.values() for name in suite.tasks}:
+        case = bench_task(name)
+        (only,) = case.record(case.spec, 1, 0)
+        assert only.success and only.actions.shape[1] == case.spec.action_size

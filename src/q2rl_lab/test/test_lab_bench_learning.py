@@ -16,7 +16,9 @@ TINY = SUITES['tiny']
 SHORT = dataclasses.replace(
     TINY, online_steps=45, evaluate_every=15, probe_episodes=3, evaluation_episodes=12
 )
-LEARNERS = ('q2rl', 'ibrl', 'rlpd', 'sac-from-demos')
+LEARNERS = (
+    'q2rl', 'q2rl/bellman', 'ibrl', 'rlpd', 'sac-from-demos', 'awac', 'iql', 'cal-ql', 'wsrl', 'pex',
+)  # fmt: skip
 MARGIN = 0.1
 pytestmark = pytest.mark.timeout(400)  # seconds on a quiet core
 

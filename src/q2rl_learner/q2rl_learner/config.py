@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from q2rl_learner.loss_config import LossConfig, OfflineConfig
 from q2rl_policies.gate import BCValue, Chooser
 from q2rl_task.settings_file import Section, load_settings
 
@@ -45,6 +46,8 @@ class BCConfig(Section):
 class FitConfig(Section):
     """Q-Estimation: how V, the critics and the actor are fitted on the BC rollouts.
 
+    `estimator`: `boltzmann` reads Q_BC out of V and BC's density; `bellman` fits it by temporal differences on the
+    rollouts (`q2rl_learner.fitted_q`): `bellman_steps` gradient steps, targets that follow by `bellman_tau`.
     `folds`: V is cross-fitted over this many groups of whole episodes; the groups left out complete the cut
     returns, stop the fit and give the value error. `complete_every`: gradient steps between completions.
     `log_prob_floor` [nat]: lower clip of log pi_BC(a|s) in the critics' target.
@@ -53,6 +56,9 @@ class FitConfig(Section):
     `actor_data`: rollout actions to imitate: of all rollouts or of the successful ones.
     """
 
+    estimator: Literal['boltzmann', 'bellman'] = 'boltzmann'
+    bellman_steps: int = Field(default=2000, ge=1)
+    bellman_tau: float = Field(default=0.02, gt=0, le=1)
     warm_start: bool = True
     value_hidden: Hidden = (128, 128)
     value_layer_norm: bool = True
@@ -97,8 +103,9 @@ class ActingConfig(Section):
     """Who acts in a gated episode, and how RL's side explores. The gate itself: `q2rl_policies.gate.QGate`.
 
     `chooser`: the better action (`gate`), always `rl` or `bc`, or `shadow`. `bc_value`: what BC's action is rated by: V
-    and its `density`, or the RL critics' own value of it (`critic`). `soft_temperature`: 0 takes the better one; above,
-    RL acts with a probability that is the sigmoid of its advantage over it [reward units].
+    and its `density`, the RL critics' own value of it (`critic`), or a frozen Q_BC (`fitted`, by
+    `fit.estimator: bellman`). `soft_temperature`: 0 takes the better one; above, RL acts with a probability that is the
+    sigmoid of its advantage over it [reward units].
     `rl_action`, `rl_noise`: in gated online episodes RL explores by its mode or a sample, plus Gaussian noise of that
     standard deviation in units of the action; `rl_correlation`: of what is drawn from one tick to the next. Wherever
     a policy is measured, RL acts by its plain mode.
@@ -131,8 +138,9 @@ class LearnerConfig(Section):
     actor's entropy in its loss; without it the actor's samples soon equal its mode.
     `warm_up_samples`: samples the replay must hold before the gradient steps owed are made.
     `refresh_every`: BC-only online episodes between two fits of V; 0: V stays as it was first fitted.
-    `publish_every`: critic updates between two publications of weights. `allowance`: environment steps a
-    lockstep simulation may run ahead of the gradient steps. `critic_updates_per_step` 0: nothing is learned online.
+    `rollouts`: episodes of BC alone that Q-Estimation has. `publish_every`: critic updates between two publications of
+    weights. `allowance`: environment steps a lockstep simulation may run ahead of the gradient steps.
+    `critic_updates_per_step` 0: nothing is learned online.
     """
 
     critics: int = Field(default=5, ge=1, le=64)
@@ -171,13 +179,15 @@ class LearnerConfig(Section):
     max_in_bootstrap: bool = False
     target_action: Literal['sample', 'mode'] = 'sample'
     target_policy_noise: float = Field(default=0.0, ge=0)
-    rollouts: int = Field(default=20, ge=2)
+    rollouts: int = Field(default=20, ge=0)
     refresh_every: int = Field(default=0, ge=0)
     publish_every: int = Field(default=100, ge=1)
     publish_period_s: float = Field(default=2.0, gt=0)
     allowance: int = Field(default=25, ge=1)
     save_every: int = Field(default=2000, ge=1)
     acting: ActingConfig = ActingConfig()
+    loss: LossConfig = LossConfig()
+    offline: OfflineConfig = OfflineConfig()
     fit: FitConfig = FitConfig()
     bc: BCConfig = BCConfig()
 
@@ -189,13 +199,22 @@ class LearnerConfig(Section):
             )
         if self.bc_mixing == 'convex' and max(self.bc_weight.initial, self.bc_weight.floor) > 1:
             raise ValueError('with `bc_mixing: convex` the weight must lie in [0, 1]')
+        if self.loss.actor == 'advantage' and self.bc_weight.initial > 0:
+            raise ValueError('with `loss.actor: advantage` there is no imitation: `bc_weight` 0')
+        if self.rollouts < 2:
+            raise ValueError(
+                f'with {self.rollouts} rollouts there is no V of BC (returns of demonstrations are those of another '
+                'policy): give at least 2; without V works `ibrl`, and Q2RL like that is `q2rl/rollouts-0`'
+            )
+        if self.acting.bc_value == 'fitted' and self.fit.estimator != 'bellman':
+            raise ValueError('`acting.bc_value: fitted` needs `fit.estimator: bellman`')
         return self
 
     @property
     def needs_value(self) -> bool:
         """Whether anything asks V: the gate's rating of BC, or the warm start of the critics."""
         acting = self.acting
-        return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value == 'density')
+        return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value != 'critic')
 
     def scaled(self, reward: float) -> float:
         """Return the reward the learner uses for a reward of the task."""

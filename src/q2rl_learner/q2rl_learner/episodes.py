@@ -26,7 +26,7 @@ class Episode:
     observations, next_observations: (T, O). actions: (T, D) in [-1, 1]. rewards: (T,), the task's.
     terminated: the last next_observation is the end of the task; otherwise the episode was cut there.
     held: (T,) True where nobody acted. bc_actions: (T, D), bc_log_probs, bc_entropies: (T,) [nat]; NaN where
-    BC made no proposal. Source: q2rl_task.Transition.
+    BC made no proposal. next_bc_actions: (T, D) BC's proposals in the next_observations. Source: q2rl_task.Transition.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Episode:
     bc_actions: np.ndarray
     bc_log_probs: np.ndarray
     bc_entropies: np.ndarray
+    next_bc_actions: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -69,6 +70,7 @@ class Episode:
             bc_actions=np.stack([vector_or_nan(t.bc_action, size) for t in transitions]),
             bc_log_probs=np.array([t.bc_log_prob for t in transitions], dtype=np.float64),
             bc_entropies=np.array([t.bc_entropy for t in transitions], dtype=np.float64),
+            next_bc_actions=np.stack([vector_or_nan(t.next_bc_action, size) for t in transitions]),
         )
 
     @staticmethod
@@ -82,6 +84,7 @@ class Episode:
         """Make an episode of a demonstration: observations (T+1, O), actions (T, D), rewards (T,)."""
         steps, size = actions.shape
         nothing = np.full(steps, np.nan)
+        no_action = np.full((steps, size), np.nan, dtype=np.float32)
         return Episode(
             name=name,
             observations=observations[:-1].astype(np.float32),
@@ -90,9 +93,10 @@ class Episode:
             next_observations=observations[1:].astype(np.float32),
             terminated=terminated,
             held=np.zeros(steps, dtype=bool),
-            bc_actions=np.full((steps, size), np.nan, dtype=np.float32),
+            bc_actions=no_action,
             bc_log_probs=nothing,
             bc_entropies=nothing.copy(),
+            next_bc_actions=no_action.copy(),
         )
 
 

@@ -29,7 +29,8 @@ class ValueFit:
     error: mean squared error of V on returns of episodes it was not fitted on; variance: of those returns.
     steps: gradient steps. rounds: completions of cut returns; change: mean drift of the values at the cuts in the
     last round, as a share of the attainable range (above the tolerance: not converged). returns: the completed
-    returns of each episode, (T,), NaN at held ticks.
+    returns of each episode, (T,), NaN at held ticks. critics: Q_BC, where that is what was fitted, and critic_error its
+    mean squared error against its targets.
     """
 
     value: ValueNet
@@ -40,6 +41,8 @@ class ValueFit:
     rounds: int
     change: float
     returns: list[np.ndarray]
+    critics: CriticEnsemble | None = None
+    critic_error: float = float('nan')
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Gener
     return fold_of
 
 
-class _Samples:
+class Samples:
     """States of all acting steps with the parts of their returns, as tensors; `folds`: of each episode."""
 
     def __init__(
@@ -183,7 +186,7 @@ def fit_value(
     if folds < 2:
         raise ValueError('V needs at least two rollouts')
     fold_of = assign_folds(episodes, folds, generator)
-    samples = _Samples(episodes, config.reward_scale, config.reward_bias, discount, fold_of)
+    samples = Samples(episodes, config.reward_scale, config.reward_bias, discount, fold_of)
     tails = torch.zeros(len(samples.ends))
     if fit.completions:
         tails = tails.fill_(samples.constant_tail()).clamp_(*attainable)
@@ -206,19 +209,26 @@ def fit_value(
         if change < fit.completion_tolerance:
             break
     value = make_value()
-    _regress([(value, samples.states, samples.returns(tails))], fit, generator, steps)
+    regress([(value, samples.states, samples.returns(tails))], fit, generator, steps)
     variance = float(returns.var(correction=0))
-    by_episode = [np.full(len(episode), np.nan) for episode in episodes]
-    final, start = samples.returns(tails).numpy(), 0
+    final = samples.returns(tails)
+    completed = by_episode(episodes, final)
+    return ValueFit(value, error, variance, len(final), steps, rounds, change, completed)
+
+
+def by_episode(episodes: Sequence[Episode], returns: Tensor) -> list[np.ndarray]:
+    """Return the returns (N,) of all acting steps as one (T,) per episode, NaN at held ticks."""
+    found = [np.full(len(episode), np.nan) for episode in episodes]
+    flat, start = returns.numpy(), 0
     for segment in segments(episodes):
         count = segment.last - segment.first
-        by_episode[segment.episode][segment.first : segment.last] = final[start : start + count]
+        found[segment.episode][segment.first : segment.last] = flat[start : start + count]
         start += count
-    return ValueFit(value, error, variance, len(final), steps, rounds, change, by_episode)
+    return found
 
 
 def _cross_fit(
-    samples: _Samples,
+    samples: Samples,
     returns: Tensor,
     folds: int,
     fit: FitConfig,
@@ -251,11 +261,11 @@ def _cross_fit(
         (network, samples.states[mask], returns[mask])
         for network, mask in zip(networks, inside, strict=True)
     ]
-    _regress(data, fit, generator, fit.value_steps, judge)
+    regress(data, fit, generator, fit.value_steps, judge)
     return best, best_error, best_step
 
 
-def _regress(
+def regress(
     problems: Sequence[tuple[ValueNet, Tensor, Tensor]],
     fit: FitConfig,
     generator: torch.Generator,

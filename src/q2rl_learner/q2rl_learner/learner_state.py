@@ -26,6 +26,7 @@ FORMAT = 'q2rl-learner-1'
 _COUNTERS = (
     'trained_steps',
     'gradient_steps',
+    'offline_steps',
     'actor_steps',
     'weights_version',
     'value_version',
@@ -126,7 +127,10 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
 
 def _optimisers(learner: OnlineLearner) -> dict[str, torch.optim.Optimizer]:
     updater = learner.updater
-    return {'adam.actor': updater.actor_optimiser, 'adam.critics': updater.critic_optimiser}
+    found = {'adam.actor': updater.actor_optimiser, 'adam.critics': updater.critic_optimiser}
+    if updater.expectile_value is not None:
+        found['adam.expectile_value'] = updater.expectile_value.optimiser
+    return found
 
 
 def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
@@ -139,6 +143,10 @@ def _tensors(learner: OnlineLearner) -> dict[str, Tensor]:
     }
     if updater.acting is not updater.actor:
         modules['acting'] = updater.acting
+    if learner.bc_critics is not None:
+        modules['bc_critics'] = learner.bc_critics
+    if updater.expectile_value is not None:
+        modules['expectile_value'] = updater.expectile_value.net
     tensors = {
         f'{prefix}.{name}': tensor
         for prefix, module in modules.items()

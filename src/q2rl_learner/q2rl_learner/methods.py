@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods as what each changes of a preset: one code, and the difference between two of them on one screen."""
+"""Methods as what each changes of a preset: one code, and the difference between two of them on one screen.
+
+A method METHOD/VARIANT is a method too, but one that is there to take METHOD apart: it is not listed among the others.
+"""
 
 from __future__ import annotations
 
 from importlib import resources
+from importlib.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +55,25 @@ def load_method(name_or_path: str | Path) -> Method:
     :raises InputError: no such method, or not what `Method` describes
     """
     method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
-    return method.model_copy(update={'name': Path(name_or_path).stem})
+    name = str(name_or_path)
+    shipped = name in method_names() or name in variant_names()
+    return method.model_copy(update={'name': name if shipped else Path(name).stem})
 
 
 def method_names() -> list[str]:
     """Return the names of the shipped methods, q2rl first."""
-    files = (resources.files('q2rl_learner') / FOLDER).iterdir()
-    names = sorted(f.name[:-5] for f in files if f.name.endswith('.yaml'))
+    names = _yaml_names(resources.files('q2rl_learner') / FOLDER)
     return sorted(names, key=lambda name: (not name.startswith('q2rl'), name))
+
+
+def variant_names() -> list[str]:
+    """Return the names of the shipped variants, METHOD/VARIANT."""
+    folders = (resources.files('q2rl_learner') / FOLDER).iterdir()
+    return sorted(f'{f.name}/{name}' for f in folders if f.is_dir() for name in _yaml_names(f))
+
+
+def _yaml_names(folder: Traversable) -> list[str]:
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith('.yaml'))
 
 
 def flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -15,8 +15,11 @@ from torch import Tensor
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode, group_episodes
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
+from q2rl_learner.fitted_q import fit_bellman
+from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range
+from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
     demonstration_pairs,
@@ -69,11 +72,11 @@ class OnlineLearner:
         self.networks_made = 0
         self.value = self._make_value()
         with self._seeded():
-            critics = CriticEnsemble(
-                o, d, config.critic_hidden, members=config.critics, layer_norm=config.layer_norm
-            )
+            critics = self._untrained_critics()
             actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
-        self.updater = Updater(actor, critics, config, self.attainable, self.generator)
+            expectile = config.loss.bootstrap == 'expectile'
+            value = ValueNet(o, config.critic_hidden, config.layer_norm) if expectile else None
+        self.updater = Updater(actor, critics, config, self.attainable, self.generator, value)
         self.replay = Replay(
             o,
             d,
@@ -82,11 +85,14 @@ class OnlineLearner:
             reward.discount,
             config.imitation,
             config.episode_ends == 'swapped',
+            self.attainable[0],
         )
         if config.demo_fraction > 0 or config.demo_mixing == 'pooled':
             self.replay.set_demonstrations(
                 self.demonstrations, config.reward_scale, config.reward_bias
             )
+        bellman = config.fit.estimator == 'bellman'
+        self.bc_critics = self._make_critics() if bellman else None
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._bc_only_ended = 0
@@ -99,6 +105,7 @@ class OnlineLearner:
         self.online_steps = 0
         self.trained_steps = 0
         self.gradient_steps = 0
+        self.offline_steps = 0
         self.actor_steps = 0
         self.weights_version = 0
         self.value_version = 0
@@ -125,12 +132,12 @@ class OnlineLearner:
 
         :raises InputError: of another contract, of wrong sizes or not finite; it is then not taken
         """
-        self._check(transition)
+        check_transition(transition, self.task)
         self._newest[transition.robot] = transition.sequence
         if transition.phase == Phase.ESTIMATING:
             if transition.mode == Mode.BC:
                 self._rollouts.append(transition)
-            if self.config.rollouts_in_replay:
+            if self.config.rollouts_in_replay and not self._left_offline_data:
                 self._store(transition)
         elif transition.phase == Phase.ONLINE:
             self.online_steps += 1
@@ -139,30 +146,6 @@ class OnlineLearner:
                 self._take_in(transition)
             else:
                 self._pending.append(transition)
-
-    def _check(self, t: Transition) -> None:
-        where = f'transition {t.sequence} of {t.robot}'
-        if t.contract != self.task.contract_hash:
-            raise InputError(
-                where,
-                f'is of contract {t.contract}, not {self.task.contract_hash}',
-                'run all nodes with one task',
-            )
-        o, d = self.task.observation_size, self.task.action_size
-        sizes = (len(t.observation), len(t.action), len(t.next_observation))
-        if (
-            sizes != (o, d, o)
-            or len(t.bc_action) not in (0, d)
-            or len(t.next_bc_action) not in (0, d)
-        ):
-            raise InputError(where, 'has vectors of wrong length', 'run all nodes with one task')
-        if not (
-            np.isfinite(t.observation).all()
-            and np.isfinite(t.action).all()
-            and np.isfinite(t.next_observation).all()
-            and np.isfinite(t.reward)
-        ):
-            raise InputError(where, 'is not finite', 'look for the fault in the arm interface')
 
     def _take_in(self, transition: Transition) -> None:
         if transition.mode == Mode.BC:
@@ -180,23 +163,28 @@ class OnlineLearner:
     def fit_estimate(self) -> EstimateReport:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
 
-        A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting.
+        A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting. The offline
+        phase of a method that has one comes after.
 
-        :raises InputError: fewer than two finished rollouts
+        :raises InputError: fewer than two finished rollouts, or nothing to learn from offline
         """
+        self.report = self._estimate()
+        self.offline_steps = learn_offline(self.updater, self.replay, self.config, self.generator)
+        return self.report
+
+    def _estimate(self) -> EstimateReport:
         began = time.monotonic()
         episodes = self.rollouts()
         if not self.config.needs_value:
             self.updater.copy_target()
-            self.report = without_value(episodes)
-            return self.report
+            return without_value(episodes)
         fitted = self._fit_value(episodes)
-        self.value, self.value_version = fitted.value, self.value_version + 1
+        self._take(fitted)
         critic_error = actor_nll = float('nan')
         if self.config.fit.warm_start:
             critic_error, actor_nll = self._warm_start(episodes, fitted)
         self.updater.copy_target()
-        self.report = EstimateReport(
+        return EstimateReport(
             rollouts=len(episodes),
             successes=sum(e.terminated for e in episodes),
             samples=fitted.samples,
@@ -209,7 +197,6 @@ class OnlineLearner:
             actor_nll=actor_nll,
             seconds=time.monotonic() - began,
         )
-        return self.report
 
     def refresh_value(self) -> ValueFit:
         """Fit V anew on all BC-only episodes, those of the online phase included.
@@ -218,30 +205,34 @@ class OnlineLearner:
         """
         fitted = self._fit_value(self.rollouts() + _finished(self._bc_only))
         if fitted.error < fitted.variance:
-            self.value, self.value_version = fitted.value, self.value_version + 1
+            self._take(fitted)
         return fitted
 
     def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
+        """Fit V, and Q_BC where that is how it is estimated."""
+        given = (episodes, self.config, self.task.reward.discount, self.attainable)
         try:
-            return fit_value(
-                episodes,
-                self.config,
-                self.task.reward.discount,
-                self.attainable,
-                self._make_value,
-                self.generator,
-            )
+            if self.bc_critics is not None:
+                make = (self._make_critics, self._make_value)
+                return fit_bellman(*given, *make, self._bc, self.generator)
+            return fit_value(*given, self._make_value, self.generator)
         except ValueError as error:
             raise InputError('rollouts', str(error), 'run more BC rollouts') from None
 
+    def _take(self, fitted: ValueFit) -> None:
+        """Take what was fitted as a new version."""
+        if self.bc_critics is not None:
+            self.bc_critics = fitted.critics.requires_grad_(False)
+        self.value, self.value_version = fitted.value, self.value_version + 1
+
     def _warm_start(self, episodes: Sequence[Episode], fitted: ValueFit) -> tuple[float, float]:
         config = self.config
-        pairs = rollout_pairs(episodes, fitted.returns)
+        if fitted.critics is not None:
+            self.critics.load_state_dict(fitted.critics.state_dict())
+            error = fitted.critic_error
+        else:
+            error = self._warm_start_critics(episodes, fitted)
         demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
-        score = self._score if self._bc is not None else None
-        if demonstrations and score is not None:
-            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
-        error = fit_critics(self.critics, self.value, pairs, score, config, self.generator)
         imitated = episodes
         if config.fit.actor_data == 'successes':
             imitated = [e for e in episodes if e.terminated] or episodes
@@ -254,6 +245,15 @@ class OnlineLearner:
         )
         return error, nll
 
+    def _warm_start_critics(self, episodes: Sequence[Episode], fitted: ValueFit) -> float:
+        config = self.config
+        pairs = rollout_pairs(episodes, fitted.returns)
+        demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
+        score = self._score if self._bc is not None else None
+        if demonstrations and score is not None:
+            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
+        return fit_critics(self.critics, self.value, pairs, score, config, self.generator)
+
     def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         distribution = self._bc(observations)
         entropy = distribution.entropy(self.config.entropy, self.generator)
@@ -264,7 +264,8 @@ class OnlineLearner:
         """Critic updates that online steps have paid for and that can be made now."""
         if len(self.replay) < self.config.warm_up_samples:
             return 0
-        return self.trained_steps * self.config.critic_updates_per_step - self.gradient_steps
+        paying = max(0, self.trained_steps - self.config.offline.frozen_steps)
+        return paying * self.config.critic_updates_per_step - self.gradient_steps
 
     @property
     def paid_sequence(self) -> int | None:
@@ -313,7 +314,7 @@ class OnlineLearner:
         return {name: float(value) for name, value in metrics.items()} | {'bc_weight': weight}
 
     def weights(self, kind: str) -> bytes:
-        """Return the networks file of the `actor`, or of `critic`: critics and V.
+        """Return the networks file of the `actor`, or of `critic`: critics and V, with Q_BC where the gate asks it.
 
         The version is `weights_version`; `publish` raises it.
         """
@@ -332,17 +333,15 @@ class OnlineLearner:
             )
         if kind != 'critic':
             raise ValueError(f'no weights of kind {kind!r}')
-        tensors = {f'critics.{k}': v for k, v in self.critics.state_dict().items()}
-        tensors |= {f'value.{k}': v for k, v in self.value.state_dict().items()}
+        parts = {'critics': self.critics, 'value': self.value}
+        if self.config.acting.bc_value == 'fitted':
+            parts['bc_critics'] = self.bc_critics
         return pack(
             'critic',
-            tensors,
+            {f'{p}.{k}': v for p, net in parts.items() for k, v in net.state_dict().items()},
             common
             | {
-                'architecture': {
-                    'critics': self.critics.architecture,
-                    'value': self.value.architecture,
-                },
+                'architecture': {part: net.architecture for part, net in parts.items()},
                 'value_version': self.value_version,
                 'alpha': self.config.alpha,
             },
@@ -351,6 +350,12 @@ class OnlineLearner:
     def replay_until(self, trained_steps: int) -> None:
         """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
         self.trained_steps = self._skip = trained_steps
+        if self._left_offline_data:
+            self.replay.clear()
+
+    @property
+    def _left_offline_data(self) -> bool:
+        return self.report is not None and not self.config.offline.keep_data
 
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
@@ -382,6 +387,20 @@ class OnlineLearner:
         found = max((v for v in self._kept if v <= version), default=min(self._kept))
         self.updater.restore(**self._kept[found])
         return found
+
+    def _untrained_critics(self) -> CriticEnsemble:
+        config, task = self.config, self.task
+        return CriticEnsemble(
+            task.observation_size,
+            task.action_size,
+            config.critic_hidden,
+            members=config.critics,
+            layer_norm=config.layer_norm,
+        )
+
+    def _make_critics(self) -> CriticEnsemble:
+        with self._seeded():
+            return self._untrained_critics()
 
     def _make_value(self) -> ValueNet:
         with self._seeded():

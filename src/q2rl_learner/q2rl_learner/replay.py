@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from q2rl_learner.episodes import Episode, vector_or_nan
-from q2rl_learner.returns import n_step
+from q2rl_learner.returns import monte_carlo, n_step
 from q2rl_task import Transition
 
 
@@ -25,7 +25,8 @@ from q2rl_task import Transition
 class Batch:
     """B samples: observation (B, O), action (B, D), n-step reward (B,), state after it (B, O), bootstrap factor
     (B,), action to imitate (B, D) with its weight (B,) in {0, 1}, and BC's action in the state after (B, D), which
-    counts where next_bc_known (B,) is 1.
+    counts where next_bc_known (B,) is 1. mc_return (B,): return of the whole episode from here on, -inf while it is not
+    over.
     """
 
     observation: Tensor
@@ -37,6 +38,7 @@ class Batch:
     imitation: Tensor
     next_bc: Tensor
     next_bc_known: Tensor
+    mc_return: Tensor
 
 
 @dataclass
@@ -47,7 +49,22 @@ class _Step:
     imitated: np.ndarray
     next_observation: np.ndarray
     next_bc: np.ndarray
-    number: int
+
+
+@dataclass
+class _UnderWay:
+    """A robot's episode so far, up to `step`. rows: how many rows were added before each of its own."""
+
+    episode: str
+    step: int = -1
+    window: deque[_Step] = field(default_factory=deque)
+    rewards: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+    @property
+    def following(self) -> tuple[str, int]:
+        """Episode and number of the step that goes on from here."""
+        return self.episode, self.step + 1
 
 
 class Replay:
@@ -59,6 +76,7 @@ class Replay:
     :param steps: n of the n-step returns
     :param discount: gamma per step
     :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
+    :param cut_value: value of the state at which an episode was cut, in its Monte Carlo return
     :param swapped_ends: bootstrap past the task's end and not past a cut, as one released entry point of Q2RL did
     """
 
@@ -71,15 +89,16 @@ class Replay:
         discount: float,
         imitation: str = 'both',
         swapped_ends: bool = False,
+        cut_value: float = 0.0,
     ) -> None:
         o, d = observation_size, action_size
         self._action_size = d
-        self._widths = (o, d, 1, o, 1, d, 1, d, 1)
+        self._widths = (o, d, 1, o, 1, d, 1, d, 1, 1)
         self._steps, self._discount, self._imitation = steps, discount, imitation
         self._capacity = capacity
-        self._swapped_ends = swapped_ends
+        self._swapped_ends, self._cut_value = swapped_ends, cut_value
         self._rows = torch.empty(capacity, sum(self._widths))
-        self._windows: dict[str, tuple[str, deque[_Step]]] = {}  # robot -> (episode, window)
+        self._under_way: dict[str, _UnderWay] = {}  # by robot
         self.demonstrations = 0
         self.added = 0
         self.drawn = 0
@@ -103,6 +122,7 @@ class Replay:
         rows: list[np.ndarray] = []
         for episode in episodes:
             window: deque[_Step] = deque()
+            rewards, first = scale * episode.rewards + bias, len(rows)
             for t in range(len(episode)):
                 last = t + 1 == len(episode)
                 following = episode.actions[t + 1] if not last else np.empty(0, dtype=np.float32)
@@ -110,14 +130,17 @@ class Replay:
                     _Step(
                         episode.observations[t],
                         episode.actions[t],
-                        scale * episode.rewards[t] + bias,
+                        float(rewards[t]),
                         episode.actions[t],
                         episode.next_observations[t],
                         following,
-                        t,
                     )
                 )
                 rows += self._close(window, last, last and episode.terminated, demonstration=True)
+            for row, found in zip(
+                rows[first:], self._returns(rewards, episode.terminated), strict=True
+            ):
+                row[-1] = found
         if rows:
             head = torch.from_numpy(np.stack(rows))
             self._rows = torch.cat([head, torch.empty(self._capacity, head.shape[1])])
@@ -128,13 +151,14 @@ class Replay:
 
         Where an episode breaks off, or a step is missing, the window is closed as that of an episode cut there.
         """
-        episode, window = self._windows.get(transition.robot, ('', deque()))
-        gap = bool(window) and transition.step != window[-1].number + 1
-        if episode != transition.episode or gap:
-            self._store(self._close(window, ended=True, terminated=False))
-            window = deque()
-            self._windows[transition.robot] = (transition.episode, window)
-        window.append(
+        under_way = self._under_way.get(transition.robot)
+        if under_way is None or (transition.episode, transition.step) != under_way.following:
+            if under_way is not None:
+                self._take_in(under_way, ended=True, terminated=False, last=False)
+            under_way = self._under_way[transition.robot] = _UnderWay(transition.episode)
+        under_way.step = transition.step
+        under_way.rewards.append(reward)
+        under_way.window.append(
             _Step(
                 transition.observation,
                 transition.action,
@@ -142,12 +166,34 @@ class Replay:
                 transition.bc_action,
                 transition.next_observation,
                 transition.next_bc_action,
-                transition.step,
             )
         )
         ended = transition.terminated or transition.truncated
         last = transition.truncated if self._swapped_ends else transition.terminated
-        self._store(self._close(window, ended, last))
+        self._take_in(under_way, ended, transition.terminated, last)
+        if ended:
+            del self._under_way[transition.robot]
+
+    def _take_in(self, under_way: _UnderWay, ended: bool, terminated: bool, last: bool) -> None:
+        """Store the samples that are complete now and, once the episode has ended, the returns of all of it.
+
+        :param last: nothing is bootstrapped from the state after the window
+        """
+        for row in self._close(under_way.window, ended, last):
+            self._rows[self._row(self.added)] = torch.from_numpy(row)
+            under_way.rows.append(self.added)
+            self.added += 1
+        if ended:
+            returns = self._returns(under_way.rewards, terminated)
+            for added, found in zip(under_way.rows, returns, strict=True):
+                if added >= self.added - self._capacity:  # not overwritten since
+                    self._rows[self._row(added), -1] = float(found)
+
+    def _row(self, added: int) -> int:
+        return self.demonstrations + added % self._capacity
+
+    def _returns(self, rewards: Sequence[float], terminated: bool) -> np.ndarray:
+        return monte_carlo(rewards, self._discount, 0.0 if terminated else self._cut_value)
 
     def _close(
         self, window: deque[_Step], ended: bool, terminated: bool, demonstration: bool = False
@@ -176,6 +222,7 @@ class Replay:
                         [wanted and np.isfinite(imitated).all()],
                         np.nan_to_num(next_bc),
                         [np.isfinite(next_bc).all()],
+                        [-np.inf],
                     ],
                     dtype=np.float32,
                     casting='unsafe',
@@ -184,11 +231,11 @@ class Replay:
             window.popleft()
         return rows
 
-    def _store(self, rows: list[np.ndarray]) -> None:
-        for row in rows:
-            at = self.demonstrations + self.added % self._capacity
-            self._rows[at] = torch.from_numpy(row)
-            self.added += 1
+    def clear(self) -> None:
+        """Take out everything, demonstrations too."""
+        self._rows = self._rows[self.demonstrations :]
+        self._under_way.clear()
+        self.demonstrations = self.added = 0
 
     def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:
         """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty."""
@@ -237,9 +284,18 @@ class Replay:
         return [self._batch(part) for part in rows.split(index.shape[1])]
 
     def _batch(self, rows: Tensor) -> Batch:
-        (observation, action, reward, following, bootstrap, imitated, imitation, next_bc, known) = (
-            rows.split(self._widths, dim=1)
-        )
+        (
+            observation,
+            action,
+            reward,
+            following,
+            bootstrap,
+            imitated,
+            imitation,
+            next_bc,
+            known,
+            mc_return,
+        ) = rows.split(self._widths, dim=1)
         return Batch(
             observation,
             action,
@@ -250,4 +306,5 @@ class Replay:
             imitation.squeeze(1),
             next_bc,
             known.squeeze(1),
+            mc_return.squeeze(1),
         )

@@ -10,20 +10,25 @@ Actor:
 After every critic step the target critics move: Q' <- Q' + tau (Q - Q'). The actor that acts may be such an average of
 the one in training too (`actor_tau`): success then wanders less from one version of the weights to the next.
 Source: arXiv 2605.05172 (Q-Gating, online phase); the switches of LearnerConfig give its published and rival forms.
+Where `loss` asks for it, rivals bootstrap from V(s_n) and regress to replayed actions instead (`advantage`), and push
+the critics down where there are no data (`conservative`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import copy
+import dataclasses
 
 import torch
 from torch import Tensor
 
+from q2rl_learner.advantage import ExpectileValue, regression_weights
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.conservative import conservative_term
 from q2rl_learner.replay import Batch
 from q2rl_policies.actor import TanhGaussianActor
-from q2rl_policies.critics import CriticEnsemble
+from q2rl_policies.critics import CriticEnsemble, ValueNet
 
 
 class Updater:
@@ -31,6 +36,7 @@ class Updater:
 
     :param attainable: range of possible returns, for `clip_targets`
     :param generator: the only source of randomness
+    :param value: untrained, for `loss.bootstrap: expectile`
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Updater:
         config: LearnerConfig,
         attainable: tuple[float, float],
         generator: torch.Generator,
+        value: ValueNet | None = None,
     ) -> None:
         self.actor, self.critics = actor, critics
         self.target = copy.deepcopy(critics).requires_grad_(False)
@@ -62,6 +69,12 @@ class Updater:
             fused=True,
             weight_decay=config.weight_decay,
             decoupled_weight_decay=True,
+        )
+        loss = config.loss
+        self.expectile_value = (
+            None
+            if value is None
+            else ExpectileValue(value, loss.expectile, config.critic_learning_rate)
         )
 
     def copy_target(self) -> None:
@@ -90,36 +103,61 @@ class Updater:
         config = self._config
         for group in self.actor_optimiser.param_groups:
             group['lr'] = actor_rate * config.actor_learning_rate
+        metrics = self._critic_steps(batches, config.loss.conservatism)
+        return metrics | self._actor_steps(batches, bc_weight)
+
+    def offline_step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Make one critic step per batch, then the actor's steps, as the settings of the offline phase have it."""
+        offline = self._config.offline
+        metrics = self._critic_steps(batches, offline.conservatism)
+        return metrics | (self._actor_steps(batches, bc_weight=0.0) if offline.actor else {})
+
+    def _critic_steps(self, batches: Sequence[Batch], conservatism: float) -> dict[str, Tensor]:
         with torch.no_grad():
             # The actor stands still during the critic steps: one pass serves them all.
             following = torch.cat([b.next_observation for b in batches])
             next_actions = self._next_action(following).split([len(b.reward) for b in batches])
         for batch, next_action in zip(batches, next_actions, strict=True):
-            metrics = self.critic_step(batch, next_action)
-        observation, imitated, imitation = (
-            (batches[-1].observation, batches[-1].imitated, batches[-1].imitation)
-            if config.actor_batch == 'last'
-            else tuple(
-                torch.cat([getattr(b, name) for b in batches])
-                for name in ('observation', 'imitated', 'imitation')
-            )
-        )
-        for _ in range(config.actor_updates_per_step):
-            metrics |= self.actor_step(observation, imitated, imitation, bc_weight)
+            metrics = self.critic_step(batch, next_action, conservatism)
         return metrics
 
-    def critic_step(self, batch: Batch, next_action: Tensor) -> dict[str, Tensor]:
+    def _actor_steps(self, batches: Sequence[Batch], bc_weight: float) -> dict[str, Tensor]:
+        batch = batches[-1] if self._config.actor_batch == 'last' else _joined(batches)
+        metrics: dict[str, Tensor] = {}
+        for _ in range(self._config.actor_updates_per_step):
+            metrics = self.actor_step(batch, bc_weight)
+        return metrics
+
+    def critic_step(
+        self, batch: Batch, next_action: Tensor, conservatism: float = 0.0
+    ) -> dict[str, Tensor]:
         """Make one gradient step of all critics and one Polyak step of their targets."""
+        settings, metrics = self._config.loss, {}
+        if self.expectile_value is not None:
+            taken = self._target_value(batch.observation, batch.action)
+            metrics['value_loss'] = self.expectile_value.step(batch.observation, taken)
         target = self.critic_target(batch, next_action)
         q = self.critics(batch.observation, batch.action)
         loss = (q - target).square().mean(dim=1).sum()
+        metrics['critic_loss'] = loss.detach() / len(q)
+        if conservatism > 0:
+            term = conservative_term(
+                self.critics,
+                self.actor,
+                batch,
+                q,
+                settings.conservative_actions,
+                settings.calibrated,
+                self._generator,
+            )
+            loss = loss + conservatism * term.sum()
+            metrics['conservative_term'] = term.detach().mean()
         _assign(self._critic_parameters, torch.autograd.grad(loss, self._critic_parameters))
         self.critic_optimiser.step()
         torch._foreach_lerp_(
             self._target_parameters, [p.detach() for p in self._critic_parameters], self._config.tau
         )
-        return {
-            'critic_loss': loss.detach() / len(q),
+        return metrics | {
             'q_mean': q.detach().mean(),
             'q_spread': q.detach().std(dim=0, correction=0).mean(),
             'target_mean': target.mean(),
@@ -128,14 +166,22 @@ class Updater:
     @torch.no_grad()
     def critic_target(self, batch: Batch, next_action: Tensor) -> Tensor:
         """Return y, (B,), for the actor's actions (B, D) in the states after."""
-        subset = self._draw_subset()
-        following = subset(batch.next_observation, next_action).amin(dim=0)
-        if self._config.max_in_bootstrap:
-            imitated = subset(batch.next_observation, batch.next_bc).amin(dim=0)
-            better = (batch.next_bc_known > 0) & (imitated > following)
-            following = torch.where(better, imitated, following)
+        if self.expectile_value is not None:
+            following = self.expectile_value(batch.next_observation)
+        else:
+            subset = self._draw_subset()
+            following = subset(batch.next_observation, next_action).amin(dim=0)
+            if self._config.max_in_bootstrap:
+                imitated = subset(batch.next_observation, batch.next_bc).amin(dim=0)
+                better = (batch.next_bc_known > 0) & (imitated > following)
+                following = torch.where(better, imitated, following)
         target = batch.reward + batch.bootstrap * following
         return target.clamp_(*self._attainable) if self._config.clip_targets else target
+
+    @torch.no_grad()
+    def _target_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return Q' (B,), the minimum of a random subset of the target critics."""
+        return self._draw_subset()(observation, action).amin(dim=0)
 
     def _draw_subset(self) -> CriticEnsemble:
         """Return `min_subset` distinct target critics as an ensemble of their own: the others are not computed."""
@@ -158,11 +204,23 @@ class Updater:
             action = (action + noise).clamp(-1.0, 1.0)
         return action
 
-    def actor_step(
-        self, observation: Tensor, imitated: Tensor, imitation: Tensor, bc_weight: float
-    ) -> dict[str, Tensor]:
-        """Make one gradient step of the actor; `imitation` (B,) marks the actions (B, D) to imitate."""
-        config = self._config
+    def actor_step(self, batch: Batch, bc_weight: float) -> dict[str, Tensor]:
+        """Make one gradient step of the actor."""
+        if self._config.loss.actor == 'climb':
+            loss, metrics = self._climb(batch, bc_weight)
+        else:
+            loss, metrics = self._regress(batch)
+        # Gradients of the actor alone: none is computed for the critics' weights.
+        _assign(self._actor_parameters, torch.autograd.grad(loss, self._actor_parameters))
+        self.actor_optimiser.step()
+        if self._acting_parameters:
+            own = [p.detach() for p in self._actor_parameters]
+            torch._foreach_lerp_(self._acting_parameters, own, self._config.actor_tau)
+        return metrics
+
+    def _climb(self, batch: Batch, bc_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return -Q + w NLL - entropy_bonus H; the batch's `imitation` (B,) marks the actions to imitate."""
+        config, observation, imitation = self._config, batch.observation, batch.imitation
         action, log_prob = self.actor.sample(observation, self._generator)
         q = self._reduce(self.critics(observation, action))
         q_weight = 1.0 - bc_weight if config.bc_mixing == 'convex' else 1.0
@@ -171,21 +229,38 @@ class Updater:
         if bc_weight > 0:
             if config.q_filter:
                 with torch.no_grad():
-                    imitation = imitation * (self._reduce(self.critics(observation, imitated)) > q)
-            nll = -self.actor.log_prob(observation, imitated)
+                    rated = self._reduce(self.critics(observation, batch.imitated))
+                    imitation = imitation * (rated > q)
+            nll = -self.actor.log_prob(observation, batch.imitated)
             imitation_loss = (nll * imitation).sum() / imitation.sum().clamp(min=1.0)
             loss = loss + bc_weight * imitation_loss
             metrics['imitation_nll'] = imitation_loss.detach()
-        # Gradients of the actor alone: none is computed for the critics' weights.
-        _assign(self._actor_parameters, torch.autograd.grad(loss, self._actor_parameters))
-        self.actor_optimiser.step()
-        if self._acting_parameters:
-            own = [p.detach() for p in self._actor_parameters]
-            torch._foreach_lerp_(self._acting_parameters, own, config.actor_tau)
-        return metrics
+        return loss, metrics
+
+    def _regress(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the NLL of replayed actions, weighted by their advantage over V or over an action of the actor."""
+        settings, observation = self._config.loss, batch.observation
+        with torch.no_grad():
+            if self.expectile_value is not None:
+                baseline = self.expectile_value(observation)
+                advantage = self._target_value(observation, batch.action) - baseline
+            else:
+                own, _ = self.actor.sample(observation, self._generator)
+                both = torch.cat([batch.action, own])
+                taken, baseline = self._target_value(observation.repeat(2, 1), both).chunk(2)
+                advantage = taken - baseline
+            weights = regression_weights(advantage, settings.temperature, settings.max_weight)
+        nll = -self.actor.log_prob(observation, batch.action)
+        metrics = {'advantage': advantage.mean(), 'regression_weight': weights.mean()}
+        return (weights * nll).mean(), metrics
 
     def _reduce(self, q: Tensor) -> Tensor:
         return q.amin(dim=0) if self._config.actor_q == 'min' else q.mean(dim=0)
+
+
+def _joined(batches: Sequence[Batch]) -> Batch:
+    names = [f.name for f in dataclasses.fields(Batch)]
+    return Batch(*(torch.cat([getattr(b, name) for b in batches]) for name in names))
 
 
 def _assign(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:

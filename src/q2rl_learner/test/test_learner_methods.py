@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from q2rl_learner.config import LearnerConfig, load_preset
-from q2rl_learner.methods import differences, load_method, method_names
+from q2rl_learner.methods import differences, load_method, method_names, variant_names
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.replay import Batch
 from q2rl_learner.update import Updater
@@ -42,6 +42,30 @@ def test_every_method_can_be_laid_over_every_preset(method, preset):
     assert config.rollouts == load_preset(preset).rollouts
     if not load_method(method).settings.get('reward_scale'):
         assert config.scaled(-1.0) == load_preset(preset).scaled(-1.0)
+
+
+CHANGED_BY = {
+    'no-gate': {'acting.chooser'},
+    'no-warm-start': {'fit.warm_start'},
+    'no-bc-term': {'bc_weight.initial'},
+    'alpha': {'alpha'},
+    'rollouts': {'rollouts'},
+    'rollouts-0': {'acting.bc_value', 'rollouts_in_replay', 'fit.warm_start'},
+    'critics': {'critics'},
+    'bellman': {'acting.bc_value', 'fit.estimator'},
+}
+
+
+@pytest.mark.parametrize('name', variant_names())
+def test_a_variant_changes_what_it_is_named_after_and_is_not_listed(name):
+    method, _, variant = name.partition('/')
+    changed = CHANGED_BY.get(variant) or CHANGED_BY[variant.rpartition('-')[0]]
+    assert method == 'q2rl' and load_method(name).name == name
+    found = differences(LAPTOP, load_preset(f'laptop+{name}'))
+    assert set(found) == changed
+    if len(found) == 1 and variant[-1].isdigit():
+        assert float(variant.rpartition('-')[2]) == found[changed.copy().pop()][1]
+    assert name not in method_names()
 
 
 def test_q2rl_is_the_preset():
@@ -122,6 +146,7 @@ def target_of(config: LearnerConfig) -> list[float]:
         imitation=torch.zeros(3),
         next_bc=torch.full((3, 6), -0.2),
         next_bc_known=torch.tensor([1.0, 1.0, 0.0]),
+        mc_return=-torch.ones(3),
     )
     return updater.critic_target(batch, torch.full((3, 6), -0.5)).tolist()
 

@@ -255,7 +255,7 @@ def test_published_weights_rebuild_the_networks():
     assert torch.equal(actor.mode(observation), of.actor.mode(observation))
     assert (meta['version'], meta['parent']) == (1, 0)
     tensors, meta = unpack(files['critic'], 'test', 'critic', TASK.contract_hash)
-    critics, value = build_critics(meta, tensors)
+    critics, value, _ = build_critics(meta, tensors)
     action = actor.mode(observation)
     assert torch.equal(critics(observation, action), of.critics(observation, action))
     assert torch.equal(value(observation), of.value(observation))

@@ -41,6 +41,7 @@ def batch(**changes) -> Batch:
         'imitation': torch.tensor([1.0, 1.0, 0.0, 1.0]),
         'next_bc': draw(B, D),
         'next_bc_known': torch.tensor([1.0, 0.0, 1.0, 1.0]),
+        'mc_return': torch.tensor([-4.0, -3.0, -3.0, 0.0]),
     }
     return Batch(**{**values, **changes})
 
@@ -132,7 +133,7 @@ def test_actor_step_moves_the_actor_alone_and_uphill():
 
     start = value()
     for _ in range(100):
-        updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 0.0)
+        updater.actor_step(drawn, 0.0)
     assert value() > start
     for name, tensor in updater.critics.state_dict().items():
         assert torch.equal(tensor, critics[name]), name
@@ -144,7 +145,7 @@ def test_imitation_counts_marked_actions_only():
     updater = make()
     with torch.no_grad():
         nll = -updater.actor.log_prob(drawn.observation, drawn.imitated)
-    metrics = updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 1.0)
+    metrics = updater.actor_step(drawn, 1.0)
     torch.testing.assert_close(metrics['imitation_nll'], nll[torch.tensor([0, 1, 3])].mean())
 
 
@@ -168,7 +169,7 @@ def test_strong_imitation_clones():
     drawn = batch(imitation=torch.ones(B))
     updater = make(actor_learning_rate=1e-2)
     for _ in range(300):
-        updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 100.0)
+        updater.actor_step(drawn, 100.0)
     torch.testing.assert_close(
         updater.actor.mode(drawn.observation), drawn.imitated.clamp(-0.99, 0.99), atol=0.1, rtol=0.0
     )
@@ -181,7 +182,7 @@ def test_convex_mixing_at_weight_one_ignores_the_critics():
         updater = make(bc_mixing='convex', bc_weight={'initial': 1.0})
         with torch.no_grad():
             updater.critics.head_weight.mul_(scale)
-        updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 1.0)
+        updater.actor_step(drawn, 1.0)
         actors.append(updater.actor.state_dict())
     for name, tensor in actors[0].items():
         assert torch.equal(tensor, actors[1][name])
@@ -200,10 +201,10 @@ def test_the_q_filter_drops_what_the_critics_rate_below_the_actor():
             return (self.sign * (action - drawn.imitated).abs().sum(1)).expand(3, -1)
 
     updater.critics = Prefers(-1.0)
-    kept = updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 1.0)
+    kept = updater.actor_step(drawn, 1.0)
     assert float(kept['imitation_nll']) != 0.0
     updater.critics = Prefers(1.0)
-    dropped = updater.actor_step(drawn.observation, drawn.imitated, drawn.imitation, 1.0)
+    dropped = updater.actor_step(drawn, 1.0)
     assert float(dropped['imitation_nll']) == 0.0
 
 
@@ -211,7 +212,7 @@ def test_the_q_filter_drops_what_the_critics_rate_below_the_actor():
 def test_actor_batch(kind, rows):
     updater = make(actor_batch=kind)
     seen = []
-    updater.actor_step = lambda observation, *rest: seen.append(len(observation)) or {}
+    updater.actor_step = lambda batch, bc_weight: seen.append(len(batch.reward)) or {}
     updater.step([batch(), batch()], 0.0)
     assert seen == [rows]
 

@@ -22,7 +22,7 @@ import numpy as np
 from q2rl_task.episode import Mode, Source
 from q2rl_task.records import NAN, Decision, Proposal, Reason, no_vector
 
-BCValue = Literal['density', 'critic']
+BCValue = Literal['density', 'critic', 'fitted']
 Chooser = Literal['gate', 'rl', 'bc', 'shadow']
 ALONE = {'rl': Mode.RL, 'bc': Mode.BC}
 
@@ -31,7 +31,7 @@ ALONE = {'rl': Mode.RL, 'bc': Mode.BC}
 class GateValues:
     """What the critics say of one state. `v`: V_BC(s); `q_rl_members`: (E,) Q_i(s, a_RL), empty without an action.
 
-    `q_bc_members`: (E,) Q_i(s, a_BC), where the gate rates BC by the critics.
+    `q_bc_members`: (E,) Q_i(s, a_BC) of the critics, or of the frozen Q_BC, where the gate rates BC by them.
     """
 
     v: float
@@ -48,7 +48,7 @@ class QGate:
         BC policies without a density: log_prob and entropy are then not read
     :param action_size: D
     :param bc_value: what BC's action is rated by: `density`, Q_BC above; `critic`, the least of the RL critics' own
-        values of it (no V, no density)
+        values of it (no V, no density); `fitted`, the mean of a frozen ensemble fitted to BC's own value (no density)
     :param chooser: who acts in a gated episode: the better one (`gate`), or always `rl` or `bc`. `shadow`: BC acts in
         gated and BC-only episodes and RL in none, while every decision still tells by reason and `would_act` how the
         gate judges
@@ -117,13 +117,14 @@ class QGate:
         """
         members = values.q_rl_members.tolist() if values is not None else []
         has_critic = bool(members)
-        if self.bc_value == 'critic':
+        v_bc = float(values.v) if values is not None and self.bc_value != 'critic' else NAN
+        if self.bc_value == 'density':
+            q_bc = self._q_bc(v_bc, bc)
+        else:
             of_bc = values.q_bc_members.tolist() if values is not None else []
             has_critic = has_critic and bool(of_bc)
-            v_bc, q_bc = NAN, _pessimistic(of_bc)[0]
-        else:
-            v_bc = float(values.v) if values is not None else NAN
-            q_bc = self._q_bc(v_bc, bc)
+            # The RL critics are as pessimistic of BC as of RL; what was fitted to BC is a point estimate, like V.
+            q_bc = _pessimistic(of_bc)[0] if self.bc_value == 'critic' else _mean(of_bc)
         q_rl, spread = _pessimistic(members)
         would_act, judgement = self._judge(mode, bc, rl, has_critic, q_bc, q_rl, spread)
         self._dwelt = self._dwelt + 1 if would_act is self._favoured else 1
@@ -247,6 +248,10 @@ class QGate:
         else:
             rl_acts = advantage > 0.0
         return (Source.RL if rl_acts else Source.BC), reason
+
+
+def _mean(members: list[float]) -> float:
+    return sum(members) / len(members) if members else NAN
 
 
 def _pessimistic(members: list[float]) -> tuple[float, float]:

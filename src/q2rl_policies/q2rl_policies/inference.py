@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from q2rl_policies.gate import GateValues
+from q2rl_policies.gate import BCValue, GateValues
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_task.records import Proposal, no_vector
 
@@ -86,12 +86,12 @@ class RLPolicy:
 class GateCritic:
     """What the gate needs to know of the critics and of V.
 
-    :param rate_bc: also ask the critics about BC's action (for a gate with `bc_value='critic'`)
+    :param bc_value: what the gate rates BC's action by (see `gate.QGate`)
     """
 
-    def __init__(self, live: Live[LiveCritic], rate_bc: bool = False) -> None:
+    def __init__(self, live: Live[LiveCritic], bc_value: BCValue = 'density') -> None:
         self._live = live
-        self._rate_bc = rate_bc
+        self._bc_value = bc_value
 
     def values(
         self,
@@ -106,9 +106,14 @@ class GateCritic:
         return GateValues(
             v=critic.v(observation),
             q_rl_members=no_vector() if rl_action is None else critic.q(observation, rl_action),
-            q_bc_members=critic.q(observation, bc_action)
-            if self._rate_bc and bc_action is not None
-            else no_vector(),
+            q_bc_members=self._of_bc(critic, observation, bc_action),
             critic_version=critic.version,
             value_version=critic.value_version,
         )
+
+    def _of_bc(
+        self, critic: LiveCritic, observation: np.ndarray, action: np.ndarray | None
+    ) -> np.ndarray:
+        if action is None or self._bc_value == 'density':
+            return no_vector()
+        return (critic.q if self._bc_value == 'critic' else critic.q_bc)(observation, action)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks ready to act: the actor alone, and the critics with V, each made of a network file or of torch modules."""
+"""Networks ready to act: the actor alone, and the critics with what rates BC, of a network file or of torch modules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.networks_file import build_actor, build_critics, unpack
 from q2rl_policies.single_state import ensemble_forward, mlp_forward
+from q2rl_task.records import no_vector
 
 
 class LiveActor:
@@ -48,16 +49,25 @@ class LiveActor:
 
 
 class LiveCritic:
-    """A critic ensemble and the V that was published with it. It reads the modules' parameters where they are."""
+    """A critic ensemble, and the V and perhaps the frozen Q_BC that were published with it.
+
+    It reads the modules' parameters where they are.
+    """
 
     kind = 'critic'
 
     def __init__(
-        self, critics: CriticEnsemble, value: ValueNet, version: int = 0, value_version: int = 0
+        self,
+        critics: CriticEnsemble,
+        value: ValueNet,
+        version: int = 0,
+        value_version: int = 0,
+        bc_critics: CriticEnsemble | None = None,
     ) -> None:
         self.version = version
         self.value_version = value_version
         self._critics = ensemble_forward(critics)
+        self._bc_critics = ensemble_forward(bc_critics) if bc_critics is not None else None
         self._value = mlp_forward(value.net)
         self.action_size = critics.architecture['action_size']
 
@@ -65,8 +75,9 @@ class LiveCritic:
     def from_file(data: bytes, where: object, contract: str) -> LiveCritic:
         """Read the bytes of a 'critic' file; see `networks_file.unpack` for the errors."""
         tensors, meta = unpack(data, where, LiveCritic.kind, contract)
-        critics, value = build_critics(meta, tensors, where)
-        return LiveCritic(critics, value, meta['version'], int(meta.get('value_version', 0)))
+        critics, value, bc_critics = build_critics(meta, tensors, where)
+        value_version = int(meta.get('value_version', 0))
+        return LiveCritic(critics, value, meta['version'], value_version, bc_critics)
 
     def v(self, observation: np.ndarray) -> float:
         """V_BC of one observation (O,) float32."""
@@ -76,15 +87,25 @@ class LiveCritic:
         """Q_i (E,) of one observation (O,) and one action (D,), both float32."""
         return self._critics(np.concatenate((observation, action)))
 
+    def q_bc(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """What the members of the frozen Q_BC say, (E,), of what `q` takes; (0,) where there is none."""
+        if self._bc_critics is None:
+            return no_vector()
+        return self._bc_critics(np.concatenate((observation, action)))
+
     def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
         """Value observations (N, O), with actions all over the box; return what is wrong, None if nothing."""
         rng = np.random.default_rng(0)
 
         def problem(observation: np.ndarray) -> str | None:
             action = rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
-            return _problem(self.q(observation, action), 'a Q', value_range) or _problem(
-                np.array([self.v(observation)]), 'V', value_range
-            )
+            said = {
+                'a Q': self.q(observation, action),
+                'a Q of BC': self.q_bc(observation, action),
+                'V': np.array([self.v(observation)]),
+            }
+            problems = (_problem(values, what, value_range) for what, values in said.items())
+            return next(filter(None, problems), None)
 
         return _first_problem(observations, problem)
 

@@ -57,11 +57,11 @@ TYPES = {
 def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
     """Return the file of a network group.
 
-    :param kind: 'actor', 'bc', 'critic' (names then start with `critics.` or `value.`), or 'program' (a network that
-        comes as the bytes of a TorchScript or ONNX file, see `policy_file`)
+    :param kind: 'actor', 'bc', 'critic' (names then start with `critics.`, `value.` or, where there is a Q_BC,
+        `bc_critics.`), or 'program' (a network that comes as the bytes of a TorchScript or ONNX file, see `policy_file`)
     :param tensors: float32, finite; of a 'program' uint8
-    :param meta: contract, task, version, parent, architecture (of the module; for 'critic' those of `critics` and
-        `value`) and any further keys that JSON can hold
+    :param meta: contract, task, version, parent, architecture (of the module; for 'critic' those of its
+        parts) and any further keys that JSON can hold
     :raises ValueError: an unknown kind, a description that misses something, a tensor that is not finite float32
     """
     if kind not in KINDS:
@@ -145,20 +145,24 @@ def build_actor(
 
 def build_critics(
     meta: Mapping[str, Any], tensors: Mapping[str, Tensor], where: object = 'network file'
-) -> tuple[CriticEnsemble, ValueNet]:
-    """Rebuild the critics and V of a 'critic' file. See `build_actor`."""
-    parts: dict[str, dict[str, Tensor]] = {'critics': {}, 'value': {}}
+) -> tuple[CriticEnsemble, ValueNet, CriticEnsemble | None]:
+    """Rebuild the critics, V and, where it is there, the frozen Q_BC of a 'critic' file. See `build_actor`."""
+    parts: dict[str, dict[str, Tensor]] = {'critics': {}, 'value': {}, 'bc_critics': {}}
     for name, tensor in tensors.items():
         part, _, rest = name.partition('.')
         if part not in parts:
             raise InputError(
-                where, f'holds a tensor {name!r} of neither `critics.` nor `value.`', FETCH_AGAIN
+                where, f'holds a tensor {name!r} of none of {", ".join(parts)}', FETCH_AGAIN
             )
         parts[part][rest] = tensor
     architecture = meta['architecture']
     critics = _build(architecture.get('critics'), parts['critics'], where, (CriticEnsemble,))
     value = _build(architecture.get('value'), parts['value'], where, (ValueNet,))
-    return critics, value
+    bc_critics = None
+    if parts['bc_critics'] or 'bc_critics' in architecture:
+        described = architecture.get('bc_critics')
+        bc_critics = _build(described, parts['bc_critics'], where, (CriticEnsemble,))
+    return critics, value, bc_critics
 
 
 def build_bc(

@@ -7,11 +7,12 @@ from collections import Counter
 from functools import partial
 import math
 import sys
+from typing import get_args
 
 import torch
 
 from q2rl_msgs.msg import ActionProposal, GateDecision, Observation
-from q2rl_policies.gate import QGate
+from q2rl_policies.gate import BCValue, QGate
 from q2rl_policies.inference import GateCritic
 from q2rl_policies.live_networks import LiveCritic
 from q2rl_policies.policy_node import take_observation
@@ -55,8 +56,8 @@ class QGateNode(Q2rlNode):
         self.declare(
             'bc_value',
             'density',
-            "What BC's action is rated by: V and its density, or the RL critics (IBRL).",
-            choices=('density', 'critic'),
+            "What BC's action is rated by: V and its density, the RL critics (IBRL), or a Q fitted to BC.",
+            choices=get_args(BCValue),
         )
         self.declare(
             'chooser',
@@ -137,7 +138,7 @@ class QGateNode(Q2rlNode):
         for source, topic in zip(PROPOSERS, ('bc_proposal', 'rl_proposal'), strict=True):
             self.subscribe(ActionProposal, topic, partial(self._on_proposal, source), self.qos.tick)
         self._inbox = WeightsInbox(self, LiveCritic)
-        self._critic = GateCritic(self._inbox.live, self.value('bc_value') == 'critic')
+        self._critic = GateCritic(self._inbox.live, self.value('bc_value'))
         self._deadline = self.wall_timer(self._deadline_s, self._on_deadline)
         self._deadline.cancel()
 

@@ -255,6 +255,27 @@ def test_one_critic_for_both_asks_neither_v_nor_a_density(rl_members, bc_members
         assert (made.q_rl, made.q_bc) == (min(rl_members), min(bc_members))
 
 
+@pytest.mark.parametrize(
+    ('rl_members', 'bc_members', 'source', 'reason'),
+    [
+        ((2.0, 3.0), (0.0, 3.0), RL, Reason.RL_HIGHER),
+        ((2.0, 9.0), (1.0, 4.0), BC, Reason.BC_HIGHER),  # the least of RL against the mean of BC
+        ((2.0, 3.0), (1.0, 3.0), BC, Reason.TIE),
+        ((2.0, 3.0), (), BC, Reason.NO_CRITIC),
+        ((2.0, 3.0), (1.0, NAN), BC, Reason.NOT_FINITE),
+    ],
+)
+def test_a_q_fitted_to_bc_rates_it_by_its_mean_and_asks_no_density(
+    rl_members, bc_members, source, reason
+):
+    values = GateValues(-1.5, np.array(rl_members), q_bc_members=np.array(bc_members))
+    bc = bc_of(log_prob=NAN, entropy=NAN)
+    made = decide(bc=bc, rl=rl_of(), values=values, bc_value='fitted')
+    assert (made.source, made.reason, made.v_bc) == (source, reason, -1.5)
+    if reason in (Reason.RL_HIGHER, Reason.BC_HIGHER, Reason.TIE):
+        assert (made.q_rl, made.q_bc) == (min(rl_members), sum(bc_members) / 2)
+
+
 @pytest.mark.parametrize(('chooser', 'source', 'missing'), [('rl', RL, 'rl'), ('bc', BC, 'bc')])
 def test_a_gated_episode_of_one_policy_alone(chooser, source, missing):
     best_for_the_other = values_of(members=(-99.0,) if chooser == 'rl' else (99.0,))

@@ -175,6 +175,26 @@ def test_one_state_gets_what_the_batch_gets(layer_norm):
         assert (values.critic_version, values.value_version) == (8, 2)
 
 
+@pytest.mark.parametrize('bc_value', ['density', 'critic', 'fitted'])
+def test_what_the_gate_hears_of_the_action_of_bc(bc_value):
+    torch.manual_seed(0)
+    critics, of_bc = CriticEnsemble(O, D, (8,), 3), CriticEnsemble(O, D, (8,), 2)
+    for module in (critics, of_bc):
+        stir(module)
+    critic = GateCritic(Pinned(LiveCritic(critics, ValueNet(O, (8,)), bc_critics=of_bc)), bc_value)
+    observation, action = (t[0].numpy() for t in batch())
+    said = critic.values(observation, None, action).q_bc_members
+    asked = {'density': None, 'critic': critics, 'fitted': of_bc}[bc_value]
+    expected = np.empty(0)
+    if asked is not None:
+        with torch.no_grad():
+            expected = asked(*(torch.from_numpy(v)[None] for v in (observation, action)))[:, 0]
+    np.testing.assert_allclose(said, expected, rtol=1e-4, atol=1e-5)
+    assert len(critic.values(observation, action, None).q_bc_members) == 0
+    without = GateCritic(Pinned(LiveCritic(critics, ValueNet(O, (8,)))), 'fitted')
+    assert len(without.values(observation, None, action).q_bc_members) == 0
+
+
 def test_acting_sees_what_a_learner_changes_in_place():
     torch.manual_seed(0)
     actor = TanhGaussianActor(O, D, (16,))

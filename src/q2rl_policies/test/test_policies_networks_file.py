@@ -90,11 +90,29 @@ def test_critics_and_v_come_back_together():
     architecture = {'critics': critics.architecture, 'value': value.architecture}
     data = pack('critic', tensors, meta_of(architecture, value_version=2))
     read, meta = unpack(data, 'memory', 'critic', CONTRACT)
-    critics_again, value_again = build_critics(meta, read)
+    critics_again, value_again, of_bc = build_critics(meta, read)
+    assert of_bc is None
     observation, action = torch.ones(2, O), torch.zeros(2, D)
     assert torch.equal(critics(observation, action), critics_again(observation, action))
     assert torch.equal(value(observation), value_again(observation))
     assert meta['value_version'] == 2
+
+
+def test_a_frozen_q_of_bc_goes_along_where_there_is_one():
+    torch.manual_seed(1)
+    parts = {'critics': CriticEnsemble(O, D, (8,), 3), 'value': ValueNet(O, (4,))}
+    parts['bc_critics'] = CriticEnsemble(O, D, (6,), 2)
+    tensors = {f'{p}.{k}': t for p, net in parts.items() for k, t in net.state_dict().items()}
+    architecture = {part: net.architecture for part, net in parts.items()}
+    data = pack('critic', tensors, meta_of(architecture))
+    read, meta = unpack(data, 'memory', 'critic', CONTRACT)
+    *_, of_bc = build_critics(meta, read)
+    observation, action = torch.ones(2, O), torch.zeros(2, D)
+    assert torch.equal(of_bc(observation, action), parts['bc_critics'](observation, action))
+    undescribed = meta_of({p: a for p, a in architecture.items() if p != 'bc_critics'})
+    refuse(pack('critic', tensors, undescribed), kind='critic', build=build_critics)
+    untold = {name: t for name, t in tensors.items() if not name.startswith('bc_critics.')}
+    refuse(pack('critic', untold, meta_of(architecture)), kind='critic', build=build_critics)
 
 
 @pytest.mark.parametrize('make', [GmmNet, GaussianNet])

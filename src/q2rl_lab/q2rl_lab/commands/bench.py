@@ -24,10 +24,14 @@ bench = typer.Typer(
 
 @bench.command()
 def learning(
-    suite: Annotated[str, typer.Option(help='Tasks and budget: tiny or pipe.')] = 'tiny',
+    suite: Annotated[str, typer.Option(help='Tasks and budget: tiny, pipe or ablation.')] = 'tiny',
     methods: Annotated[
-        str, typer.Option(help='Methods, see `q2rl methods`; the first ones start first.')
-    ] = 'q2rl,ibrl,rlpd,bc',
+        str | None,
+        typer.Option(
+            help='Methods, see `q2rl methods`; the first ones start first.',
+            show_default="the suite's",
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option(help='Seeds, like 0-4 or 0,2,7.')] = '0-4',
     out: Annotated[
         Path | None, typer.Option(help='Results.', show_default='bench/SUITE.jsonl')
@@ -55,6 +59,7 @@ def learning(
     \b
     q2rl bench learning --suite tiny --methods q2rl,rlpd --seeds 0-2
     q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
+    q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate,q2rl/alpha-0.2
     """  # noqa: D301
     import dataclasses
     import os
@@ -67,7 +72,8 @@ def learning(
     if steps is not None:
         every = max(1, steps // 4)
         chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
-    names = list(dict.fromkeys(name.strip() for name in methods.split(',')))
+    wanted = chosen.methods if methods is None else methods.split(',')
+    names = list(dict.fromkeys(name.strip() for name in wanted))
     if explain:
         explain_methods(names, chosen.preset, as_json)
         return
@@ -183,9 +189,11 @@ def show(results: Path, reference: str | None, as_json: bool, html: Path | None 
 
     table = Table(pad_edge=False, title=', '.join(result['tasks']), title_justify='left')
     for column in COLUMNS:
-        table.add_column(column)
+        table.add_column(column, overflow='fold')
     for row in table_rows(result):
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    # In a file or a pipe nothing limits the width but a guess of 80.
+    (console if console.is_terminal else Console(width=160)).print(table)
     for note in notes(result):
         print(note)

@@ -28,7 +28,7 @@ def methods(
     q2rl methods q2rl ibrl rlpd
     """  # noqa: D301
     from q2rl_lab.console import emit
-    from q2rl_learner.methods import load_method, method_names
+    from q2rl_learner.methods import load_method, method_names, variant_names
 
     if names:
         explain_methods(names, preset, as_json)
@@ -38,6 +38,7 @@ def methods(
         emit({name: method.model_dump() for name, method in found.items()}, True)
     else:
         emit({name: f'{m.summary} [{m.source}]' for name, m in found.items()}, False)
+        print(f'Variants, for ablations: {", ".join(variant_names())}')
 
 
 def explain_methods(names: Sequence[str], preset: str, as_json: bool) -> None:

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The offline phase: the updates of the online one, on demonstrations and rollouts, before the first online step."""
+
+from __future__ import annotations
+
+import torch
+
+from q2rl_learner.config import LearnerConfig
+from q2rl_learner.replay import Replay
+from q2rl_learner.update import Updater
+from q2rl_task import InputError
+
+
+def learn_offline(
+    updater: Updater, replay: Replay, config: LearnerConfig, generator: torch.Generator
+) -> int:
+    """Make the critic steps of the phase and the actor's with them; return the former's number.
+
+    All data are drawn alike, and afterwards left in the replay or taken out of it, as the settings say.
+
+    :raises InputError: there is nothing to learn from
+    """
+    steps = config.offline.steps
+    if steps and not len(replay):
+        raise InputError(
+            'the offline phase',
+            'has neither demonstrations nor rollouts in the replay',
+            'give demonstrations, or set `rollouts_in_replay`',
+        )
+    per_round = max(1, config.critic_updates_per_step)
+    for made in range(0, steps, per_round):
+        batches = replay.sample(config.batch, None, generator, min(per_round, steps - made))
+        updater.offline_step(batches)
+    if steps:
+        updater.copy_target()
+    if not config.offline.keep_data:
+        replay.clear()
+    return steps
