@@ -10,8 +10,8 @@ from q2rl_task import InputError
 
 Value = str | int | float | bool
 TRUTH = {'true': True, 'false': False}
-SIMULATIONS = ('none', 'mujoco')
-PLANNED_SIMULATIONS = ('mock', 'gazebo')
+SIMULATIONS = ('none', 'mujoco', 'mock', 'gazebo')
+ROBOT_TYPES = ('panda', 'ur5e')
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,24 @@ ARGUMENTS = (
     Argument(
         'sim',
         'mujoco',
-        'What stands in for the robot. none: nothing, a real arm is behind the topics of its controllers.',
+        'What stands in for the robot. none: nothing, a real arm is behind the topics of its controllers. mujoco: '
+        'a Panda, no ROS installation needed. mock: ros2_control with mock hardware, to see controllers and topics. '
+        'gazebo: ros2_control in Gazebo Harmonic. The last two need a ROS 2 Jazzy with these packages.',
         SIMULATIONS,
     ),
+    Argument(
+        'robot_type',
+        'panda',
+        "The arm of sim:=mock and sim:=gazebo; the task's base frame must be its.",
+        ROBOT_TYPES,
+    ),
+    Argument('headless', True, 'sim:=gazebo: the server alone, without a window.'),
     Argument(
         'lockstep',
         'auto',
         'Whether the simulation steps when each decision is in, as fast as the machine allows, and '
-        'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with a simulation.',
+        'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with '
+        'sim:=mujoco, the only one that waits.',
         ('auto', 'true', 'false'),
     ),
     Argument(
@@ -168,8 +178,4 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
             raise InputError(
                 f'argument `{name}`', 'is unknown', f'the arguments are {", ".join(known)}'
             )
-    if given.get('sim') in PLANNED_SIMULATIONS:
-        raise InputError(
-            'argument `sim`', f'{given["sim"]} is not there yet', 'say sim:=mujoco or sim:=none'
-        )
     return {name: arg.parse(given.get(name, arg.default)) for name, arg in known.items()}

@@ -13,8 +13,8 @@ one gets the pipe of `urdf/tool.xacro`; the task's tip frame is at its free end.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from importlib import metadata
+import importlib.util
 from pathlib import Path
 import re
 import sys
@@ -55,7 +55,9 @@ def robot_urdf(
         )
     if task.gripper and robot is not PANDA:
         raise InputError(
-            f'task {task.name}', f'needs a gripper, and the {robot.name} here has none', 'use the panda'
+            f'task {task.name}',
+            f'needs a gripper, and the {robot.name} here has none',
+            'use the panda',
         )
     given = {
         'holds': 'nothing' if task.gripper else 'pipe',
@@ -122,7 +124,9 @@ def _expanded(file: Path, given: dict[str, str]) -> str:
             raise
         name = missing.group(1)
         raise InputError(
-            file.name, f'needs the ROS package {name}', f'install ros-jazzy-{name.replace("_", "-")}'
+            file.name,
+            f'needs the ROS package {name}',
+            f'install ros-jazzy-{name.replace("_", "-")}',
         ) from None
 
 

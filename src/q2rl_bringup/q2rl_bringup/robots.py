@@ -16,16 +16,13 @@ HARDWARE = ('none', 'mock', 'gazebo', 'vendor')
 class Robot:
     """A robot profile.
 
-    base, holder: links; the task's base frame and what holds the tool. joints: of the arm, in the order of every
-    command. group: its planning group in MoveIt. active, inactive: controllers that a start with mock hardware or Gazebo
-    loads.
+    base: the task's base frame. joints: of the arm, in the order of every command. active, inactive: controllers that a
+    start with mock hardware or Gazebo loads.
     """
 
     name: str
     base: str
-    holder: str
     joints: tuple[str, ...]
-    group: str
     active: tuple[str, ...] = (
         'joint_state_broadcaster',
         'force_torque_sensor_broadcaster',
@@ -43,22 +40,20 @@ class Robot:
         """Its controllers (a parameter file)."""
         return share_path(f'config/controllers_{self.name}.yaml')
 
-    def moveit(self, file: str) -> Path:
-        """Return a file of its MoveIt configuration."""
-        return share_path(f'config/moveit/{self.name}/{file}')
+    @property
+    def moveit(self) -> Path:
+        """The folder of its MoveIt configuration; the planning group is `arm`."""
+        return share_path(f'config/moveit/{self.name}')
 
 
 PANDA = Robot(
     name='panda',
     base='panda_link0',
-    holder='panda_hand',
     joints=tuple(f'panda_joint{k}' for k in range(1, 8)),
-    group='panda_arm',
 )
 UR5E = Robot(
     name='ur5e',
     base='base_link',
-    holder='tool0',
     joints=(
         'shoulder_pan_joint',
         'shoulder_lift_joint',
@@ -67,6 +62,5 @@ UR5E = Robot(
         'wrist_2_joint',
         'wrist_3_joint',
     ),
-    group='ur_manipulator',
 )
 ROBOTS = {robot.name: robot for robot in (PANDA, UR5E)}

@@ -30,6 +30,8 @@ class RunConfig:
     eval_episodes: int = 100
     realtime: bool = False
     in_process: bool = False
+    sim: str = 'mujoco'
+    robot_type: str = 'panda'
 
 
 @dataclass(frozen=True)

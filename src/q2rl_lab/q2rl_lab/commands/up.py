@@ -56,6 +56,20 @@ def up(
     realtime: Annotated[
         bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
     ] = False,
+    sim: Annotated[
+        str | None,
+        typer.Option(
+            '--sim',
+            help='mujoco, or mock or gazebo where a ROS 2 with these is sourced (in real time).',
+            show_default='mujoco',
+        ),
+    ] = None,
+    robot_type: Annotated[
+        str | None,
+        typer.Option(
+            '--robot-type', help='Arm of mock and gazebo: panda or ur5e.', show_default='panda'
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -95,7 +109,14 @@ def up(
     from q2rl_lab.preparation import prepare, tell
     from q2rl_lab.result import short_result
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
-    from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
+    from q2rl_lab.up_run import (
+        End,
+        check_start,
+        node_processes,
+        read_session,
+        run_graph,
+        write_session,
+    )
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_task import InputError, load_task
@@ -109,7 +130,9 @@ def up(
         'steps': steps,
         'rollouts': rollouts,
         'eval_episodes': eval_episodes,
-        'realtime': realtime or None,
+        'realtime': realtime or sim not in (None, 'mujoco') or None,
+        'sim': sim,
+        'robot_type': robot_type,
     }
     if resume:
         folder = open_run(runs_dir, name)
@@ -119,6 +142,7 @@ def up(
     else:
         config = RunConfig(**{key: value for key, value in asked.items() if value is not None})
         load_preset(config.preset)
+        check_start(config)
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
