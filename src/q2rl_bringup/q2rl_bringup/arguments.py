@@ -79,6 +79,12 @@ ARGUMENTS = (
         "The arm of sim:=mock and sim:=gazebo; the task's base frame must be its.",
         ROBOT_TYPES,
     ),
+    Argument(
+        'part',
+        'all',
+        'Which processes to start. robot: all but the learner; learner: only that, on another machine.',
+        ('all', 'robot', 'learner'),
+    ),
     Argument('headless', True, 'sim:=gazebo: the server alone, without a window.'),
     Argument(
         'lockstep',

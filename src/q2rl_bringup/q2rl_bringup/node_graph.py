@@ -120,9 +120,14 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     if args['sim'] == 'gazebo':
         packages = {'gazebo_scene': 'q2rl_sim', **packages}
     own = _own_parameters(args, run_dir, run_id)
+    # Whoever runs where, an episode starts when all are there.
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
     )
+    if args['part'] == 'learner':
+        cell, packages = Cell(()), {'learner': packages['learner']}
+    elif args['part'] == 'robot':
+        del packages['learner']
     # A node's clock listens to the absolute name /clock, the simulation publishes the relative one.
     remappings = (('/clock', 'clock'),) if namespace and sim_time else ()
     nodes = [
@@ -137,7 +142,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         for name, package in packages.items()
     ]
     nodes = [*cell.nodes, *nodes]
-    if args['launch_rviz']:
+    if args['launch_rviz'] and args['part'] != 'learner':
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
         nodes += _watching(args, task, sim_time, view)
