@@ -169,6 +169,13 @@ def test_gazebo_brings_its_own_controller_manager_and_everybodys_clock(robot, tm
     assert not world.exists(), 'describing a start writes nothing'
 
 
+def test_a_run_over_two_machines_has_the_same_nodes_between_them():
+    robot, learner = (build_graph({'sim': 'none', 'part': part}) for part in ('robot', 'learner'))
+    assert names(learner) == {'learner'}
+    assert names(robot) | names(learner) == names(build_graph({'sim': 'none'}))
+    assert 'learner' in parameters(robot, 'episode_manager')['wait_for']
+
+
 def test_a_namespaced_gazebo_moves_clock_and_controllers_with_it():
     graph = build_graph({'sim': 'gazebo', 'namespace': 'left'})
     assert all(('/clock', 'clock') in node.remappings for node in graph.nodes)
