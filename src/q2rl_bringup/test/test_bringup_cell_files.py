@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every file of a robot cell agrees with the others: descriptions, controllers, MoveIt, Servo, the task."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 import re
@@ -27,8 +28,13 @@ PAIRS = [(name, kind) for name in ROBOTS for kind in HERE]
 CONFIG = Path(__file__).parents[1] / 'config'
 
 
+@cache
+def urdf_of(name, hardware='none'):
+    return robot_urdf(TASKS[name], ROBOTS[name], hardware)
+
+
 def described(name, hardware='none'):
-    return ElementTree.fromstring(robot_urdf(TASKS[name], ROBOTS[name], hardware))
+    return ElementTree.fromstring(urdf_of(name, hardware))
 
 
 def without_meshes(robot):
@@ -212,7 +218,7 @@ def test_pinocchio_reads_both_descriptions_and_the_home_pose_touches_nothing(nam
     import pinocchio
 
     urdf = tmp_path / 'robot.urdf'
-    urdf.write_text(robot_urdf(TASKS[name], ROBOTS[name]).replace('file://', ''))
+    urdf.write_text(urdf_of(name).replace('file://', ''))
     model = pinocchio.buildModelFromUrdf(str(urdf))
     srdf = str(ROBOTS[name].moveit / f'pipe_{name}.srdf')
     pinocchio.loadReferenceConfigurations(model, srdf, False)
@@ -279,7 +285,7 @@ def test_servo_stops_by_itself_no_later_than_the_guard_and_commands_a_controller
 @pytest.mark.parametrize(('name', 'hardware'), PAIRS)
 def test_check_urdf_accepts_the_description(name, hardware, tmp_path):
     urdf = tmp_path / 'robot.urdf'
-    urdf.write_text(robot_urdf(TASKS[name], ROBOTS[name], hardware))
+    urdf.write_text(urdf_of(name, hardware))
     done = subprocess.run(
         ['check_urdf', urdf], capture_output=True, text=True, timeout=60, check=False
     )
