@@ -28,6 +28,7 @@ setup(
         *share('launch'),
         *share('config'),
         *share('rviz'),
+        *share('urdf'),
     ],
     install_requires=['setuptools'],
     zip_safe=False,

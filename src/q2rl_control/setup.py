@@ -21,6 +21,7 @@ setup(
     entry_points={
         'console_scripts': [
             'arm_interface = q2rl_control.arm_interface_node:main',
+            'tip_state = q2rl_control.tip_state_node:main',
             'episode_manager = q2rl_control.episode_manager_node:main',
         ],
     },

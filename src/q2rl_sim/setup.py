@@ -20,6 +20,7 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'gazebo_scene = q2rl_sim.gazebo_scene_node:main',
             'mujoco_arm = q2rl_sim.mujoco_arm_node:main',
         ],
     },

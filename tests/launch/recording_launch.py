@@ -7,7 +7,7 @@ not there is refused here too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 from dataclasses import dataclass, field
 import sys
@@ -30,6 +30,36 @@ class DeclareLaunchArgument:
             raise TypeError(f'the default of {self.name} is not text')
         if self.choices is not None and self.default_value not in self.choices:
             raise RuntimeError(f'the default of {self.name} is not one of its choices')
+
+
+@dataclass
+class PathJoinSubstitution:
+    """`launch.substitutions.PathJoinSubstitution`."""
+
+    substitutions: Sequence[object]
+
+
+@dataclass
+class FindPackageShare:
+    """`launch_ros.substitutions.FindPackageShare`."""
+
+    package: str
+
+
+@dataclass
+class PythonLaunchDescriptionSource:
+    """`launch.launch_description_sources.PythonLaunchDescriptionSource`."""
+
+    launch_file_path: str | PathJoinSubstitution
+
+
+@dataclass
+class IncludeLaunchDescription:
+    """`launch.actions.IncludeLaunchDescription`."""
+
+    launch_description_source: PythonLaunchDescriptionSource
+    _: object = field(default=None, kw_only=True, repr=False)
+    launch_arguments: Iterable[tuple[str, str]] | None = field(default=None, kw_only=True)
 
 
 @dataclass(kw_only=True)
@@ -109,10 +139,16 @@ MODULES = {
     'launch': {'LaunchDescription': LaunchDescription, 'LaunchContext': LaunchContext},
     'launch.actions': {
         'DeclareLaunchArgument': DeclareLaunchArgument,
+        'IncludeLaunchDescription': IncludeLaunchDescription,
         'OpaqueFunction': OpaqueFunction,
         'Shutdown': Shutdown,
     },
     'launch.events': {},
+    'launch.launch_description_sources': {
+        'PythonLaunchDescriptionSource': PythonLaunchDescriptionSource
+    },
+    'launch.substitutions': {'PathJoinSubstitution': PathJoinSubstitution},
+    'launch_ros.substitutions': {'FindPackageShare': FindPackageShare},
     'launch.events.process': {'ProcessExited': ProcessExited},
     'launch_ros': {},
     'launch_ros.actions': {'LifecycleNode': LifecycleNode, 'Node': Node},

@@ -3,6 +3,7 @@
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import tempfile
 import pytest
 import yaml
 
-from q2rl_bringup.arguments import ARGUMENTS, SIMULATIONS
+from q2rl_bringup.arguments import ARGUMENTS, ROBOT_TYPES, SIMULATIONS
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 from q2rl_task import InputError
 
@@ -21,8 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / 'src' / 'q2rl_bringup' / 'launch').glob('*.launch.py'))
 HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 MODES = next(a.choices for a in ARGUMENTS if a.name == 'policy_mode')
+TASKS = {'panda': 'pipe_assembly', 'ur5e': 'pipe_assembly_ur5e'}
 STARTS = [
     *({'sim': sim, 'policy_mode': mode} for sim in SIMULATIONS for mode in MODES),
+    *(
+        {'sim': sim, 'robot_type': robot, 'task': TASKS[robot], 'namespace': namespace}
+        for sim in ('mock', 'gazebo')
+        for robot in ROBOT_TYPES
+        for namespace in ('', 'left')
+    ),
+    {'sim': 'gazebo', 'headless': 'false', 'launch_rviz': 'true'},
     {'namespace': 'left', 'run_id': '0042', 'seed': '7', 'use_respawn': 'false'},
     {'launch_rviz': 'true', 'log_level': 'warn', 'lockstep': 'false', 'autostart': 'false'},
 ]
@@ -50,7 +59,8 @@ def configurations(start):
 
 
 def with_run(start):
-    return {'run_dir': str(Path(tempfile.gettempdir()) / 'run'), **start}
+    # Gazebo's world is written there.
+    return {'run_dir': str(Path(tempfile.gettempdir()) / f'q2rl-launch-{os.getuid()}'), **start}
 
 
 def plain(parameters):
@@ -67,20 +77,34 @@ def plain(parameters):
     return found
 
 
+def shown(action):
+    """Return package, folder, file and arguments of a recorded include."""
+    package, *path = action.launch_description_source.launch_file_path.substitutions
+    return package.package, *path, dict(action.launch_arguments)
+
+
 @pytest.mark.parametrize('start', STARTS, ids=str)
 def test_the_file_makes_one_action_of_each_node_of_the_graph(stand_in, start):
     start = with_run(start)
     graph = build_graph(start)
     context = recording_launch.LaunchContext(configurations(start))
     actions = stand_in.launch_setup(context)
-    assert [action.name for action in actions] == [node.name for node in graph.nodes]
+    included, actions = actions[: len(graph.includes)], actions[len(graph.includes) :]
+    assert [shown(action) for action in included] == [
+        (spec.package, 'launch', spec.file, dict(spec.arguments)) for spec in graph.includes
+    ]
+    assert bool(included) == (start.get('sim') == 'gazebo')
+    assert all(path.read_text() == text for path, text in graph.files.items())
+    assert [action.exec_name for action in actions] == [node.name for node in graph.nodes]
     for action, node in zip(actions, graph.nodes, strict=True):
         kind = recording_launch.LifecycleNode if node.managed else recording_launch.Node
         assert type(action) is kind
         assert (action.package, action.executable) == (node.package, node.executable)
         assert action.namespace == graph.namespace
         *files, parameters = action.parameters
-        assert files == ([str(graph.params_file)] if node.managed else [])
+        assert action.name == (node.name if node.named else None)
+        expected = [graph.params_file] if node.managed else []
+        assert files == [str(path) for path in (*expected, *node.files)]
         assert plain(parameters) == dict(node.parameters)
         assert tuple(action.remappings) == node.remappings
         assert tuple(action.arguments) == node.arguments
@@ -126,6 +150,18 @@ def test_the_launch_ends_with_a_node_that_is_given_up(stand_in, respawn, codes, 
     assert ends == [number == ends_at for number in range(1, len(codes) + 1)]
 
 
+def test_a_process_that_does_one_thing_may_end_and_may_not_fail(stand_in):
+    start = with_run({'sim': 'mock'})
+    graph = build_graph(start)
+    actions = stand_in.launch_setup(recording_launch.LaunchContext(configurations(start)))
+    once = [a for a, node in zip(actions, graph.nodes, strict=True) if node.once]
+    assert [a.exec_name for a in once] == ['spawn_active', 'spawn_inactive']
+    for action in once:
+        context = recording_launch.LaunchContext()
+        assert action.on_exit(recording_launch.ProcessExited(0), context) == []
+        assert action.on_exit(recording_launch.ProcessExited(1), context)
+
+
 def test_a_node_that_ends_while_the_launch_shuts_down_is_no_news(stand_in):
     context = recording_launch.LaunchContext(configurations(with_run({})), is_shutdown=True)
     action = stand_in.launch_setup(context)[0]
@@ -144,16 +180,24 @@ def test_the_real_launch_makes_the_same_processes(start):
     for name, value in configurations(start).items():
         context.launch_configurations[name] = value
     actions = importlib.import_module('q2rl_bringup.launch_graph').launch_setup(context)
+    included, actions = actions[: len(graph.includes)], actions[len(graph.includes) :]
+    for action, spec in zip(included, graph.includes, strict=True):
+        told = {k: v for k, v in action.launch_arguments}
+        assert told == dict(spec.arguments)
     for action, node in zip(actions, graph.nodes, strict=True):
         assert isinstance(action, LifecycleNode) == node.managed
         action._perform_substitutions(context)
         assert action.node_package == node.package
         assert action.node_executable == node.executable
-        assert action.node_name == graph.full_name(node)
+        if node.named:
+            assert action.node_name == graph.full_name(node)
         files = [
             Path(path) for path, is_file in action._Node__expanded_parameter_arguments if is_file
         ]
-        assert files[:-1] == ([graph.params_file] if node.managed else [])
+        expected = [graph.params_file] if node.managed else []
+        assert files == [*expected, *node.files, *files[len(expected) + len(node.files) :]]
+        if not node.parameters:
+            continue
         ours = yaml.safe_load(graph.parameter_file(node))
         assert yaml.safe_load(files[-1].read_text()) == ours
         assert tuple(action.expanded_remapping_rules or ()) == node.remappings

@@ -10,8 +10,8 @@ from q2rl_task import InputError
 
 Value = str | int | float | bool
 TRUTH = {'true': True, 'false': False}
-SIMULATIONS = ('none', 'mujoco')
-PLANNED_SIMULATIONS = ('mock', 'gazebo')
+SIMULATIONS = ('none', 'mujoco', 'mock', 'gazebo')
+ROBOT_TYPES = ('panda', 'ur5e')
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,30 @@ ARGUMENTS = (
     Argument(
         'sim',
         'mujoco',
-        'What stands in for the robot. none: nothing, a real arm is behind the topics of its controllers.',
+        'What stands in for the robot. none: nothing, a real arm is behind the topics of its controllers. mujoco: '
+        'a Panda, no ROS installation needed. mock: ros2_control with mock hardware, to see controllers and topics. '
+        'gazebo: ros2_control in Gazebo Harmonic. The last two need a ROS 2 Jazzy with these packages.',
         SIMULATIONS,
     ),
+    Argument(
+        'robot_type',
+        'panda',
+        "The arm of sim:=mock and sim:=gazebo; the task's base frame must be its.",
+        ROBOT_TYPES,
+    ),
+    Argument(
+        'part',
+        'all',
+        'Which processes to start. robot: all but the learner; learner: only that, on another machine.',
+        ('all', 'robot', 'learner'),
+    ),
+    Argument('headless', True, 'sim:=gazebo: the server alone, without a window.'),
     Argument(
         'lockstep',
         'auto',
         'Whether the simulation steps when each decision is in, as fast as the machine allows, and '
-        'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with a simulation.',
+        'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with '
+        'sim:=mujoco, the only one that waits.',
         ('auto', 'true', 'false'),
     ),
     Argument(
@@ -134,7 +150,7 @@ ARGUMENTS = (
         'Demonstrations (HDF5) that the learner mixes in. Empty: demonstrations.hdf5 in the run folder; none: without.',
     ),
     Argument('rollouts', 20, 'BC-only episodes that V is fitted on.', least=2),
-    Argument('online_steps', 10000, 'Transitions of the online phase.', least=0),
+    Argument('online_steps', 13000, 'Transitions of the online phase.', least=0),
     Argument(
         'eval_episodes', 20, 'Fresh scenes of the evaluation, each run once per mode.', least=0
     ),
@@ -187,8 +203,4 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
             raise InputError(
                 f'argument `{name}`', 'is unknown', f'the arguments are {", ".join(known)}'
             )
-    if given.get('sim') in PLANNED_SIMULATIONS:
-        raise InputError(
-            'argument `sim`', f'{given["sim"]} is not there yet', 'say sim:=mujoco or sim:=none'
-        )
     return {name: arg.parse(given.get(name, arg.default)) for name, arg in known.items()}

@@ -9,13 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.events.process import ProcessExited
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
 
 from q2rl_bringup.arguments import ARGUMENTS
-from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, NodeSpec, build_graph
+from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec
+from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, build_graph
+from q2rl_task.atomic_file import write_atomically
 
 
 def describe_launch(task: str) -> LaunchDescription:
@@ -36,12 +46,26 @@ def describe_launch(task: str) -> LaunchDescription:
     )
 
 
-def launch_setup(context: LaunchContext) -> list[Node]:
-    """Return the actions of the graph that the arguments ask for."""
+def launch_setup(context: LaunchContext) -> list[IncludeLaunchDescription | Node]:
+    """Return the actions of the graph that the arguments ask for; what they read is written first."""
     names = {argument.name for argument in ARGUMENTS}
     given = {k: v for k, v in context.launch_configurations.items() if k in names}
     graph = build_graph(given)
-    return [make_action(graph, node) for node in graph.nodes]
+    for path, text in graph.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    return [
+        *(include(spec) for spec in graph.includes),
+        *(make_action(graph, node) for node in graph.nodes),
+    ]
+
+
+def include(spec: IncludeSpec) -> IncludeLaunchDescription:
+    """Return the action that includes a launch file of another package."""
+    path = PathJoinSubstitution([FindPackageShare(spec.package), 'launch', spec.file])
+    return IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(path), launch_arguments=dict(spec.arguments).items()
+    )
 
 
 def make_action(graph: NodeGraph, node: NodeSpec) -> Node:
@@ -50,11 +74,12 @@ def make_action(graph: NodeGraph, node: NodeSpec) -> Node:
     return kind(
         package=node.package,
         executable=node.executable,
-        name=node.name,
+        name=node.name if node.named else None,
         exec_name=node.name,
         namespace=graph.namespace,
         parameters=[
             *([str(graph.params_file)] if node.managed else []),
+            *(str(path) for path in node.files),
             {name: parameter(value) for name, value in node.parameters.items()},
         ],
         remappings=list(node.remappings),
@@ -88,6 +113,8 @@ def end_with(node: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Sh
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
         nonlocal deaths
         deaths += 1
+        if node.once and event.returncode == 0:
+            return []
         allowed = node.respawn_limit if node.respawn else 0
         if context.is_shutdown or (event.returncode != FINAL_EXIT_CODE and deaths <= allowed):
             return []

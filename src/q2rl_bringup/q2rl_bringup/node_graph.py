@@ -17,49 +17,27 @@ import time
 import yaml
 
 from q2rl_bringup.arguments import Value, parse_arguments
+from q2rl_bringup.cell_processes import Cell, cell_processes
+from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
+from q2rl_bringup.robots import PANDA
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, TaskSpec, load_task
 
-ParameterValue = bool | int | float | str | tuple[str, ...]
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
 RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
-RESPAWN_DELAY_S = 0.5
-RESPAWN_LIMIT = 5
 FINAL_EXIT_CODE = 2
 """Exit code of a node for bad input: it would only come again, so the node is not started again."""
-
-
-@dataclass(frozen=True)
-class NodeSpec:
-    """One process of the graph.
-
-    parameters: what this start sets; everything else comes from the params file or the node's own defaults.
-    arguments: of the command line, before the ROS arguments. managed: whether it is a lifecycle node.
-    respawn: start it again when it dies, after `respawn_delay` [s], at most `respawn_limit` times; not after
-    `FINAL_EXIT_CODE`. required: the whole graph ends when it is given up.
-    """
-
-    package: str
-    executable: str
-    name: str
-    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    remappings: tuple[tuple[str, str], ...] = ()
-    arguments: tuple[str, ...] = ()
-    managed: bool = True
-    respawn: bool = True
-    respawn_delay: float = RESPAWN_DELAY_S
-    respawn_limit: int = RESPAWN_LIMIT
-    required: bool = True
 
 
 @dataclass(frozen=True)
 class NodeGraph:
     """All processes of a start and what they share.
 
-    namespace: '' or '/left'. environment: variables of every process, on top of the caller's.
+    namespace: '' or '/left'. environment: variables of every process, on top of the caller's. includes: launch files of
+    other packages, which start before the nodes. files: path to text, to be written before anything starts.
     """
 
     nodes: tuple[NodeSpec, ...]
@@ -69,6 +47,8 @@ class NodeGraph:
     run_dir: Path
     run_id: str
     environment: Mapping[str, str]
+    includes: tuple[IncludeSpec, ...] = ()
+    files: Mapping[Path, str] = field(default_factory=dict)
 
     def full_name(self, node: NodeSpec) -> str:
         """Return a node's fully qualified name."""
@@ -82,17 +62,22 @@ class NodeGraph:
         """
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in node.parameters.items()}
         return yaml.safe_dump(
-            {self.full_name(node): {'ros__parameters': values}}, sort_keys=False, width=1000
+            {self.full_name(node) if node.named else '/**': {'ros__parameters': values}},
+            sort_keys=False,
+            width=1000,
         )
 
     def command_line(self, node: NodeSpec, parameter_file: Path) -> tuple[str, ...]:
         """Return what follows a node's executable; `parameter_file` holds the text of `parameter_file`."""
-        remaps = [('__node', node.name), *node.remappings]
+        remaps = [('__node', node.name)] if node.named else []
         if self.namespace:
-            remaps.insert(1, ('__ns', self.namespace))
+            remaps.append(('__ns', self.namespace))
+        remaps += node.remappings
         rules = [word for rule in remaps for word in ('-r', ':='.join(rule))]
         files = [
-            w for path in (self.params_file, parameter_file) for w in ('--params-file', str(path))
+            w
+            for path in (self.params_file, *node.files, parameter_file)
+            for w in ('--params-file', str(path))
         ]
         return (*node.arguments, '--ros-args', *rules, *files, '--log-level', self.log_level)
 
@@ -107,12 +92,14 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     namespace = _namespace(args['namespace'])
     run_dir, run_id = _run(args['run_dir'], args['run_id'])
     lockstep = _lockstep(args)
+    # Gazebo keeps its own time, and does not wait.
+    sim_time = lockstep or args['sim'] == 'gazebo'
     common: dict[str, ParameterValue] = {
         'task': args['task'],
         'robot': args['robot'],
         'run_dir': str(run_dir),
         'lockstep': lockstep,
-        'use_sim_time': lockstep,
+        'use_sim_time': sim_time,
         'autostart': args['autostart'],
     }
     packages = {
@@ -124,25 +111,42 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         'learner': 'q2rl_learner',
         'episode_manager': 'q2rl_control',
     }
-    if args['sim'] == 'none':
+    if args['sim'] != 'mujoco':
         del packages['mujoco_arm']
+    cell = Cell(())
+    if args['sim'] in ('mock', 'gazebo'):
+        cell = cell_processes(args, task, namespace, run_dir)
+        packages = {'tip_state': 'q2rl_control', **packages}
+    if args['sim'] == 'gazebo':
+        packages = {'gazebo_scene': 'q2rl_sim', **packages}
     own = _own_parameters(args, run_dir, run_id)
     own['arm_interface'] = _planner(args, task)
+    # Whoever runs where, an episode starts when all are there.
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
     )
+    if args['part'] == 'learner':
+        cell, packages = Cell(()), {'learner': packages['learner']}
+    elif args['part'] == 'robot':
+        del packages['learner']
     # A node's clock listens to the absolute name /clock, the simulation publishes the relative one.
-    remappings = (('/clock', 'clock'),) if namespace and lockstep else ()
+    remappings = (('/clock', 'clock'),) if namespace and sim_time else ()
     nodes = [
         NodeSpec(
-            package, name, name, {**common, **own[name]}, remappings, respawn=args['use_respawn']
+            package,
+            name,
+            name,
+            {**common, **own.get(name, {})},
+            remappings,
+            respawn=args['use_respawn'],
         )
         for name, package in packages.items()
     ]
-    if args['launch_rviz']:
+    nodes = [*cell.nodes, *nodes]
+    if args['launch_rviz'] and args['part'] != 'learner':
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
-        nodes += _watching(args, task, lockstep, view)
+        nodes += _watching(args, task, sim_time, view)
     if args['browser']:
         package, name = 'q2rl_bringup', 'operator_view'
         own_port = {**common, 'port': args['browser_port']}
@@ -166,6 +170,8 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         run_id=run_id,
         # Some seven processes share the machine; a thread pool of its size in each would only fight the others.
         environment={'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'},
+        includes=cell.includes,
+        files=cell.files,
     )
 
 
@@ -234,7 +240,7 @@ def _description(args: Mapping[str, Value], task: TaskSpec) -> str:
 
 
 def _watching(
-    args: Mapping[str, Value], task: TaskSpec, lockstep: bool, view: NodeSpec
+    args: Mapping[str, Value], task: TaskSpec, sim_time: bool, view: NodeSpec
 ) -> list[NodeSpec]:
     """Return RViz, its markers and, where no driver publishes the robot's frames, robot_state_publisher.
 
@@ -247,27 +253,34 @@ def _watching(
         'rviz2',
         'rviz2',
         'rviz2',
-        {'use_sim_time': lockstep},
+        {'use_sim_time': sim_time},
         remappings,
         ('-d', str(config)),
         **loose,
     )
-    if args['sim'] == 'none':
+    if args['sim'] != 'mujoco':
         return [view, rviz]
-    described = {'robot_description': _description(args, task), 'use_sim_time': lockstep}
+    described = {'robot_description': _description(args, task), 'use_sim_time': sim_time}
     package = 'robot_state_publisher'
     return [NodeSpec(package, package, package, described, remappings, **loose), view, rviz]
 
 
 def _lockstep(args: Mapping[str, Value]) -> bool:
-    simulated = args['sim'] != 'none'
-    if args['lockstep'] == 'true' and not simulated:
+    waits = args['sim'] == 'mujoco'
+    if waits and args['robot_type'] != PANDA.name:
+        raise InputError(
+            'argument `robot_type`',
+            'the MuJoCo scenes have a panda only',
+            'say sim:=mock or sim:=gazebo',
+        )
+    if args['lockstep'] == 'true' and not waits:
+        who = 'a real robot' if args['sim'] == 'none' else f'sim:={args["sim"]}'
         raise InputError(
             'argument `lockstep`',
-            'a real robot does not wait',
+            f'{who} does not wait',
             'say lockstep:=false, or sim:=mujoco',
         )
-    return simulated and args['lockstep'] != 'false'
+    return waits and args['lockstep'] != 'false'
 
 
 def _namespace(name: str) -> str:

@@ -1,79 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The robot's description: the Panda of `example-robot-data` as a task needs it, as URDF.
+"""The robot's description as a task needs it, as URDF: the one place where arm, tool and hardware come together.
 
     python3 -m q2rl_bringup.robot_description pipe_assembly > pipe_panda.urdf
+    python3 -m q2rl_bringup.robot_description pipe_assembly_ur5e --robot ur5e --hardware mock > pipe_ur5e.urdf
 
-A task with a gripper gets the hand with moving fingers, its tip frame between their pads. A task without one gets a
-pipe in closed fingers: `pipe` at its held end, where the force-torque sensor sits, z along it; the tip frame at its
-free end.
+`urdf/<robot>.urdf.xacro` says what there is. Here it is given the task's names and sizes, and what xacro cannot do to
+an arm that it includes is done: the fingers closed on the pipe, meshes found, and inertias mended that a simulator
+would refuse. A task with a gripper gets the hand with moving fingers, its tip frame between their pads. A task without
+one gets the pipe of `urdf/tool.xacro`; the task's tip frame is at its free end.
 """
 
 from __future__ import annotations
 
+import argparse
 from importlib import metadata
+import importlib.util
 from pathlib import Path
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
+
+from q2rl_bringup.robots import HARDWARE, PANDA, ROBOTS, Robot
 from q2rl_task import InputError, TaskSpec, load_task
 
 DISTRIBUTION = 'example-robot-data'
 PACKAGE_PREFIX = f'package://{DISTRIBUTION}/'
-BASE_LINK = 'panda_link0'
-HAND_LINK = 'panda_hand'
 FINGERS = {'panda_finger_joint1': 1.0, 'panda_finger_joint2': -1.0}
-PADS_FROM_HAND_M = 0.1034
-"""From the hand's frame to between the finger pads, along z."""
-TIP_FROM_PADS_M = 0.065
-PIPE_LENGTH_M = 0.09
-PIPE_MASS_KG = 0.12
-PIPE_RGBA = '0.93 0.45 0.13 1.0'
 
 
-def robot_urdf(task: TaskSpec) -> str:
-    """Return the URDF of the Panda with what `task` has in its hand, meshes by their absolute paths.
+def robot_urdf(
+    task: TaskSpec,
+    robot: Robot = PANDA,
+    hardware: str = 'none',
+    *,
+    controllers_file: str | Path = '',
+    namespace: str = '',
+    robot_ip: str = '',
+    kinematics_file: str | Path = '',
+) -> str:
+    """Return the URDF of `robot` with what `task` has in its hand, meshes by their absolute paths.
 
-    :raises InputError: example-robot-data is not installed, or the task's base frame is not the Panda's
+    :param hardware: one of `HARDWARE`: what ros2_control drives
+    :param controllers_file: for Gazebo, whose controller manager reads it; empty: the robot's own
+    :param kinematics_file: for the ur5e with ur_description: the calibration of that arm; empty: the nominal one
+    :raises InputError: a package or the task's other robot is missing, or nothing mounts this task's tool
     """
-    if task.frames.base != BASE_LINK:
+    if task.frames.base != robot.base:
         raise InputError(
             f'task {task.name}: field `frames.base`',
-            f'{task.frames.base!r} is not the base of the Panda',
-            f'set it to {BASE_LINK}, or bring a description of your own robot',
+            f'{task.frames.base!r} is not the base of the {robot.name}',
+            f'name a task made for it (its base is {robot.base}), or bring a description of your own robot',
         )
-    source = panda_urdf()
-    robot = ElementTree.parse(source).getroot()
-    robot.set('name', 'panda' if task.gripper else 'pipe_panda')
-    # RViz resolves package:// by the ament index, in which a wheel does not appear.
-    root = next(folder for folder in source.parents if folder.name == DISTRIBUTION)
-    for mesh in robot.iter('mesh'):
-        path = root / mesh.get('filename').removeprefix(PACKAGE_PREFIX)
-        mesh.set('filename', path.as_uri())
-    if task.gripper:
-        _add_tip(robot, task.frames.tip)
+    if task.gripper and robot is not PANDA:
+        raise InputError(
+            f'task {task.name}',
+            f'needs a gripper, and the {robot.name} here has none',
+            'use the panda',
+        )
+    given = {
+        'holds': 'nothing' if task.gripper else 'pipe',
+        'tip': task.frames.tip,
+        'radius': str(task.fixture.insert_radius_m),
+        'ros2_control': _truth(hardware != 'none'),
+        'use_mock_hardware': _truth(hardware == 'mock'),
+        'use_gazebo': _truth(hardware == 'gazebo'),
+        'controllers_file': str(controllers_file or robot.controllers),
+        'namespace': namespace.strip('/'),
+        'robot_ip': robot_ip,
+    }
+    if robot is PANDA:
+        given['arm_file'] = str(panda_urdf())
     else:
-        _add_pipe(robot, task)
-    ElementTree.indent(robot)
-    return ElementTree.tostring(robot, encoding='unicode')
-
-
-def _add_tip(robot: ElementTree.Element, tip: str) -> None:
-    """Add the tip frame between the finger pads, unless the description has a frame of that name there."""
-    if all(link.get('name') != tip for link in robot.iter('link')):
-        robot.append(ElementTree.Element('link', name=tip))
-        robot.append(_fixed_joint('tip_joint', HAND_LINK, tip, PADS_FROM_HAND_M))
-
-
-def _add_pipe(robot: ElementTree.Element, task: TaskSpec) -> None:
-    radius = task.fixture.insert_radius_m
-    for joint in robot.iter('joint'):
-        if joint.get('name') in FINGERS:
-            _close_finger(joint, FINGERS[joint.get('name')] * radius)
-    held_end = PADS_FROM_HAND_M + TIP_FROM_PADS_M - PIPE_LENGTH_M
-    robot.append(_pipe_link(radius))
-    robot.append(_fixed_joint('pipe_joint', HAND_LINK, 'pipe', held_end))
-    robot.append(ElementTree.Element('link', name=task.frames.tip))
-    robot.append(_fixed_joint('pipe_tip_joint', 'pipe', task.frames.tip, PIPE_LENGTH_M))
+        given['arm'] = 'ur_description' if _has_package('ur_description') else 'shapes'
+        given['kinematics_file'] = str(kinematics_file)
+    tree = ElementTree.fromstring(_expanded(robot.description, given))
+    tree.set('name', robot.name if task.gripper else f'pipe_{robot.name}')
+    _resolve_meshes(tree, Path(given['arm_file']) if robot is PANDA else None)
+    if robot is PANDA and not task.gripper:
+        for joint in tree.findall('joint'):
+            if joint.get('name') in FINGERS:
+                _close_finger(joint, FINGERS[joint.get('name')] * task.fixture.insert_radius_m)
+    _mend_inertias(tree)
+    ElementTree.indent(tree)
+    return ElementTree.tostring(tree, encoding='unicode')
 
 
 def panda_urdf() -> Path:
@@ -88,11 +99,56 @@ def panda_urdf() -> Path:
     for file in files:
         if file.name == 'panda.urdf' and Path(file.locate()).is_file():
             return Path(file.locate()).resolve()
+    if _has_package('moveit_resources_panda_description'):
+        from ament_index_python.packages import get_package_share_directory
+
+        share = get_package_share_directory('moveit_resources_panda_description')
+        return Path(share) / 'urdf' / 'panda.urdf'
     raise InputError(
         DISTRIBUTION,
         'is not installed',
         'install the pinned requirements (pip install example-robot-data)',
     )
+
+
+def _expanded(file: Path, given: dict[str, str]) -> str:
+    if importlib.util.find_spec('xacro') is None:
+        raise InputError('xacro', 'is not installed', 'pip install xacro, or ros-jazzy-xacro')
+    import xacro
+
+    try:
+        return xacro.process_file(str(file), mappings=given).toxml()
+    except xacro.XacroException as error:
+        missing = re.search(r"package '(\w+)' not found", str(error))
+        if missing is None:
+            raise
+        name = missing.group(1)
+        raise InputError(
+            file.name,
+            f'needs the ROS package {name}',
+            f'install ros-jazzy-{name.replace("_", "-")}',
+        ) from None
+
+
+def _has_package(name: str) -> bool:
+    try:
+        from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+    except ModuleNotFoundError:
+        return False
+    try:
+        get_package_prefix(name)
+    except (PackageNotFoundError, KeyError, LookupError):
+        return False
+    return True
+
+
+def _resolve_meshes(tree: ElementTree.Element, arm_file: Path | None) -> None:
+    """Name the wheel's meshes by their paths: package:// goes by the ament index, in which a wheel does not appear."""
+    for mesh in tree.iter('mesh'):
+        name = mesh.get('filename')
+        if arm_file is not None and name.startswith(PACKAGE_PREFIX):
+            root = next(folder for folder in arm_file.parents if folder.name == DISTRIBUTION)
+            mesh.set('filename', (root / name.removeprefix(PACKAGE_PREFIX)).as_uri())
 
 
 def _close_finger(joint: ElementTree.Element, along_y: float) -> None:
@@ -106,43 +162,46 @@ def _close_finger(joint: ElementTree.Element, along_y: float) -> None:
             joint.remove(child)
 
 
-def _pipe_link(radius: float) -> ElementTree.Element:
-    link = ElementTree.Element('link', name='pipe')
-    middle = f'0 0 {PIPE_LENGTH_M / 2.0}'
-    for kind in ('visual', 'collision'):
-        part = ElementTree.SubElement(link, kind)
-        ElementTree.SubElement(part, 'origin', rpy='0 0 0', xyz=middle)
-        geometry = ElementTree.SubElement(part, 'geometry')
-        ElementTree.SubElement(geometry, 'cylinder', radius=str(radius), length=str(PIPE_LENGTH_M))
-        if kind == 'visual':
-            material = ElementTree.SubElement(part, 'material', name='pipe')
-            ElementTree.SubElement(material, 'color', rgba=PIPE_RGBA)
-    inertial = ElementTree.SubElement(link, 'inertial')
-    ElementTree.SubElement(inertial, 'origin', rpy='0 0 0', xyz=middle)
-    ElementTree.SubElement(inertial, 'mass', value=str(PIPE_MASS_KG))
-    # A thin-walled tube.
-    across = PIPE_MASS_KG * (radius**2 / 2.0 + PIPE_LENGTH_M**2 / 12.0)
-    along = PIPE_MASS_KG * radius**2
-    zero = {name: '0' for name in ('ixy', 'ixz', 'iyz')}
-    ElementTree.SubElement(
-        inertial, 'inertia', ixx=str(across), iyy=str(across), izz=str(along), **zero
-    )
-    return link
+def _mend_inertias(tree: ElementTree.Element) -> None:
+    """Drop inertias of no mass, and raise a principal moment that no body can have (it exceeds the other two's sum).
+
+    The identified inertia of the Panda's first link is such a one, by a little; simulators refuse it.
+    """
+    for link in tree.findall('link'):
+        inertial = link.find('inertial')
+        if inertial is None:
+            continue
+        if float(inertial.find('mass').get('value')) == 0.0:
+            link.remove(inertial)
+            continue
+        element = inertial.find('inertia')
+        xx, yy, zz, xy, xz, yz = (
+            float(element.get(f'i{axes}')) for axes in ('xx', 'yy', 'zz', 'xy', 'xz', 'yz')
+        )
+        moments, axes = np.linalg.eigh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        lacking = moments[2] - moments[0] - moments[1]
+        if lacking > 0.0:
+            moments[0] += 1.01 * lacking
+            mended = axes @ np.diag(moments) @ axes.T
+            for name, (i, j) in {
+                'xx': (0, 0), 'yy': (1, 1), 'zz': (2, 2), 'xy': (0, 1), 'xz': (0, 2), 'yz': (1, 2),
+            }.items():  # fmt: skip
+                element.set(f'i{name}', f'{mended[i, j]:.9g}')
 
 
-def _fixed_joint(name: str, parent: str, child: str, along_z: float) -> ElementTree.Element:
-    joint = ElementTree.Element('joint', name=name, type='fixed')
-    ElementTree.SubElement(joint, 'parent', link=parent)
-    ElementTree.SubElement(joint, 'child', link=child)
-    ElementTree.SubElement(joint, 'origin', rpy='0 0 0', xyz=f'0 0 {along_z:.6f}')
-    return joint
+def _truth(value: bool) -> str:
+    return 'true' if value else 'false'
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the description for the task named on the command line."""
-    names = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog='robot_description', description=main.__doc__)
+    parser.add_argument('task', nargs='?', default='pipe_assembly')
+    parser.add_argument('--robot', choices=ROBOTS, default=PANDA.name)
+    parser.add_argument('--hardware', choices=HARDWARE, default='none')
+    given = parser.parse_args(arguments)
     try:
-        print(robot_urdf(load_task(names[0] if names else 'pipe_assembly')))
+        print(robot_urdf(load_task(given.task), ROBOTS[given.robot], given.hardware))
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import yaml
 
 from q2rl_bringup.arguments import ARGUMENTS, parse_arguments
 from q2rl_bringup.node_graph import build_graph
+from q2rl_bringup.robots import ROBOTS
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError
 
@@ -99,8 +100,13 @@ def test_the_run_is_named_by_its_folder_or_by_the_time(tmp_path):
 @pytest.mark.parametrize(
     ('given', 'where'),
     [
-        ({'sim': 'gazebo'}, '`sim`'),
-        ({'sim': 'mock'}, '`sim`'),
+        ({'sim': 'gazebo', 'lockstep': 'true'}, '`lockstep`'),
+        ({'sim': 'mock', 'lockstep': 'true'}, '`lockstep`'),
+        ({'robot_type': 'ur5e'}, '`robot_type`'),
+        ({'robot_type': 'puma'}, '`robot_type`'),
+        ({'sim': 'mock', 'robot_type': 'ur5e'}, 'frames.base'),
+        ({'sim': 'mock', 'task': 'pipe_assembly_ur5e'}, 'frames.base'),
+        ({'sim': 'gazebo', 'task': 'kitting'}, '`scene`'),
         ({'sim': 'isaac'}, '`sim`'),
         ({'policy_mode': 'best'}, '`policy_mode`'),
         ({'sim': 'none', 'lockstep': 'true'}, '`lockstep`'),
@@ -122,9 +128,69 @@ def test_impossible_arguments_are_refused_in_one_line_that_names_them(given, whe
     assert where in caught.value.where and '\n' not in str(caught.value)
 
 
-def test_simulations_that_are_yet_to_come_are_refused_as_such():
-    with pytest.raises(InputError, match='gazebo is not there yet; say sim:=mujoco or sim:=none'):
-        build_graph({'sim': 'gazebo'})
+CELL = {'robot_state_publisher', 'spawn_active', 'spawn_inactive', 'tip_state'}
+TASKS = {'panda': 'pipe_assembly', 'ur5e': 'pipe_assembly_ur5e'}
+
+
+def node_of(graph, name):
+    return next(node for node in graph.nodes if node.name == name)
+
+
+@pytest.mark.parametrize('robot', TASKS)
+def test_mock_hardware_starts_a_controller_manager_and_what_it_runs(robot):
+    graph = build_graph({'sim': 'mock', 'robot_type': robot, 'task': TASKS[robot]})
+    assert names(graph) == (SIMULATED - {'mujoco_arm'}) | CELL | {'controller_manager'}
+    manager = node_of(graph, 'controller_manager')
+    assert manager.files == (ROBOTS[robot].controllers,) and not manager.named
+    assert '__node:=' not in ' '.join(graph.command_line(manager, Path('/p')))
+    assert not any(node.parameters.get('use_sim_time') for node in graph.nodes)
+    assert not graph.includes and not graph.files
+    for name, controllers in (
+        ('spawn_active', ROBOTS[robot].active),
+        ('spawn_inactive', ROBOTS[robot].inactive),
+    ):
+        spawner = node_of(graph, name)
+        assert spawner.arguments[: len(controllers)] == controllers and spawner.once
+        assert ('--inactive' in spawner.arguments) == (name == 'spawn_inactive')
+
+
+@pytest.mark.parametrize('robot', TASKS)
+def test_gazebo_brings_its_own_controller_manager_and_everybodys_clock(robot, tmp_path):
+    asked = {'sim': 'gazebo', 'robot_type': robot, 'task': TASKS[robot], 'run_dir': str(tmp_path)}
+    graph = build_graph(asked)
+    gazebo = {'spawn_robot', 'gazebo_bridge', 'gazebo_scene'}
+    assert names(graph) == (SIMULATED - {'mujoco_arm'}) | CELL | gazebo
+    assert all(node.parameters['use_sim_time'] for node in graph.nodes if node.managed)
+    assert not any(node.parameters.get('lockstep') for node in graph.nodes)
+    (include,) = graph.includes
+    (world,) = graph.files
+    assert (include.package, include.file) == ('ros_gz_sim', 'gz_sim.launch.py')
+    assert include.arguments['gz_args'].split()[:2] == ['-r', '-s']
+    assert include.arguments['gz_args'].endswith(str(world))
+    assert f'<world name="{TASKS[robot]}">' in graph.files[world]
+    spawn = node_of(graph, 'spawn_robot').arguments
+    assert spawn[:4] == ('-world', TASKS[robot], '-topic', 'robot_description')
+    bridged = node_of(graph, 'gazebo_bridge').arguments
+    assert '/clock@rosgraph_msgs/msg/Clock[gz.msgs.Clock' in bridged
+    description = parameters(graph, 'robot_state_publisher')['robot_description']
+    assert 'gz_ros2_control/GazeboSimSystem' in description
+    (shown,) = build_graph({**asked, 'headless': 'false'}).includes
+    assert '-s' not in shown.arguments['gz_args'].split()
+    assert not world.exists(), 'describing a start writes nothing'
+
+
+def test_a_run_over_two_machines_has_the_same_nodes_between_them():
+    robot, learner = (build_graph({'sim': 'none', 'part': part}) for part in ('robot', 'learner'))
+    assert names(learner) == {'learner'}
+    assert names(robot) | names(learner) == names(build_graph({'sim': 'none'}))
+    assert 'learner' in parameters(robot, 'episode_manager')['wait_for']
+
+
+def test_a_namespaced_gazebo_moves_clock_and_controllers_with_it():
+    graph = build_graph({'sim': 'gazebo', 'namespace': 'left'})
+    assert all(('/clock', 'clock') in node.remappings for node in graph.nodes)
+    description = parameters(graph, 'robot_state_publisher')['robot_description']
+    assert '<namespace>left</namespace>' in description
 
 
 def test_every_argument_takes_its_own_default_as_text():

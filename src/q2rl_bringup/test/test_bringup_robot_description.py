@@ -96,7 +96,7 @@ def test_every_mesh_is_a_file_that_exists(robot):
 
 def test_a_task_of_another_robot_is_refused(task):
     other = task.model_copy(update={'frames': task.frames.model_copy(update={'base': 'base_link'})})
-    with pytest.raises(InputError, match='not the base of the Panda'):
+    with pytest.raises(InputError, match='not the base of the panda'):
         robot_urdf(other)
 
 

@@ -13,7 +13,7 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     node.declare('run_id', 'run', 'Name of the run: the beginning of every episode id.')
     node.declare('seed', 0, 'Seed of all scenes and start poses.', low=0, high=2**62)
     node.declare('rollouts', 20, 'BC-only episodes before the fit.', low=1, high=100000)
-    node.declare('online_steps', 10000, 'Transitions of the online phase.', low=0, high=10**9)
+    node.declare('online_steps', 13000, 'Transitions of the online phase.', low=0, high=10**9)
     node.declare(
         'bc_only_every',
         10,
@@ -25,6 +25,13 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         'rl_only_every',
         10,
         'One online episode in so many on RL alone; 0: none.',
+        low=0,
+        high=10**6,
+    )
+    node.declare(
+        'bc_only_every_graduated',
+        30,
+        'The same for BC alone once the run has graduated; 0: none.',
         low=0,
         high=10**6,
     )
@@ -110,6 +117,7 @@ def read_run_settings(node: Q2rlNode) -> RunSettings:
         'online_steps',
         'bc_only_every',
         'rl_only_every',
+        'bc_only_every_graduated',
         'evaluation_episodes',
         'graduation_evidence',
         'drift_evidence',

@@ -42,7 +42,8 @@ class RunSettings:
     """How long a run is. Zero online steps or evaluation episodes leave that phase out.
 
     rollouts: BC-only episodes of the estimating phase. online_steps: transitions of the online phase.
-    bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none.
+    bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none. Once graduated BC
+    alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
     graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most);
     0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's rolls
@@ -52,9 +53,10 @@ class RunSettings:
     run_id: str
     seed: int
     rollouts: int = 20
-    online_steps: int = 10000
+    online_steps: int = 13000
     bc_only_every: int = 10
     rl_only_every: int = 10
+    bc_only_every_graduated: int = 30
     evaluation_episodes: int = 20
     evaluation_modes: tuple[Mode, ...] = (Mode.BC, Mode.GATED, Mode.RL)
     graduation_evidence: float = 20.0
@@ -69,6 +71,7 @@ class RunSettings:
             'online_steps',
             'bc_only_every',
             'rl_only_every',
+            'bc_only_every_graduated',
             'evaluation_episodes',
             'graduation_evidence',
             'drift_evidence',
@@ -340,7 +343,9 @@ class RunPlan:
     def _online_mode(self, number: int) -> Mode:
         """Return the mode of an online episode; the BC-only and RL-only ones are spread half a cycle apart."""
         settings = self.settings
-        if settings.bc_only_every and number % settings.bc_only_every == 0:
+        graduated = self.phase is Phase.GRADUATED
+        every = settings.bc_only_every_graduated if graduated else settings.bc_only_every
+        if every and number % every == 0:
             return Mode.BC
         every = settings.rl_only_every
         if every and number % every == every // 2:

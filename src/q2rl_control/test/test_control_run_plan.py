@@ -23,6 +23,7 @@ SETTLED = LearnerReport(LearnerState.SETTLED, weights_version=9)
 def settings_of(**changes) -> RunSettings:
     values = dict(
         run_id='r', seed=3, rollouts=3, online_steps=100, bc_only_every=4, rl_only_every=4,
+        bc_only_every_graduated=8,
         evaluation_episodes=2,
     )  # fmt: skip
     return RunSettings(**(values | changes))
@@ -246,10 +247,11 @@ def test_a_run_graduates_once_rl_alone_surely_beats_bc():
     # 7 to 0 is an e-value of 31.9, 6 to 0 one of 18.1
     assert (plan.progress.watch.wins, plan.progress.watch.losses) == (7, 0)
     assert plan.progress.graduated_at == 28 and 'RL alone beats BC' in plan.detail
-    following = [finish(plan) for _ in range(4)]
-    assert [e.number for e in following] == [29, 30, 31, 32]
+    following = [finish(plan) for _ in range(8)]
+    assert [e.number for e in following] == [29, 30, 31, 32, 33, 34, 35, 36]
     assert {e.phase for e in following} == {Phase.ONLINE}
-    assert [e.mode.name for e in following] == ['GATED', 'RL', 'GATED', 'BC']
+    half = ['GATED', 'RL', 'GATED']
+    assert [e.mode.name for e in following] == [*half, 'BC', *half, 'GATED']
 
 
 def test_bc_is_dropped_only_where_asked_and_still_measured():

@@ -25,7 +25,7 @@ class RunConfig:
     seed: int = 0
     preset: str = 'laptop'
     demonstrations: int | None = None
-    steps: int = 10_000
+    steps: int = 13_000
     rollouts: int = 20
     eval_episodes: int = 100
     realtime: bool = False
@@ -33,6 +33,8 @@ class RunConfig:
     in_process: bool = False
     bc: str | None = None
     shadow: bool = False
+    sim: str = 'mujoco'
+    robot_type: str = 'panda'
 
 
 @dataclass(frozen=True)

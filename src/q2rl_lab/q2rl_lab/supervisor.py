@@ -40,6 +40,7 @@ class ProcessSpec:
     final_codes: tuple[int, ...] = (2,)
     environment: Mapping[str, str] = field(default_factory=dict)
     required: bool = True
+    once: bool = False  # does one thing and ends with 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,8 @@ class _Child:
             born = time.monotonic()
             returncode = await self._live()
             if self.stopping:
+                break
+            if self.spec.once and returncode == 0:
                 break
             now = time.monotonic()
             deaths.append(now)

@@ -60,7 +60,8 @@ def graph_arguments(
     return {
         **watched,
         'task': config.task,
-        'sim': 'mujoco',
+        'sim': config.sim,
+        'robot_type': config.robot_type,
         'lockstep': 'false' if config.realtime else 'true',
         'planner': config.planner,
         'run_dir': str(folder.path),
@@ -89,9 +90,23 @@ def node_processes(
     from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 
     graph = build_graph(graph_arguments(folder, config, resume, browser_port))
+    for path, text in graph.files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
     parameters = folder.path / 'parameters'
     parameters.mkdir(exist_ok=True)
-    specs = []
+    specs = [
+        ProcessSpec(
+            name=spec.name,
+            argv=(
+                *('ros2', 'launch', spec.package, spec.file),
+                *(f'{name}:={value}' for name, value in spec.arguments.items()),
+            ),
+            respawn=False,
+            environment=graph.environment,
+        )
+        for spec in graph.includes
+    ]
     for node in graph.nodes:
         file = parameters / f'{node.name}.yaml'
         write_atomically(file, graph.parameter_file(node))
@@ -105,9 +120,42 @@ def node_processes(
                 final_codes=(FINAL_EXIT_CODE,),
                 environment=graph.environment,
                 required=node.required,
+                once=node.once,
             )
         )
     return specs
+
+
+def check_start(config: RunConfig) -> None:
+    """Make sure, before anything is written, that there is such a graph and that the ROS packages it starts are there.
+
+    :raises InputError: arguments that do not go together, or packages that are missing
+    """
+    from q2rl_bringup.node_graph import build_graph
+    from q2rl_task import InputError
+
+    asked = {'task': config.task, 'sim': config.sim, 'robot_type': config.robot_type}
+    graph = build_graph({**asked, 'lockstep': 'false' if config.realtime else 'true'})
+    wanted = {node.package for node in graph.nodes if not node.managed}
+    wanted |= {spec.package for spec in graph.includes}
+    missing = sorted(package for package in wanted if not has_package(package))
+    if missing:
+        raise InputError(
+            f'sim:={config.sim}',
+            f'needs the ROS packages {", ".join(missing)}',
+            'source a ROS 2 Jazzy that has them and set Q2RL_USE_SYSTEM_ROS=1, or say --sim mujoco',
+        )
+
+
+def has_package(name: str) -> bool:
+    """Whether a ROS package is in the environment."""
+    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+    try:
+        get_package_prefix(name)
+    except (PackageNotFoundError, LookupError):
+        return False
+    return True
 
 
 def program(package: str, executable: str) -> tuple[str, ...]:

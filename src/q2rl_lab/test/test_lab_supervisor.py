@@ -92,6 +92,28 @@ def test_a_process_without_respawn_is_given_up_at_once_even_if_it_ends_well(tmp_
     assert (crash.returncode, crash.respawns) == (0, 0)
 
 
+@pytest.mark.parametrize(('code', 'crashes'), [('pass', False), ('raise SystemExit(1)', True)])
+def test_a_process_that_does_one_thing_may_end_and_may_not_fail(tmp_path, code, crashes):
+    async def scenario():
+        once = python('once', code, once=True, respawn=False)
+        supervisor = Supervisor([once, python('other', SLEEPER)], tmp_path)
+        await supervisor.start()
+        await until(
+            lambda: supervisor.states['once'] in (ProcessState.STOPPED, ProcessState.FAILED)
+        )
+        crash = asyncio.create_task(supervisor.wait_crash())
+        await asyncio.sleep(0)
+        ended = crash.done()
+        crash.cancel()
+        states = supervisor.states
+        await supervisor.stop()
+        return ended, states
+
+    ended, states = run(scenario())
+    assert states['once'] is (ProcessState.FAILED if crashes else ProcessState.STOPPED)
+    assert ended == crashes and states['other'] is ProcessState.RUNNING
+
+
 def test_a_log_that_cannot_be_written_is_not_waited_out(tmp_path):
     """The folder vanishes while the process runs: its respawn cannot log."""
 

@@ -12,6 +12,7 @@ import time
 import pytest
 import yaml
 
+from q2rl_lab import up_run
 from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_lab.run_view import RunView
 from q2rl_lab.supervisor import ProcessSpec
@@ -196,3 +197,37 @@ def test_a_page_to_watch_on_is_one_more_process_that_may_die(tmp_path):
     assert set(watched) - plain == {'operator_view'}
     assert not watched['operator_view'].required and watched['operator_view'].respawn
     assert 'port: 9001' in (folder.path / 'parameters' / 'operator_view.yaml').read_text()
+
+
+@pytest.mark.parametrize('sim', ['mock', 'gazebo'])
+def test_a_simulation_whose_packages_are_missing_is_refused_in_one_line(monkeypatch, sim):
+    config = RunConfig('pipe_assembly', realtime=True, sim=sim)
+    monkeypatch.setattr(up_run, 'has_package', lambda name: name != 'controller_manager')
+    with pytest.raises(InputError) as caught:
+        up_run.check_start(config)
+    text = str(caught.value)
+    assert f'sim:={sim}' in text and 'controller_manager' in text and '\n' not in text
+    assert 'Q2RL_USE_SYSTEM_ROS=1' in text and 'robot_state_publisher' not in text
+    monkeypatch.setattr(up_run, 'has_package', lambda name: True)
+    up_run.check_start(config)
+
+
+def test_the_default_simulation_needs_no_package_of_others(monkeypatch):
+    monkeypatch.setattr(up_run, 'has_package', lambda name: False)
+    up_run.check_start(RunConfig('pipe_assembly'))
+    with pytest.raises(InputError, match='robot_type'):
+        up_run.check_start(RunConfig('pipe_assembly', robot_type='ur5e'))
+
+
+def test_includes_and_processes_that_end_by_themselves_are_run_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(up_run, 'program', lambda package, executable: (package, executable))
+    config = RunConfig('pipe_assembly', realtime=True, sim='gazebo')
+    folder = create_run(tmp_path, 'one', config, {})
+    specs = {spec.name: spec for spec in node_processes(folder, config, False)}
+    argv = specs['gz_sim'].argv
+    assert argv[:4] == ('ros2', 'launch', 'ros_gz_sim', 'gz_sim.launch.py')
+    world = next(word for word in argv if word.startswith('gz_args:=')).split()[-1]
+    assert '<sdf' in Path(world).read_text()
+    assert {name for name, spec in specs.items() if spec.once} == {
+        'spawn_active', 'spawn_inactive', 'spawn_robot',
+    }  # fmt: skip

@@ -58,7 +58,7 @@ def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> b
     """Return the file of a network group.
 
     :param kind: 'actor', 'bc', 'critic' (names then start with `critics.`, `value.` or, where there is a Q_BC,
-        `bc_critics.`), or 'program' (a network that comes as the bytes of a TorchScript or ONNX file, see `policy_file`)
+        `bc_critics.`), or 'program' (a network as the bytes of a TorchScript or ONNX file, see `policy_file`)
     :param tensors: float32, finite; of a 'program' uint8
     :param meta: contract, task, version, parent, architecture (of the module; for 'critic' those of its
         parts) and any further keys that JSON can hold

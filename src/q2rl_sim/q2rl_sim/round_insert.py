@@ -15,15 +15,11 @@ import mujoco
 import numpy as np
 
 from q2rl_sim.panda import HAND_GROUP
-from q2rl_task import TaskSpec
+from q2rl_sim.socket_parts import COLLAR_RGBA, COLLAR_WALL_M, FRICTION, Box, collar
 
 EDGE_RADIUS_M = 0.0005
 STAVES = 32
 """Capsules along the skin, like the staves of a barrel; their round ends are the edge of its mouth."""
-COLLAR_BOXES = 24
-COLLAR_WALL_M = 0.012
-FRICTION = 0.2
-COLLAR_RGBA = (0.16, 0.42, 0.66, 1.0)
 VISIBLE_GROUP, CONTACT_GROUP = HAND_GROUP, 3
 
 
@@ -52,20 +48,23 @@ def add_barrel(body, radius: float, end: float, length: float) -> None:
 
 def add_collar(spec: mujoco.MjSpec, body, inner: float, depth: float) -> None:
     """Add the walls of a hole of radius `inner` from the rim (z = 0 of `body`) down to `depth`."""
-    outer = inner + COLLAR_WALL_M
-    # A box's inner face is tangent to the hole; past the vertex it runs inside its neighbour, never into the hole.
-    half_width = outer * np.tan(np.pi / COLLAR_BOXES)
-    for angle in np.arange(COLLAR_BOXES) * (2.0 * np.pi / COLLAR_BOXES):
-        middle = inner + COLLAR_WALL_M / 2.0
-        wall = body.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            size=[COLLAR_WALL_M / 2.0, half_width, depth / 2.0],
-            pos=[middle * np.cos(angle), middle * np.sin(angle), depth / 2.0],
-            quat=[np.cos(angle / 2.0), 0.0, 0.0, np.sin(angle / 2.0)],
-        )
+    for box in collar(inner, depth):
+        wall = add_box(body, box)
         wall.group = CONTACT_GROUP
         make_contact(wall, 0, 1)
+    outer = inner + COLLAR_WALL_M
     add_tube(spec, body, 'collar_visual', inner, outer, 0.0, depth, COLLAR_RGBA)
+
+
+def add_box(body, box: Box):
+    """Add a box to `body`."""
+    return body.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=box.half,
+        pos=box.centre,
+        quat=[np.cos(box.yaw / 2.0), 0.0, 0.0, np.sin(box.yaw / 2.0)],
+        rgba=box.rgba,
+    )
 
 
 def add_tube(
@@ -93,16 +92,3 @@ def add_tube(
     geom.contype = geom.conaffinity = 0
     geom.mass = 0.0
     geom.group = VISIBLE_GROUP
-
-
-def depth_in_hole(task: TaskSpec, insert: np.ndarray) -> float:
-    """How deep [m] an end at `insert` (3,) of the fixture frame is in its hole; 0 unless within its circle."""
-    x, y, z = insert
-    inside = x * x + y * y <= (2.0 * task.fixture.radial_clearance_m) ** 2
-    return max(float(z), 0.0) if inside else 0.0
-
-
-def is_deep(task: TaskSpec, insert: np.ndarray) -> bool:
-    """Whether that depth is enough for the task."""
-    fixture = task.fixture
-    return depth_in_hole(task, insert) >= fixture.success_depth_fraction * fixture.depth_m

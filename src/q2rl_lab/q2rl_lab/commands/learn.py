@@ -18,7 +18,7 @@ def learn(
     seed: Seed = 0,
     preset: Preset = 'laptop',
     method: Method = None,
-    steps: Annotated[int, typer.Option(min=0, help='Steps of the online phase.')] = 10_000,
+    steps: Annotated[int, typer.Option(min=0, help='Steps of the online phase.')] = 13_000,
     rollouts: Annotated[
         int, typer.Option(min=2, help='BC-only episodes that V is fitted on.')
     ] = 20,

@@ -27,7 +27,7 @@ def up(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option('--steps', min=0, help='Steps of the online phase.', show_default='10000'),
+        typer.Option('--steps', min=0, help='Steps of the online phase.', show_default='13000'),
     ] = None,
     rollouts: Annotated[
         int | None,
@@ -71,6 +71,20 @@ def up(
             '--shadow', help='BC acts throughout; RL learns beside it and is only scored.'
         ),
     ] = False,
+    sim: Annotated[
+        str | None,
+        typer.Option(
+            '--sim',
+            help='mujoco, or mock or gazebo where a ROS 2 with these is sourced (in real time).',
+            show_default='mujoco',
+        ),
+    ] = None,
+    robot_type: Annotated[
+        str | None,
+        typer.Option(
+            '--robot-type', help='Arm of mock and gazebo: panda or ur5e.', show_default='panda'
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -119,7 +133,14 @@ def up(
     from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
-    from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
+    from q2rl_lab.up_run import (
+        End,
+        check_start,
+        node_processes,
+        read_session,
+        run_graph,
+        write_session,
+    )
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_task import InputError, load_task
@@ -135,10 +156,12 @@ def up(
         'steps': steps,
         'rollouts': rollouts,
         'eval_episodes': eval_episodes,
-        'realtime': realtime or None,
+        'realtime': realtime or sim not in (None, 'mujoco') or None,
         'bc': str(bc) if bc else None,
         'planner': planner,
         'shadow': shadow or None,
+        'sim': sim,
+        'robot_type': robot_type,
     }
     if resume:
         folder = open_run(runs_dir, name)
@@ -150,6 +173,7 @@ def up(
         load_preset(config.preset)
         if bc is not None:
             check_adopted(bc, spec)
+        check_start(config)
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)

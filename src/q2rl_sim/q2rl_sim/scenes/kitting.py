@@ -21,7 +21,6 @@ from q2rl_sim.round_insert import (
     add_barrel,
     add_collar,
     add_tube,
-    is_deep,
     make_contact,
 )
 from q2rl_sim.scene import (
@@ -36,6 +35,7 @@ from q2rl_sim.scene import (
     compiled,
     set_options,
 )
+from q2rl_sim.socket_parts import is_deep
 from q2rl_task import InputError, TaskSpec
 
 __all__ = ['Demonstrator', 'build', 'seated']

@@ -11,9 +11,9 @@ from q2rl_sim.panda import GRASP_OFFSET_M, HAND_BODY, panda_spec
 from q2rl_sim.round_insert import (
     VISIBLE_GROUP,
     add_barrel,
+    add_box,
     add_collar,
     add_tube,
-    is_deep,
     make_contact,
 )
 from q2rl_sim.scene import (
@@ -29,18 +29,22 @@ from q2rl_sim.scene import (
     compiled,
     set_options,
 )
+from q2rl_sim.socket_parts import (
+    BOARD_BELOW_RIM_M,
+    hole_radius,
+    is_deep,
+    socket_floor_and_board,
+    stand,
+)
 from q2rl_task import TaskSpec
 
 __all__ = ['Demonstrator', 'build', 'seated']
 
 STAVE_LENGTH_M = 0.04
-BOARD_BELOW_RIM_M = 0.035
-BOARD_HALF_M = 0.008
 PIPE_LENGTH_M = 0.09
 PIPE_BEYOND_GRASP_M = 0.065
 PIPE_MASS_KG = 0.12
 PIPE_RGBA = (0.93, 0.45, 0.13, 1.0)
-BOARD_RGBA = (0.82, 0.80, 0.76, 1.0)
 
 
 def build(task: TaskSpec, visuals: bool = False) -> Scene:
@@ -81,34 +85,14 @@ def _add_pipe(spec: mujoco.MjSpec, radius: float) -> None:
 
 
 def _add_socket(spec: mujoco.MjSpec, task: TaskSpec) -> None:
-    fixture = task.fixture
     socket = add_fixture(spec, task)
-    inner = fixture.insert_radius_m + fixture.radial_clearance_m
-    add_collar(spec, socket, inner, BOARD_BELOW_RIM_M)
-    thickness = (BOARD_BELOW_RIM_M - fixture.depth_m) / 2.0
-    floor = socket.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[inner, inner, thickness],
-        pos=[0.0, 0.0, fixture.depth_m + thickness],
-        rgba=(0.1, 0.27, 0.42, 1.0),
-    )
-    board = socket.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[0.08, 0.08, BOARD_HALF_M],
-        pos=[0.0, 0.0, BOARD_BELOW_RIM_M + BOARD_HALF_M],
-        rgba=BOARD_RGBA,
-    )
-    for geom in (floor, board):
+    add_collar(spec, socket, hole_radius(task), BOARD_BELOW_RIM_M)
+    for geom in (add_box(socket, box) for box in socket_floor_and_board(task)):
         geom.group = VISIBLE_GROUP
         make_contact(geom, 0, 1)
 
 
 def _add_stand(spec: mujoco.MjSpec) -> None:
-    stand = spec.body(FIXTURE).add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[0.05, 0.05, 0.0475],
-        pos=[0.0, 0.0, BOARD_BELOW_RIM_M + 2.0 * BOARD_HALF_M + 0.0475],
-        rgba=[0.60, 0.62, 0.65, 1.0],
-    )
-    stand.contype = stand.conaffinity = 0
-    stand.group = VISIBLE_GROUP
+    added = add_box(spec.body(FIXTURE), stand())
+    added.contype = added.conaffinity = 0
+    added.group = VISIBLE_GROUP

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The robots that a start knows by name: what of them is in which file, and what their controllers are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from q2rl_bringup.share import share_path
+
+HARDWARE = ('none', 'mock', 'gazebo', 'vendor')
+"""What is behind ros2_control in a description; none: no ros2_control at all."""
+
+
+@dataclass(frozen=True)
+class Robot:
+    """A robot profile.
+
+    base: the task's base frame. joints: of the arm, in the order of every command. active, inactive: controllers that a
+    start with mock hardware or Gazebo loads.
+    """
+
+    name: str
+    base: str
+    joints: tuple[str, ...]
+    active: tuple[str, ...] = (
+        'joint_state_broadcaster',
+        'force_torque_sensor_broadcaster',
+        'forward_position_controller',
+    )
+    inactive: tuple[str, ...] = ('joint_trajectory_controller',)
+
+    @property
+    def description(self) -> Path:
+        """Its xacro."""
+        return share_path(f'urdf/{self.name}.urdf.xacro')
+
+    @property
+    def controllers(self) -> Path:
+        """Its controllers (a parameter file)."""
+        return share_path(f'config/controllers_{self.name}.yaml')
+
+    @property
+    def moveit(self) -> Path:
+        """The folder of its MoveIt configuration; the planning group is `arm`."""
+        return share_path(f'config/moveit/{self.name}')
+
+
+PANDA = Robot(
+    name='panda',
+    base='panda_link0',
+    joints=tuple(f'panda_joint{k}' for k in range(1, 8)),
+)
+UR5E = Robot(
+    name='ur5e',
+    base='base_link',
+    joints=(
+        'shoulder_pan_joint',
+        'shoulder_lift_joint',
+        'elbow_joint',
+        'wrist_1_joint',
+        'wrist_2_joint',
+        'wrist_3_joint',
+    ),
+)
+ROBOTS = {robot.name: robot for robot in (PANDA, UR5E)}

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every file of a robot cell agrees with the others: descriptions, controllers, MoveIt, Servo, the task."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+import mujoco
+import numpy as np
+import pytest
+import yaml
+
+from q2rl_bringup.robot_description import robot_urdf
+from q2rl_bringup.robots import HARDWARE, ROBOTS
+from q2rl_task import InputError, load_task
+
+TASKS = {'panda': load_task('pipe_assembly'), 'ur5e': load_task('pipe_assembly_ur5e')}
+STATE_FOLLOWS = {
+    'mock': 'mock_components/GenericSystem',
+    'gazebo': 'gz_ros2_control/GazeboSimSystem',
+}
+HERE = [kind for kind in HARDWARE if kind != 'vendor']
+PAIRS = [(name, kind) for name in ROBOTS for kind in HERE]
+CONFIG = Path(__file__).parents[1] / 'config'
+
+
+@cache
+def urdf_of(name, hardware='none'):
+    return robot_urdf(TASKS[name], ROBOTS[name], hardware)
+
+
+def described(name, hardware='none'):
+    return ElementTree.fromstring(urdf_of(name, hardware))
+
+
+def without_meshes(robot):
+    for link in robot.iter('link'):
+        for part in (*link.findall('visual'), *link.findall('collision')):
+            if part.find('geometry/mesh') is not None:
+                link.remove(part)
+    options = {'fusestatic': 'false', 'discardvisual': 'true'}
+    ElementTree.SubElement(ElementTree.SubElement(robot, 'mujoco'), 'compiler', options)
+    return mujoco.MjModel.from_xml_string(ElementTree.tostring(robot, encoding='unicode'))
+
+
+def controllers(name):
+    sections = yaml.safe_load(ROBOTS[name].controllers.read_text())
+    return {key.removeprefix('/**/'): value['ros__parameters'] for key, value in sections.items()}
+
+
+def moveit(name, file):
+    return yaml.safe_load((ROBOTS[name].moveit / file).read_text())
+
+
+def semantics(name):
+    return ElementTree.parse(ROBOTS[name].moveit / f'pipe_{name}.srdf').getroot()
+
+
+@pytest.mark.parametrize(('name', 'hardware'), PAIRS)
+def test_the_description_is_one_tree_from_base_to_tip_with_bodies_that_can_be(name, hardware):
+    robot, task = described(name, hardware), TASKS[name]
+    parents = {
+        j.find('child').get('link'): j.find('parent').get('link') for j in robot.findall('joint')
+    }
+    links = {link.get('name') for link in robot.findall('link')}
+    assert links - set(parents) == {'world' if hardware == 'gazebo' else task.frames.base}
+    at = task.frames.tip
+    while at != task.frames.base:
+        at = parents[at]
+    # Without balancing: an impossible inertia is an error here, as it is in Gazebo.
+    model = without_meshes(robot)
+    assert [model.joint(k).name for k in range(model.njnt)] == list(ROBOTS[name].joints)
+
+
+@pytest.mark.parametrize(('name', 'hardware'), PAIRS)
+def test_ros2_control_drives_the_arms_joints_by_the_hardware_asked_for(name, hardware):
+    robot = described(name, hardware)
+    system = robot.find('ros2_control')
+    if hardware == 'none':
+        assert system is None and robot.find('gazebo') is None
+        return
+    assert system.find('hardware/plugin').text == STATE_FOLLOWS[hardware]
+    assert [j.get('name') for j in system.findall('joint')] == list(ROBOTS[name].joints)
+    limits = {j.get('name'): j.find('limit') for j in robot.findall('joint')}
+    for joint in system.findall('joint'):
+        assert 'position' in {i.get('name') for i in joint.findall('command_interface')}
+        assert {'position', 'velocity'} <= {i.get('name') for i in joint.findall('state_interface')}
+        home = float(joint.find("state_interface[@name='position']/param").text)
+        limit = limits[joint.get('name')]
+        assert float(limit.get('lower')) < home < float(limit.get('upper'))
+    plugin = robot.find('gazebo/plugin')
+    assert (plugin is not None) == (hardware == 'gazebo')
+    if plugin is not None:
+        assert Path(plugin.find('parameters').text) == ROBOTS[name].controllers
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_the_arm_starts_with_the_tip_over_the_workspace(name):
+    robot, task = described(name, 'mock'), TASKS[name]
+    model = without_meshes(robot)
+    data = mujoco.MjData(model)
+    for joint in robot.iter('joint'):
+        param = joint.find("state_interface[@name='position']/param")
+        if param is not None:
+            data.joint(joint.get('name')).qpos = float(param.text)
+    mujoco.mj_kinematics(model, data)
+    tip = data.body(task.frames.tip)
+    assert tip.xmat.reshape(3, 3)[2, 2] < -0.999, 'the pipe does not point down'
+    low, high = task.limits.workspace.low, task.limits.workspace.high
+    if (
+        name == 'ur5e'
+    ):  # the Panda's ready pose is above its workspace, and its way in is the reset's
+        assert all(low[k] < tip.xpos[k] < high[k] for k in range(3))
+    assert tip.xpos[2] > task.fixture.nominal.position[2]
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_the_pipe_is_held_by_the_arm_and_as_long_in_both(name):
+    robot = described(name)
+    joint = next(j for j in robot.findall('joint') if j.get('name') == 'pipe_tip_joint')
+    assert joint.find('parent').get('link') == 'pipe'
+    assert float(joint.find('origin').get('xyz').split()[2]) == 0.09
+
+
+def test_the_ur5e_has_the_published_reach():
+    model = without_meshes(described('ur5e'))
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    # All joints at zero: stretched along -x (the vendor's zero), flange at a2 + a3, d4 + d6, d1 - d5.
+    expected = [-(0.425 + 0.3922), -(0.1333 + 0.0996), 0.1625 - 0.0997]
+    np.testing.assert_allclose(data.body('tool0').xpos * [-1, -1, 1], expected, atol=1e-6)
+
+
+def test_the_two_tasks_differ_by_name_and_base_frame_only():
+    ours, other = (task.model_dump() for task in TASKS.values())
+    for content in (ours, other):
+        content.pop('name'), content.pop('description'), content['frames'].pop('base')
+    assert ours == other
+
+
+def test_vendor_hardware_names_the_package_it_lacks():
+    if find_spec('ur_robot_driver') is None:
+        with pytest.raises(InputError, match='needs the ROS package ur_robot_driver') as caught:
+            robot_urdf(TASKS['ur5e'], ROBOTS['ur5e'], 'vendor')
+        assert '\n' not in str(caught.value)
+    plugin = described('panda', 'vendor').find('ros2_control/hardware/plugin')
+    assert plugin.text == 'franka_hardware/FrankaHardwareInterface'
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_every_controller_commands_joints_and_frames_that_the_description_has(name):
+    robot, found = described(name, 'mock'), controllers(name)
+    links = {link.get('name') for link in robot.findall('link')}
+    sensors = {sensor.get('name') for sensor in robot.iter('sensor')}
+    manager = found.pop('controller_manager')
+    assert manager['enforce_command_limits'] is True
+    typed = {key for key, value in manager.items() if isinstance(value, dict)}
+    assert all(re.fullmatch(r'\w+/\w+', manager[key]['type']) for key in typed)
+    assert set(found) == typed and {*ROBOTS[name].active, *ROBOTS[name].inactive} <= typed
+    for key, parameters in found.items():
+        if 'joints' in parameters:
+            assert parameters['joints'] == list(ROBOTS[name].joints), key
+        for field in ('base_frame', 'end_effector_frame', 'robot_base_link', 'end_effector_link'):
+            assert parameters.get(field, TASKS[name].frames.tip) in links, f'{key}.{field}'
+    wrench = found['force_torque_sensor_broadcaster']
+    assert wrench['sensor_name'] in sensors and wrench['frame_id'] == TASKS[name].frames.tip
+    assert manager['update_rate'] % wrench['update_rate'] == 0
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_the_compliant_controller_is_as_stiff_as_the_task_assumes(name):
+    limits, found = TASKS[name].limits, controllers(name)
+    if name == 'panda':
+        law = found['cartesian_controller']['task']
+        along = [law[f'k_pos_{axis}'] for axis in 'xyz']
+        about = [law[f'k_rot_{axis}'] for axis in 'xyz']
+        assert min(law['error_clip'][axis] for axis in 'xyz') > limits.lead_m
+        assert min(law['error_clip'][f'r{axis}'] for axis in 'xyz') > limits.lead_rad
+    else:
+        law = found['cartesian_compliance_controller']['stiffness']
+        along = [law[f'trans_{axis}'] for axis in 'xyz']
+        about = [law[f'rot_{axis}'] for axis in 'xyz']
+    assert set(along) == {limits.stiffness_n_m} and set(about) == {limits.stiffness_nm_rad}
+
+
+@pytest.mark.parametrize('path', sorted(CONFIG.rglob('*.yaml')), ids=lambda p: p.name)
+def test_every_configuration_file_is_yaml_and_says_its_licence(path):
+    text = path.read_text()
+    assert text.startswith('# SPDX-License-Identifier: Apache-2.0') and yaml.safe_load(text)
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_the_semantic_description_names_links_and_joints_that_exist(name):
+    robot, semantic = described(name), semantics(name)
+    assert semantic.get('name') == robot.get('name')
+    links = {link.get('name') for link in robot.findall('link')}
+    chain = semantic.find("group[@name='arm']/chain")
+    assert chain.get('base_link') == TASKS[name].frames.base
+    assert chain.get('tip_link') == TASKS[name].frames.tip
+    state = semantic.find("group_state[@name='home']")
+    assert [joint.get('name') for joint in state] == list(ROBOTS[name].joints)
+    homes = {
+        j.get('name'): float(j.find("state_interface[@name='position']/param").text)
+        for j in described(name, 'mock').find('ros2_control').findall('joint')
+    }
+    assert {j.get('name'): float(j.get('value')) for j in state} == homes
+    pairs = semantic.findall('disable_collisions')
+    assert pairs and all(pair.get(end) in links for pair in pairs for end in ('link1', 'link2'))
+
+
+@pytest.mark.skipif(find_spec('pinocchio') is None, reason='Pinocchio is not installed')
+@pytest.mark.parametrize('name', ROBOTS)
+def test_pinocchio_reads_both_descriptions_and_the_home_pose_touches_nothing(name, tmp_path):
+    import pinocchio
+
+    urdf = tmp_path / 'robot.urdf'
+    urdf.write_text(urdf_of(name).replace('file://', ''))
+    model = pinocchio.buildModelFromUrdf(str(urdf))
+    srdf = str(ROBOTS[name].moveit / f'pipe_{name}.srdf')
+    pinocchio.loadReferenceConfigurations(model, srdf, False)
+    kind = pinocchio.GeometryType.COLLISION
+    geometry = pinocchio.buildGeomFromUrdf(model, str(urdf), kind, package_dirs=['/'])
+    geometry.addAllCollisionPairs()
+    before = len(geometry.collisionPairs)
+    pinocchio.removeCollisionPairs(model, geometry, srdf)
+    assert 0 < len(geometry.collisionPairs) < before
+    data, shapes = model.createData(), geometry.createData()
+    home = model.referenceConfigurations['home']
+    assert not pinocchio.computeCollisions(model, data, geometry, shapes, home, True)
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_moveit_plans_for_the_group_within_the_limits_of_the_description(name):
+    robot = described(name)
+    velocity = {
+        j.get('name'): float(j.find('limit').get('velocity'))
+        for j in robot.findall('joint')
+        if j.find('limit') is not None
+    }
+    limits = moveit(name, 'joint_limits.yaml')['joint_limits']
+    assert set(limits) == set(ROBOTS[name].joints)
+    for joint, limit in limits.items():
+        assert limit['max_velocity'] <= velocity[joint] + 1e-6 and limit['max_acceleration'] > 0
+    assert set(moveit(name, 'kinematics.yaml')) == {'arm'}
+    ompl = moveit(name, 'ompl_planning.yaml')
+    assert set(ompl['arm']['planner_configs']) <= set(ompl['planner_configs'])
+    cpp = moveit(name, 'moveit_cpp.yaml')
+    files = {
+        p.name.removesuffix('_planning.yaml') for p in ROBOTS[name].moveit.glob('*_planning.yaml')
+    }
+    assert set(cpp['planning_pipelines']['pipeline_names']) == files
+    assert cpp['plan_request_params']['planner_id'] in ompl['planner_configs']
+    simple = moveit(name, 'moveit_controllers.yaml')['moveit_simple_controller_manager']
+    for controller in simple['controller_names']:
+        assert controller in controllers(name)
+        assert simple[controller]['joints'] == list(ROBOTS[name].joints)
+    cartesian = moveit(name, 'pilz_cartesian_limits.yaml')['cartesian_limits']
+    assert cartesian['max_trans_vel'] <= TASKS[name].limits.velocity_m_s
+
+
+@pytest.mark.parametrize('name', ROBOTS)
+def test_servo_stops_by_itself_no_later_than_the_guard_and_commands_a_controller_that_is_there(
+    name,
+):
+    servo = moveit(name, 'servo.yaml')['/**/servo_node']['ros__parameters']['moveit_servo']
+    limits = TASKS[name].limits
+    assert servo['incoming_command_timeout'] <= limits.watchdog_s
+    assert servo['command_in_type'] == 'speed_units' and servo['check_collisions'] is True
+    assert servo['move_group_name'] == 'arm'
+    assert servo['scale']['linear'] <= limits.velocity_m_s
+    assert servo['scale']['rotational'] <= limits.velocity_rad_s
+    controller, topic = servo['command_out_topic'].split('/')
+    assert topic == 'commands' and controller in ROBOTS[name].active
+    assert controllers(name)['controller_manager'][controller]['type'] == (
+        'position_controllers/JointGroupPositionController'
+    )
+    assert servo['command_out_type'] == 'std_msgs/Float64MultiArray'
+
+
+@pytest.mark.skipif(shutil.which('check_urdf') is None, reason='check_urdf (liburdfdom-tools)')
+@pytest.mark.parametrize(('name', 'hardware'), PAIRS)
+def test_check_urdf_accepts_the_description(name, hardware, tmp_path):
+    urdf = tmp_path / 'robot.urdf'
+    urdf.write_text(urdf_of(name, hardware))
+    done = subprocess.run(
+        ['check_urdf', urdf], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and 'Successfully Parsed XML' in done.stdout, done.stderr

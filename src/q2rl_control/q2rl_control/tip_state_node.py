@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `tip_state`: pose and twist of the tool's tip, for arms whose controllers tell joints only."""
+
+from __future__ import annotations
+
+import sys
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from q2rl_control.tip_motion import TipMotion
+from q2rl_ros.conversions import pose_to_msg
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.spin import spin
+from q2rl_ros.stamps import stamp_from_msg
+from q2rl_task import InputError
+
+
+class TipState(Q2rlNode):
+    """Publish `current_pose` and `current_twist` with the stamps of `joint_states`, by the kinematics of
+    `robot_description` (which robot_state_publisher latches).
+
+    Between the base and the tip no other body than the arm is in motion: the base stands.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('tip_state', **kwargs)
+        self.declare(
+            'max_rate',
+            100.0,
+            'Most messages per second of joint_states time [Hz]; readings between are skipped.',
+            low=1.0,
+            high=1000.0,
+        )
+        self.declare(
+            'publish_pose', True, 'Whether to publish current_pose; false: a controller does.'
+        )
+
+    def configure(self) -> None:
+        """Make the topics; the description is waited for."""
+        self._motion: TipMotion | None = None
+        self._last = float('-inf')
+        self._period = 1.0 / self.value('max_rate')
+        self._pose_out = (
+            self.publisher(PoseStamped, 'current_pose', self.qos.sensors)
+            if self.value('publish_pose')
+            else None
+        )
+        self._twist_out = self.publisher(TwistStamped, 'current_twist', self.qos.sensors)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.subscribe(
+            String, 'robot_description', self._on_description, latched, while_inactive=True
+        )
+        self.subscribe(JointState, 'joint_states', self._on_joints, self.qos.sensors)
+
+    def diagnose(self) -> dict[str, object]:
+        """Whether the description is there."""
+        return {'description': self._motion is not None}
+
+    def _on_description(self, msg: String) -> None:
+        frames = self.task.frames
+        try:
+            self._motion = TipMotion(msg.data, frames.base, frames.tip)
+        except InputError as error:
+            self.get_logger().error(str(error))
+            self.finish(2)
+
+    def _on_joints(self, msg: JointState) -> None:
+        if self._motion is None:
+            self.drop('no_description', 'joint_states, but no robot_description yet')
+            return
+        stamp = stamp_from_msg(msg.header.stamp)
+        if 0.0 <= stamp - self._last < self._period:
+            return
+        positions, velocities = np.array(msg.position), np.array(msg.velocity)
+        if not len(msg.name) == len(positions) == len(velocities):
+            raise MessageError('malformed', 'names, positions and velocities of unequal number')
+        if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
+            raise MessageError('not_finite', 'a joint reading is not finite')
+        moving = self._motion.of(msg.name, positions, velocities)
+        if moving is None:
+            return  # of another part of the robot
+        self._last = stamp
+        pose, twist = moving
+        base = self.task.frames.base
+        if self._pose_out is not None:
+            self._pose_out.publish(pose_to_msg(pose, base, stamp))
+        out = TwistStamped()
+        out.header.stamp, out.header.frame_id = msg.header.stamp, base
+        (out.twist.linear.x, out.twist.linear.y, out.twist.linear.z) = twist[:3].tolist()
+        (out.twist.angular.x, out.twist.angular.y, out.twist.angular.z) = twist[3:].tolist()
+        self._twist_out.publish(out)
+
+
+def main(args=None) -> int:
+    """Run the node."""
+    return spin(TipState, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images, compose files and workflows hold together, as far as reading them shows: none of them has ever run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from q2rl_bringup.arguments import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKER = ROOT / 'docker'
+COMPOSE = sorted(DOCKER.glob('compose.*.yaml'))
+WORKFLOWS = sorted((ROOT / '.github' / 'workflows').glob('*.yml'))
+SHA = re.compile(r'[0-9a-f]{40}')
+TRIGGERS = {'push', 'pull_request', 'schedule', 'workflow_dispatch'}
+JOB_KEYS = {
+    'runs-on', 'timeout-minutes', 'strategy', 'container', 'defaults', 'steps', 'needs', 'env', 'if', 'permissions',
+}  # fmt: skip
+STEP_KEYS = {'uses', 'run', 'with', 'name', 'if', 'env', 'shell', 'working-directory', 'id'}
+
+
+def instructions():
+    """Return the Dockerfile's instructions with their stage: (stage, keyword, rest)."""
+    text = re.sub(r'\\\n', ' ', (DOCKER / 'Dockerfile').read_text())
+    stage, found = '', []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith('#'):
+            continue
+        keyword, _, rest = line.partition(' ')
+        if keyword == 'FROM':
+            stage = rest.split()[-1]
+        found.append((stage, keyword, rest.strip()))
+    return found
+
+
+def stages():
+    """Return each stage's instructions, those of the stages it builds on first."""
+    own, parent = {}, {}
+    for stage, keyword, rest in instructions():
+        own.setdefault(stage, []).append((keyword, rest))
+        if keyword == 'FROM':
+            parent[stage] = rest.split()[0]
+    whole = {}
+    for stage in own:
+        chain, at = [], stage
+        while at in own:
+            chain, at = own[at] + chain, parent[at]
+        whole[stage] = chain
+    return whole
+
+
+FINAL = ('robot', 'learner', 'simulation')
+
+
+def last(stage, keyword):
+    return [rest for word, rest in stages()[stage] if word == keyword][-1]
+
+
+def test_every_base_image_is_pinned_by_digest_or_a_stage():
+    known = set()
+    for stage, keyword, rest in instructions():
+        if keyword == 'FROM':
+            image = rest.split()[0]
+            assert image in known or re.search(r'@sha256:[0-9a-f]{64}$', image), image
+            known.add(stage)
+
+
+def test_everything_that_is_copied_exists_and_is_in_the_context():
+    ignored = {line.strip('*/') for line in (ROOT / '.dockerignore').read_text().split()}
+    copied = 0
+    for _, keyword, rest in instructions():
+        if keyword == 'COPY':
+            *sources, _target = [word for word in rest.split() if not word.startswith('--')]
+            for source in sources:
+                assert (ROOT / source).exists(), source
+                assert source.split('/')[0] not in ignored, source
+                copied += 1
+    assert copied >= 6
+
+
+@pytest.mark.parametrize('stage', FINAL)
+def test_no_image_ends_as_root_and_each_knows_whether_it_is_well(stage):
+    assert last(stage, 'USER') == 'q2rl'
+    check = last(stage, 'HEALTHCHECK')
+    script = re.search(r'"/opt/q2rl/(docker/[\w.]+)"', check).group(1)
+    assert (ROOT / script).is_file()
+    assert last(stage, 'ENTRYPOINT') == '["/opt/q2rl/docker/entrypoint.sh"]'
+
+
+@pytest.mark.parametrize('stage', FINAL)
+def test_what_an_image_starts_is_something_that_there_is(stage):
+    words = yaml.safe_load(last(stage, 'CMD'))
+    if words[0] == 'ros2':
+        launch = ROOT / 'src' / words[2] / 'launch' / words[3]
+        assert launch.is_file()
+        parse_arguments(dict(word.split(':=') for word in words[4:]))
+    else:
+        assert words[:2] == ['./q2rl', 'up'] and (ROOT / 'q2rl').is_file()
+
+
+@pytest.mark.parametrize('script', sorted(DOCKER.glob('*.sh')), ids=lambda p: p.name)
+def test_scripts_are_executable_and_parse(script):
+    assert script.stat().st_mode & 0o111
+    assert subprocess.run(['bash', '-n', script], timeout=20, check=False).returncode == 0
+
+
+@pytest.mark.parametrize('path', COMPOSE, ids=lambda p: p.name)
+def test_compose_files_name_stages_volumes_and_services_that_exist(path):
+    content = yaml.safe_load(path.read_text())
+    for name, service in content['services'].items():
+        build = service['build']
+        assert (path.parent / build['context'] / build['dockerfile']).resolve().is_file()
+        assert build['target'] in FINAL and service['image'] == f'q2rl:{build["target"]}'
+        for volume in service.get('volumes', ()):
+            assert volume.split(':')[0] in content['volumes'], name
+        for other, how in service.get('depends_on', {}).items():
+            assert other in content['services'] and how['condition'] == 'service_healthy'
+            assert 'healthcheck' in content['services'][other]
+        assert not service.get('privileged') and service.get('user') != 'root'
+
+
+def test_the_split_has_its_halves_on_two_machines_that_find_each_other():
+    services = yaml.safe_load((DOCKER / 'compose.split.yaml').read_text())['services']
+    assert services['robot']['profiles'] == ['robot'] != services['learner']['profiles']
+    servers = {
+        services[name]['environment']['ROS_DISCOVERY_SERVER'] for name in ('robot', 'learner')
+    }
+    assert len(servers) == 1 and servers.pop().endswith(':11811')
+    assert '11811' in services['discovery']['command']
+    # The arm starts by a person's hand only.
+    assert services['robot']['restart'] == 'no'
+    devices = services['learner']['deploy']['resources']['reservations']['devices']
+    assert devices[0]['capabilities'] == ['gpu']
+    assert f'{11811:04X}' in (DOCKER / 'healthy.sh').read_text()
+
+
+@pytest.mark.parametrize('path', WORKFLOWS, ids=lambda p: p.name)
+def test_workflows_have_the_form_of_workflows_and_pin_their_actions(path):
+    content = yaml.safe_load(path.read_text())
+    triggers = content.pop(True)  # YAML 1.1 reads `on` as true
+    assert set(triggers) <= TRIGGERS
+    assert content['permissions'] == {'contents': 'read'}
+    for name, job in content['jobs'].items():
+        assert set(job) <= JOB_KEYS and job['timeout-minutes'] > 0, name
+        if 'container' in job:
+            assert re.search(r'@sha256:[0-9a-f]{64}$', job['container'])
+        for step in job['steps']:
+            assert set(step) <= STEP_KEYS and ('uses' in step) != ('run' in step)
+            if 'uses' in step:
+                action, _, version = step['uses'].partition('@')
+                assert SHA.fullmatch(version), f'{action} is not pinned by a commit'
+
+
+@pytest.mark.parametrize('path', WORKFLOWS, ids=lambda p: p.name)
+def test_workflows_run_what_there_is(path):
+    text = path.read_text()
+    for target in re.findall(r'--target (\w+)', text):
+        assert target in FINAL
+    for file in re.findall(r'-f (\S+)', text):
+        assert (ROOT / file).is_file()
+    for module in re.findall(r'-m (q2rl_\w+\.\w+)', text):
+        package, name = module.split('.')
+        assert (ROOT / 'src' / package / package / f'{name}.py').is_file()
+
+
+def test_the_workflows_cover_lint_tests_jazzy_gazebo_and_the_long_ones():
+    commands = [
+        step['run']
+        for path in WORKFLOWS
+        for job in yaml.safe_load(path.read_text())['jobs'].values()
+        for step in job['steps']
+        if 'run' in step
+    ]
+    lines = [line.split() for text in commands for line in text.splitlines()]
+    for wanted in (['ruff', 'check', '.'], ['./q2rl', 'test'], ['./q2rl', 'test', '--all']):
+        assert wanted in lines
+    whole = '\n'.join(commands)
+    assert 'colcon build' in whole and 'colcon test' in whole and '--sim gazebo' in whole
