@@ -154,7 +154,7 @@ def test_a_program_travels_in_one_file_that_runs_no_python(tmp_path, kind):
         ({**GAUSSIAN, 'inputs': [{'blocks': [{'field': 'force'}]}]}, 'refuses inputs of shapes'),
         ({**GAUSSIAN, 'inputs': [{'blocks': [{'field': 'sound'}]}]}, 'sound'),
         ({**GAUSSIAN, 'inputs': [{'blocks': [{'field': 'force', 'nth': 2}]}]}, 'number 2'),
-        ({**GAUSSIAN, 'inputs': [{'mean': [1.0]}]}, 'an input of 21'),
+        ({**GAUSSIAN, 'inputs': [{'mean': [1.0]}]}, f'an input of {TASK.observation_size}'),
         ({**GAUSSIAN, 'inputs': [{'std': [0.0] * O}]}, 'a zero'),
         ({**GAUSSIAN, 'inputs': []}, 'inputs'),
         ({**GAUSSIAN, 'actions': {'scale': [1.0]}}, '1 numbers'),
