@@ -5,13 +5,26 @@ from __future__ import annotations
 
 import dataclasses
 
-from networks import ACT, CONTRACT, OBS, TASK, actor_file, bc_checkpoint, chunks, observation
+from networks import (
+    ACT,
+    CONTRACT,
+    OBS,
+    TASK,
+    actor_file,
+    bc_checkpoint,
+    chunks,
+    description,
+    observation,
+)
 import numpy as np
 import pytest
+import torch
 
 from q2rl_msgs.msg import ActionProposal, Observation, WeightsChunk
 from q2rl_policies.bc_policy_node import BcPolicyNode
 from q2rl_policies.live_networks import LiveActor
+from q2rl_policies.networks_file import save
+from q2rl_policies.recurrent import RecurrentGmmNet
 from q2rl_policies.rl_policy_node import RlPolicyNode
 from q2rl_ros.conversions import observation_to_msg, proposal_from_msg
 from q2rl_ros.qos import profiles
@@ -142,6 +155,32 @@ def test_a_recurrent_policy_that_missed_a_step_abstains_until_the_next_episode(b
     assert asked.ask(observation('e1', 3)).proposal is None
     assert asked.ask(observation('e2', 0)).proposal is not None
     assert asked.ask(observation('e3', 4)).proposal is None
+
+
+def test_a_recurrent_checkpoint_and_a_python_class_run_in_the_node(bench, tmp_path):
+    torch.manual_seed(2)
+    net = RecurrentGmmNet(OBS, ACT, rnn_size=4)
+    path = tmp_path / 'bc.safetensors'
+    save(path, 'bc', net.state_dict(), description(net.architecture, 3))
+    asked = Asked(bench, BcPolicyNode, 'bc_proposal', checkpoint=str(path), act_by='mode')
+    first = [asked.ask(observation('e1', step)).proposal for step in (0, 1)]
+    assert np.isfinite([p.log_prob for p in first]).all() and first[0].version == 3
+    assert asked.ask(observation('e1', 3)).proposal is None
+    again = [asked.ask(observation('e2', step)).proposal for step in (0, 1)]
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.action, other.action)
+    bench.drop(asked.node)
+
+    (tmp_path / 'mine.py').write_text(
+        'import numpy as np\n\n\nclass Mine:\n    def __init__(self, task):\n        self.size = task.action_size\n\n'
+        '    def predict(self, o):\n        return {"action": np.full(self.size, 0.25)}\n'
+    )
+    path = tmp_path / 'bc.yaml'
+    path.write_text(f'python: {tmp_path}/mine.py:Mine\ncontract: {CONTRACT}\n')
+    asked = Asked(bench, BcPolicyNode, 'bc_proposal', checkpoint=str(path))
+    proposal = asked.ask(observation('e3', 0)).proposal
+    np.testing.assert_array_equal(proposal.action, np.full(ACT, 0.25, dtype=np.float32))
+    assert np.isnan(proposal.log_prob)
 
 
 def test_bc_without_a_usable_checkpoint_does_not_start_and_asks_for_exit_code_2(bench, tmp_path):

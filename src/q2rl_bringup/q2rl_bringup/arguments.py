@@ -142,7 +142,9 @@ ARGUMENTS = (
         "The learner's settings: laptop, paper, or the path of a YAML; +METHOD lays a method over it (laptop+ibrl).",
     ),
     Argument(
-        'bc_checkpoint', '', 'BC policy (.safetensors). Empty: bc.safetensors in the run folder.'
+        'bc_checkpoint',
+        '',
+        'BC policy (.safetensors, or .yaml). Empty: bc.safetensors in the run folder.',
     ),
     Argument(
         'demos',
