@@ -199,9 +199,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('task', nargs='?', default='pipe_assembly')
     parser.add_argument('--robot', choices=ROBOTS, default=PANDA.name)
     parser.add_argument('--hardware', choices=HARDWARE, default='none')
+    parser.add_argument('--robot-ip', default='', help="for the vendor's hardware")
+    parser.add_argument('--kinematics-file', default='', help='calibration of that ur5e')
     given = parser.parse_args(arguments)
     try:
-        print(robot_urdf(load_task(given.task), ROBOTS[given.robot], given.hardware))
+        print(
+            robot_urdf(
+                load_task(given.task),
+                ROBOTS[given.robot],
+                given.hardware,
+                robot_ip=given.robot_ip,
+                kinematics_file=given.kinematics_file,
+            )
+        )
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -138,6 +138,8 @@ def check_start(config: RunConfig) -> None:
     graph = build_graph({**asked, 'lockstep': 'false' if config.realtime else 'true'})
     wanted = {node.package for node in graph.nodes if not node.managed}
     wanted |= {spec.package for spec in graph.includes}
+    if config.sim == 'gazebo':
+        wanted.add('gz_ros2_control')  # a plugin: no process of its own
     missing = sorted(package for package in wanted if not has_package(package))
     if missing:
         raise InputError(
