@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from q2rl_control.arm_logic import ArmLogic, ArmState
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy
 from q2rl_sim.arm import SimArm
-from q2rl_task import Decision, ExecutedStep, Mode, ObservationRecord, Pose, TaskSpec
+from q2rl_task import Contract, Decision, ExecutedStep, Mode, ObservationRecord, Pose, TaskSpec
 
 Decide = Callable[[ObservationRecord], Decision]
 """From one observation to a decision; also asked on the final observation, where nothing is executed."""
@@ -44,9 +44,9 @@ class Deciders:
 
 
 class AnyCell(Protocol):
-    """What an in-process run asks of a robot and its surroundings: `Cell`, or a small task in plain numpy."""
+    """What an in-process run asks of a robot and its surroundings: `Cell`, a task in plain numpy, or a Gymnasium's."""
 
-    task: TaskSpec
+    task: Contract
 
     @property
     def time(self) -> float:
@@ -58,8 +58,8 @@ class AnyCell(Protocol):
         """Run one episode from a fresh scene of `seed`; yields every step, the final one included."""
 
 
-MakeCell = Callable[[TaskSpec, int, str], AnyCell]
-"""From task, seed of the sensor noise and name of the robot to a cell."""
+MakeCell = Callable[[Any, int, str], AnyCell]
+"""From task (of the cell's kind), seed of the sensor noise and name of the robot to a cell."""
 
 
 class Cell:

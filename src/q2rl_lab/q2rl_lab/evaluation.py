@@ -19,7 +19,7 @@ from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.networks_file import build_bc, load
-from q2rl_task import EndReason, InputError, Mode, TaskSpec
+from q2rl_task import Contract, EndReason, InputError, Mode, TaskSpec
 
 
 def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 
 def bc_from_file(
-    path: Path, task: TaskSpec, seed: int, entropy: EntropyKind = 'monte_carlo'
+    path: Path, task: Contract, seed: int, entropy: EntropyKind = 'monte_carlo'
 ) -> MixtureBCPolicy:
     """Read a cloned policy; it samples, as everywhere.
 
@@ -48,7 +48,7 @@ def bc_from_file(
     return MixtureBCPolicy(net, seed, task.contract_hash, meta['version'], entropy)
 
 
-def gate_of(config: LearnerConfig, task: TaskSpec, seed: int) -> QGate:
+def gate_of(config: LearnerConfig, task: Contract, seed: int) -> QGate:
     """Return the gate that a learner's settings ask for."""
     acting = config.acting
     return QGate(
@@ -78,7 +78,7 @@ def learned_deciders(
     return Deciders(bc, gate, rl, GateCritic(Pinned(critic), acting.bc_value == 'critic'))
 
 
-def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
+def bc_alone(path: Path, task: Contract, seed: int) -> Deciders:
     """Return a cloned policy as the only one there is."""
     return Deciders(bc_from_file(path, task, seed), QGate(0.0, task.action_size))
 
