@@ -7,7 +7,10 @@ setup(
     name=PACKAGE,
     version='0.1.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={'': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js']},
+    package_data={
+        '': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js'],
+        PACKAGE: ['suites/*.yaml', 'suites/*.py'],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
