@@ -8,7 +8,8 @@ setup(
     version='0.1.0',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
-        '': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js', '*.LICENSE']
+        '': ['*.yaml', '*.yml', '*.json', '*.xml', '*.html', '*.css', '*.js', '*.LICENSE'],
+        PACKAGE: ['suites/*.yaml', 'suites/*.py'],
     },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),

@@ -37,6 +37,7 @@ PURE = {'q2rl_task': {'rclpy', 'torch', 'mujoco'}, 'q2rl_policies': {'mujoco'}}
 # installation makes (MoveIt).
 ROSDEP = {
     'PIL': 'python3-pil',
+    'gymnasium': None,
     'h5py': 'python3-h5py',
     'matplotlib': 'python3-matplotlib',
     'moveit': None,
@@ -47,6 +48,7 @@ ROSDEP = {
     'psutil': 'python3-psutil',
     'pydantic': 'python3-pydantic',
     'rich': 'python3-rich',
+    'robosuite': None,
     'safetensors': None,
     'scipy': 'python3-scipy',
     'torch': 'python3-torch',
@@ -180,7 +182,7 @@ def test_every_message_can_be_imported() -> None:
 
 
 def test_requirement_files_pin_all_they_name() -> None:
-    for file in (ROOT / 'requirements').glob('*.txt'):
+    for file in (ROOT / 'requirements').rglob('*.txt'):
         for line in file.read_text().splitlines():
             wish = line.split('#')[0].split(';')[0].strip()
             if wish and wish != '-c constraints.txt':

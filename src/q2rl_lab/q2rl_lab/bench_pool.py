@@ -19,11 +19,11 @@ from typing import Any
 
 from q2rl_lab.bench_results import append_line
 from q2rl_lab.bench_run import Emit, Job, run_job
+from q2rl_lab.gym_process import THREADS
 from q2rl_task import InputError
 
 Told = Callable[[Job, str], None]
 """Hears of a job's end: '' for done, else what went wrong."""
-THREADS = ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS')
 
 
 def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:

@@ -46,6 +46,7 @@ def course_of(run: FinishedRun) -> Course:
     """Return how a run went."""
     outcomes, window, final = run.outcomes, run.final['window'], run.final
     end = first_reaching(outcomes, MASTERED_LEVEL, window) or len(outcomes)
+    soften = final['force_soften_n']
     peaks = final['training']['peak_force_n'][:end]
     stops = final['training']['end_reasons'][:end].count(EndReason.FORCE_LIMIT.name)
     return Course(
@@ -53,7 +54,7 @@ def course_of(run: FinishedRun) -> Course:
         failures=outcomes.count(False),
         episodes_to_80=first_reaching(outcomes, LEARNED_LEVEL, window),
         failures_to_95=failures_until(outcomes, MASTERED_LEVEL, window),
-        force_peaks=sum(peak > final['force_soften_n'] for peak in peaks),
+        force_peaks=0 if soften is None else sum(peak > soften for peak in peaks),
         force_stops=stops,
         peak_force=max(peaks, default=0.0),
     )
@@ -134,6 +135,7 @@ def _summary(runs: Sequence[FinishedRun], scores: Scores) -> dict[str, Any]:
         'force_peaks': float(np.median([course.force_peaks for course in courses])),
         'force_stops': sum(course.force_stops for course in courses),
         'peak_force_n': max(course.peak_force for course in courses),
+        'force_measured': any(run.final['force_soften_n'] is not None for run in runs),
         'wall_s': float(np.median([run.final['wall_s'] for run in runs])),
     }
 
@@ -198,7 +200,9 @@ def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
                 versus,
                 _count(of, 'episodes_to_80'),
                 _count(of, 'failures_to_95'),
-                f'{of["force_peaks"]:.0f}, {of["peak_force_n"]:.0f} N',
+                f'{of["force_peaks"]:.0f}, {of["peak_force_n"]:.0f} N'
+                if of['force_measured']
+                else '-',
                 f'{of["wall_s"]:.0f} s',
             )
         )
@@ -210,7 +214,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     said = [
         f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
         f'{result["reference"]}. Medians over runs; the window of both counts is {_windows(result)} episodes.',
-        'Force peaks: episodes beyond the softening force until 95 %, and the highest force.',
+        'Force peaks: episodes beyond the softening force until 95 %, and the highest force; -: not measured.',
     ]
     if single := [method for method, of in result['methods'].items() if of['runs'] == 1]:
         said.append(

@@ -12,10 +12,10 @@ import time
 from typing import Any
 import uuid
 
-from q2rl_lab.bench_suites import Suite, bench_task, fingerprint
+from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
-from q2rl_task import Phase
+from q2rl_task import Contract, Phase
 
 Emit = Callable[[dict[str, Any]], None]
 EVALUATION_STREAM = 1000
@@ -42,10 +42,15 @@ class Job:
         """What to call it."""
         return f'{self.task} {self.method} seed {self.seed}'
 
+    @property
+    def case(self) -> BenchTask:
+        """The task."""
+        return bench_task(self.task, self.suite.gym)
+
     def settings(self) -> str:
         """Return the fingerprint of all that the result depends on beside the seed."""
         config = load_preset(f'{self.suite.preset}+{self.method}').model_dump(mode='json')
-        contract = bench_task(self.task).spec.contract_hash
+        contract = self.case.spec.contract_hash
         return fingerprint({'config': config, 'contract': contract, **self.suite.budget()})
 
 
@@ -53,6 +58,7 @@ class Job:
 class Start:
     """What the methods of one seed share. `bc`: how the clone fares on the scenes of the last evaluation."""
 
+    task: Contract
     demonstrations: Path
     clone: Path
     bc: dict[str, Any]
@@ -67,7 +73,7 @@ def shared_start(job: Job) -> Start:
     from q2rl_task import Mode
     from q2rl_task.atomic_file import write_atomically
 
-    case, suite = bench_task(job.task), job.suite
+    case, suite = job.case, job.suite
     made_of = {'preset': suite.preset, 'demonstrations': suite.demonstrations}
     made_of |= {'contract': case.spec.contract_hash, 'scenes': suite.evaluation_episodes}
     made_of |= {'bc': load_preset(suite.preset).bc.model_dump(mode='json')}
@@ -76,22 +82,24 @@ def shared_start(job: Job) -> Start:
     demonstrations, network = folder / 'demonstrations.hdf5', folder / 'bc.safetensors'
     with (folder / '.lock').open('ab') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = folder / 'bc.json'
-        if not kept.is_file():
-            recorded = case.record(case.spec, suite.demonstrations, job.seed)
-            write_demonstrations(demonstrations, case.spec, recorded)
-            clone(case.spec, demonstrations, suite.preset, job.seed, network)
-            alone = bc_alone(network, case.spec, job.seed + EVALUATION_STREAM)
+        kept, whole = folder / 'bc.json', folder / 'task.json'
+        if not (kept.is_file() and whole.is_file()):
+            task, recorded = case.record(case.spec, suite.demonstrations, job.seed)
+            write_atomically(whole, task.model_dump_json())
+            write_demonstrations(demonstrations, task, recorded)
+            clone(task, demonstrations, suite.preset, job.seed, network)
+            alone = bc_alone(network, task, job.seed + EVALUATION_STREAM)
             scenes = suite.evaluation_episodes
-            found = evaluate(case.spec, alone, Mode.BC, scenes, job.seed, make_cell=case.make_cell)
+            found = evaluate(task, alone, Mode.BC, scenes, job.seed, make_cell=case.make_cell)
             bc = {'success': sum(found.outcomes) / scenes, 'n': scenes}
             write_atomically(kept, json.dumps(bc))
-        return Start(demonstrations, network, json.loads(kept.read_text()))
+        task = case.restore(whole.read_text())
+        return Start(task, demonstrations, network, json.loads(kept.read_text()))
 
 
 def run_job(job: Job, emit: Emit) -> None:
     """Run a method on a task and seed; `emit` gets a line per evaluation, the last of which is marked final."""
-    case = bench_task(job.task)
+    case = job.case
     from q2rl_control.run_plan import RunSettings
     from q2rl_lab.evaluation import bc_from_file
     from q2rl_lab.in_process import InProcessRun
@@ -99,7 +107,8 @@ def run_job(job: Job, emit: Emit) -> None:
     from q2rl_policies.torch_runtime import prepare_torch
 
     prepare_torch()
-    suite, start, task = job.suite, shared_start(job), case.spec
+    suite, start = job.suite, shared_start(job)
+    task = start.task
     config = load_preset(f'{suite.preset}+{job.method}')
     learner = fresh_learner(config, task, job.seed, start.demonstrations, start.clone)
     settings = RunSettings(
@@ -143,12 +152,12 @@ class _Watch:
 
     def finish(self) -> None:
         """Evaluate the end of the run and add what happened on the way."""
-        run, task = self.run, bench_task(self._job.task).spec
+        run = self.run
         online = [r for r in run.records if r.phase == Phase.ONLINE.name]
         more = {
             # Not stopped: the plan went through all its phases.
             'stopped': run.plan.detail if run.plan.phase is not Phase.FINISHED else '',
-            'force_soften_n': task.limits.force_soften_n,
+            'force_soften_n': self._job.case.force_soften_n,
             'training': {
                 'outcomes': ''.join('01'[r.success] for r in online),
                 'steps': [r.steps for r in online],
@@ -168,8 +177,8 @@ class _Watch:
         from q2rl_task import Mode
 
         job, run = self._job, self.run
-        case, learner = bench_task(job.task), run.learner
-        config, task = learner.config, case.spec
+        case, learner = job.case, run.learner
+        config, task = learner.config, self._start.task
         seed = job.seed + EVALUATION_STREAM
         bc = bc_from_file(self._start.clone, task, seed, config.entropy)
         # A run that was stopped before it learned anything is as good as its clone.

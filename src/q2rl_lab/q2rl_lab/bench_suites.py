@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 import hashlib
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
+from q2rl_lab.suite_file import read_suite, shipped_suites
 from q2rl_learner.methods import variant_names
-from q2rl_task import InputError, TaskSpec, load_task
+from q2rl_task import Contract, InputError, TaskSpec, load_task
 
 if TYPE_CHECKING:  # what it imports is slow, and a worker refuses bad input before
     from q2rl_lab.cell import MakeCell
@@ -18,11 +22,42 @@ if TYPE_CHECKING:  # what it imports is slow, and a worker refuses bad input bef
 
 @dataclass(frozen=True)
 class BenchTask:
-    """A task that can be compared on. `record(task, count, seed)` returns demonstrations of its novice."""
+    """A task that can be compared on.
 
-    spec: TaskSpec
+    `record(spec, count, seed)` returns the task that is learned, and demonstrations of its novice: the task of a
+    Gymnasium environment is whole only with what they fix. `restore` reads that task from its JSON.
+    """
+
+    spec: TaskSpec | GymTask
     make_cell: MakeCell
-    record: Callable[[TaskSpec, int, int], Sequence[Any]]
+    record: Callable[[Any, int, int], tuple[Contract, Sequence[Any]]]
+    restore: Callable[[str], Contract] = TaskSpec.model_validate_json
+
+    @property
+    def force_soften_n(self) -> float | None:
+        """The contact force above which an episode counts as a peak [N]; None where none is measured."""
+        return self.spec.limits.force_soften_n if isinstance(self.spec, TaskSpec) else None
+
+
+@dataclass(frozen=True)
+class GymSuite:
+    """The Gymnasium tasks of a suite, and where they run."""
+
+    host: GymHost
+    tasks: tuple[GymTask, ...]
+
+    def bench_task(self, name: str) -> BenchTask:
+        """Return a task by its name."""
+        from q2rl_lab.gym_cell import GymCell
+        from q2rl_lab.gym_demonstrations import record_gym_demonstrations
+
+        (task,) = (task for task in self.tasks if task.name == name)
+        return BenchTask(
+            task,
+            partial(GymCell, self.host),
+            partial(record_gym_demonstrations, self.host),
+            FixedGymTask.model_validate_json,
+        )
 
 
 @dataclass(frozen=True)
@@ -32,7 +67,8 @@ class Suite:
     rollouts: BC-only episodes before. online_steps: environment steps of learning. evaluate_every: online steps between
     two evaluations on `probe_episodes` scenes; the last is on `evaluation_episodes`, of which those are the first.
     window: episodes that the shares of the learning-speed numbers are taken over. methods: what is compared if nothing
-    else is asked for.
+    else is asked for. gym: where the tasks are Gymnasium environments, those; each then says how many demonstrations it
+    gets, and `demonstrations` is 0.
     """
 
     name: str
@@ -46,10 +82,12 @@ class Suite:
     evaluation_episodes: int
     window: int
     methods: tuple[str, ...] = ('q2rl', 'ibrl', 'rlpd', 'bc')
+    gym: GymSuite | None = None
 
     def budget(self) -> dict[str, Any]:
         """Return what a run's result depends on beside method and seed."""
-        return {k: v for k, v in asdict(self).items() if k not in ('name', 'tasks', 'methods')}
+        left_out = 'name', 'tasks', 'methods', 'gym'
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
 
 
 PIPE = Suite(
@@ -83,30 +121,48 @@ SUITES = {
 }
 
 
-def bench_task(name: str) -> BenchTask:
-    """Return a task by its name."""
+def bench_task(name: str, gym: GymSuite | None = None) -> BenchTask:
+    """Return a task by its name.
+
+    :param gym: where Gymnasium tasks are looked up, which is everywhere then
+    """
+    if gym is not None:
+        return gym.bench_task(name)
     if name == 'tiny':
         from q2rl_lab.tiny_task import TinyCell, tiny_demonstrations, tiny_task
 
-        return BenchTask(tiny_task(), TinyCell, tiny_demonstrations)
+        def act(task: TaskSpec, count: int, seed: int) -> tuple[TaskSpec, Sequence[Any]]:
+            return task, tiny_demonstrations(task, count, seed)
+
+        return BenchTask(tiny_task(), TinyCell, act)
     spec = load_task(name)
     from q2rl_lab.cell import Cell
     from q2rl_sim.demonstrations import record_demonstrations
 
-    def record(task: TaskSpec, count: int, seed: int) -> Sequence[Any]:
-        return record_demonstrations(task, count, seed, task.demonstrations.noise)
+    def record(task: TaskSpec, count: int, seed: int) -> tuple[TaskSpec, Sequence[Any]]:
+        return task, record_demonstrations(task, count, seed, task.demonstrations.noise)
 
     return BenchTask(spec, Cell, record)
 
 
 def find_suite(name: str) -> Suite:
-    """Return a suite by its name.
+    """Return a suite by its name, or by the path of its YAML file.
 
-    :raises InputError: there is none of that name
+    :raises InputError: there is none of that name, or its file is of no use
     """
-    if name not in SUITES:
-        raise InputError(f'suite {name}', 'is unknown', f'name one of {", ".join(SUITES)}')
-    return SUITES[name]
+    if name in SUITES:
+        return SUITES[name]
+    if name not in shipped_suites() and not Path(name).is_file():
+        known = ', '.join([*SUITES, *shipped_suites()])
+        raise InputError(f'suite {name}', 'is unknown', f'name one of {known}, or a suite YAML')
+    file, host = read_suite(name)
+    return Suite(
+        name=host.suite,
+        tasks=tuple(task.name for task in file.tasks),
+        demonstrations=0,
+        gym=GymSuite(host, file.tasks),
+        **file.model_dump(exclude={'description', 'python', 'tasks'}),
+    )
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

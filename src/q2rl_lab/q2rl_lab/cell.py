@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from q2rl_control.arm_logic import ArmLogic, ArmState
 from q2rl_policies.bc import BCPolicy
@@ -14,6 +14,7 @@ from q2rl_policies.inference import GateCritic, RLPolicy
 from q2rl_sim.arm import SimArm
 from q2rl_sim.trace import TraceFile
 from q2rl_task import (
+    Contract,
     Decision,
     ExecutedStep,
     Mode,
@@ -58,9 +59,9 @@ class Deciders:
 
 
 class AnyCell(Protocol):
-    """What an in-process run asks of a robot and its surroundings: `Cell`, or a small task in plain numpy."""
+    """What an in-process run asks of a robot and its surroundings: `Cell`, a task in plain numpy, or a Gymnasium's."""
 
-    task: TaskSpec
+    task: Contract
 
     @property
     def time(self) -> float:
@@ -72,8 +73,8 @@ class AnyCell(Protocol):
         """Run one episode from a fresh scene of `seed`; yields every step, the final one included."""
 
 
-MakeCell = Callable[[TaskSpec, int, str], AnyCell]
-"""From task, seed of the sensor noise and name of the robot to a cell."""
+MakeCell = Callable[[Any, int, str], AnyCell]
+"""From task (of the cell's kind), seed of the sensor noise and name of the robot to a cell."""
 
 
 class Cell:

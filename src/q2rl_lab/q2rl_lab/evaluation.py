@@ -19,7 +19,7 @@ from q2rl_policies.gate import Chooser, QGate
 from q2rl_policies.inference import GateCritic, Live, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.policy_file import load_bc
-from q2rl_task import EndReason, InputError, Mode, TaskSpec
+from q2rl_task import Contract, EndReason, InputError, Mode, TaskSpec
 
 
 def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
 
 
 def bc_from_file(
-    path: Path, task: TaskSpec, seed: int, entropy: EntropyKind = 'monte_carlo'
+    path: Path, task: Contract, seed: int, entropy: EntropyKind = 'monte_carlo'
 ) -> BCPolicy:
     """Read a cloned or adopted policy; it samples, as everywhere.
 
@@ -47,7 +47,7 @@ def bc_from_file(
 
 
 def gate_of(
-    config: LearnerConfig, task: TaskSpec, seed: int, chooser: Chooser | None = None
+    config: LearnerConfig, task: Contract, seed: int, chooser: Chooser | None = None
 ) -> QGate:
     """Return the gate that a learner's settings ask for.
 
@@ -81,7 +81,7 @@ def learned_deciders(
     return Deciders(bc, gate, rl, GateCritic(critic, acting.bc_value), seed)
 
 
-def bc_alone(path: Path, task: TaskSpec, seed: int) -> Deciders:
+def bc_alone(path: Path, task: Contract, seed: int) -> Deciders:
     """Return a cloned policy as the only one there is."""
     return Deciders(bc_from_file(path, task, seed), QGate(0.0, task.action_size))
 

@@ -34,7 +34,7 @@ from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_task import LearnerState, Mode, Phase, TaskSpec, Transition
+from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
 from q2rl_task.atomic_file import write_atomically
 
 ROBOT = 'arm'
@@ -61,7 +61,7 @@ class InProcessRun:
 
     def __init__(
         self,
-        task: TaskSpec,
+        task: Contract,
         settings: RunSettings,
         bc: BCPolicy,
         learner: OnlineLearner,
@@ -223,7 +223,7 @@ class Evaluation:
 
 
 def evaluate(
-    task: TaskSpec,
+    task: Contract,
     decide: Deciders,
     mode: Mode,
     episodes: int,

@@ -18,7 +18,7 @@ from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.policy_file import load_density
-from q2rl_task import TaskSpec, episode_seed, load_task
+from q2rl_task import Contract, episode_seed, load_task
 
 TELL_PERIOD_S = 10.0
 WINDOW = 50
@@ -55,7 +55,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
 
 
 def fresh_learner(
-    config: LearnerConfig, task: TaskSpec, seed: int, demonstrations: Path, clone: Path
+    config: LearnerConfig, task: Contract, seed: int, demonstrations: Path, clone: Path
 ) -> OnlineLearner:
     """Return a learner that has seen nothing yet, from the files of demonstrations and clone.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from q2rl_lab.console import say
 from q2rl_lab.run_folder import RunConfig, RunFolder
-from q2rl_task import TaskSpec, episode_seed, load_task
+from q2rl_task import Contract, TaskSpec, episode_seed, load_task
 from q2rl_task.atomic_file import write_atomically
 
 
@@ -45,7 +45,7 @@ def record(
 
 
 def clone(
-    task: TaskSpec, demonstrations: Path, preset: str, seed: int, path: Path
+    task: Contract, demonstrations: Path, preset: str, seed: int, path: Path
 ) -> dict[str, Any]:
     """Fit a policy to demonstrations and write it; returns how the fit went.
 

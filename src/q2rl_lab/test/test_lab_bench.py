@@ -357,5 +357,5 @@ def test_the_ablation_takes_q2rl_apart_on_the_budget_of_pipe(tmp_path):
 def test_every_suite_can_record_demonstrations_of_its_tasks():
     for name in {name for suite in SUITES.values() for name in suite.tasks}:
         case = bench_task(name)
-        (only,) = case.record(case.spec, 1, 0)
+        _, (only,) = case.record(case.spec, 1, 0)
         assert only.success and only.actions.shape[1] == case.spec.action_size

@@ -13,7 +13,7 @@ from torch import Tensor
 from q2rl_learner.config import BCConfig
 from q2rl_learner.episodes import Episode
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
-from q2rl_task import InputError, TaskSpec
+from q2rl_task import Contract, InputError
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def make_bc(config: BCConfig, observation_size: int, action_size: int) -> Densit
 
 
 def train_bc(
-    demonstrations: Sequence[Episode], config: BCConfig, task: TaskSpec, seed: int
+    demonstrations: Sequence[Episode], config: BCConfig, task: Contract, seed: int
 ) -> tuple[DensityNet, BCReport]:
     """Fit BC to demonstrations; the network kept is the one with the least NLL on held-out demonstrations.
 

@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 
 from q2rl_learner.episodes import Episode
-from q2rl_task import InputError, TaskSpec
+from q2rl_task import Contract, InputError
 
 ANEW = 'record the demonstrations anew'
 
 
-def load_demonstrations(path: str | Path, task: TaskSpec) -> list[Episode]:
+def load_demonstrations(path: str | Path, task: Contract) -> list[Episode]:
     """Read and check the demonstrations of `task` in `path`, in the order of their numbers.
 
     :raises InputError: missing, truncated or foreign file; another contract; a field missing, ill-shaped, not finite
@@ -41,7 +41,7 @@ def load_demonstrations(path: str | Path, task: TaskSpec) -> list[Episode]:
         ) from None
 
 
-def _read(path: Path, file: h5py.File, task: TaskSpec) -> list[Episode]:
+def _read(path: Path, file: h5py.File, task: Contract) -> list[Episode]:
     data = file.get('data')
     if not isinstance(data, h5py.Group):
         raise InputError(f'{path}: field `data`', 'missing', 'give a file in robomimic layout')
@@ -61,7 +61,7 @@ def _read(path: Path, file: h5py.File, task: TaskSpec) -> list[Episode]:
     return [_episode(path, data, f'demo_{number}', task) for number in numbers]
 
 
-def _episode(path: Path, data: h5py.Group, name: str, task: TaskSpec) -> Episode:
+def _episode(path: Path, data: h5py.Group, name: str, task: Contract) -> Episode:
     group = data[name]
     observations = _array(path, group, name, 'obs/state', task.observation_size)
     steps = len(observations)

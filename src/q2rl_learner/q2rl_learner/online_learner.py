@@ -18,7 +18,7 @@ from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without
 from q2rl_learner.fitted_q import fit_bellman
 from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
-from q2rl_learner.returns import attainable_range
+from q2rl_learner.returns import attainable_range, range_of_any
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
@@ -32,7 +32,7 @@ from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.networks_file import pack
-from q2rl_task import InputError, Mode, Phase, TaskSpec, Transition
+from q2rl_task import Contract, InputError, Mode, Phase, Transition
 
 KEEP_EVERY = 20
 """Of so many versions one is kept to roll back to."""
@@ -54,7 +54,7 @@ class OnlineLearner:
     def __init__(
         self,
         config: LearnerConfig,
-        task: TaskSpec,
+        task: Contract,
         seed: int,
         demonstrations: Sequence[Episode] = (),
         bc: DensityNet | None = None,
@@ -65,9 +65,12 @@ class OnlineLearner:
         self._seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         reward = task.reward
-        self.attainable = attainable_range(
-            config.scaled(reward.per_step), config.scaled(reward.success), reward.discount
-        )
+        if reward.step_range is None:
+            self.attainable = attainable_range(
+                config.scaled(reward.per_step), config.scaled(reward.success), reward.discount
+            )
+        else:
+            self.attainable = range_of_any(*map(config.scaled, reward.step_range), reward.discount)
         o, d = task.observation_size, task.action_size
         self.networks_made = 0
         self.value = self._make_value()

@@ -75,6 +75,12 @@ def attainable_range(per_step: float, success: float, discount: float) -> tuple[
     return min(never, success), max(never, success)
 
 
+def range_of_any(least: float, greatest: float, discount: float) -> tuple[float, float]:
+    """Return the least and the greatest return of steps that pay anything in between, few or many."""
+    horizon = 1.0 / (1.0 - discount)
+    return min(least, least * horizon), max(greatest, greatest * horizon)
+
+
 def n_step(rewards: Sequence[float], discount: float, terminated: bool) -> tuple[float, float]:
     """Return (R_n, factor of the bootstrap value) of the next n = len(rewards) steps of one episode.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from q2rl_task import InputError, TaskSpec, Transition
+from q2rl_task import Contract, InputError, Transition
 
 
-def check_transition(t: Transition, task: TaskSpec) -> None:
+def check_transition(t: Transition, task: Contract) -> None:
     """See that a transition can be learned from.
 
     :raises InputError: of another contract, of wrong sizes or not finite

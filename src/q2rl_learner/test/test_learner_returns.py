@@ -12,6 +12,7 @@ from q2rl_learner.returns import (
     attainable_range,
     monte_carlo,
     n_step,
+    range_of_any,
     segments,
     tail_weights,
 )
@@ -66,6 +67,11 @@ def test_never_succeeding_has_its_fixed_point():
 
 def test_attainable_range_of_a_positive_reward():
     assert attainable_range(0.0, 10.0, 0.9) == (0.0, 10.0)
+
+
+def test_the_range_of_rewards_in_between():
+    assert range_of_any(-1.0, 10.0, 0.9) == (pytest.approx(-10.0), pytest.approx(100.0))
+    assert range_of_any(1.0, 2.0, 0.5) == (1.0, 4.0), 'one step is the least'
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from q2rl_policies.networks_file import build_bc, kind_of, pack, unpack
 from q2rl_policies.policy_spec import ActionMap, PolicySpec, read_spec, spec_of
 from q2rl_policies.python_policy import PythonPredictor, SamplingPolicy, load_class
 from q2rl_policies.recurrent import RecurrentBCPolicy
+from q2rl_task import Contract
 from q2rl_task.errors import InputError
-from q2rl_task.spec import TaskSpec
 
 PROGRAMS = {'torchscript': TorchScriptPredictor, 'onnx': OnnxPredictor}
 Make = Callable[[int, EntropyKind, bool], BCPolicy]
@@ -55,7 +55,7 @@ class LoadedBC:
     make: Make
 
 
-def load_bc(path: str | Path, task: TaskSpec) -> LoadedBC:
+def load_bc(path: str | Path, task: Contract) -> LoadedBC:
     """Read a BC policy of a task.
 
     :raises InputError: missing, damaged, of another task, or a class that cannot be used
@@ -84,7 +84,7 @@ def load_bc(path: str | Path, task: TaskSpec) -> LoadedBC:
     return network_bc(build_bc(meta, tensors, path), task.contract_hash, meta['version'])
 
 
-def load_density(path: str | Path, task: TaskSpec) -> DensityNet | None:
+def load_density(path: str | Path, task: Contract) -> DensityNet | None:
     """Read a policy's network if that can score any observation and action (see `LoadedBC.density`); runs no user code.
 
     :raises InputError: missing, damaged, or of another task
@@ -108,7 +108,7 @@ def network_bc(net: Any, contract: str, version: int) -> LoadedBC:
 
 
 def program_bc(
-    data: bytes, kind: Any, spec: PolicySpec, task: TaskSpec, where: object, version: int = 1
+    data: bytes, kind: Any, spec: PolicySpec, task: Contract, where: object, version: int = 1
 ) -> LoadedBC:
     """Return a TorchScript ('torchscript') or ONNX ('onnx') program as a BC policy.
 
@@ -122,7 +122,7 @@ def program_bc(
     return _foreign(f'{kind} program', predictor, spec, task, where, version, density)
 
 
-def python_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
+def python_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
     """Return a Python class as a BC policy. This runs the user's code.
 
     :raises InputError: it cannot be used, or is not the one that was adopted
@@ -147,7 +147,7 @@ def python_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
     return _foreign(what, predictor, spec, task, where, 1, 'action' not in answer)
 
 
-def lerobot_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
+def lerobot_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
     """Return a policy folder of LeRobot as a BC policy, without a density. This runs LeRobot, not code of the folder.
 
     :raises InputError: LeRobot is not installed, or the policy does not fit the task
@@ -159,7 +159,7 @@ def lerobot_bc(spec: PolicySpec, task: TaskSpec) -> LoadedBC:
 
 
 def probe(
-    predictor: Predictor, spec: PolicySpec, task: TaskSpec, where: object
+    predictor: Predictor, spec: PolicySpec, task: Contract, where: object
 ) -> Mapping[str, Any]:
     """Ask a policy once, to find what does not fit before a robot moves; return its answer.
 
@@ -179,7 +179,7 @@ def probe(
     return answer
 
 
-def pack_program(data: bytes, kind: str, spec: PolicySpec, task: TaskSpec) -> bytes:
+def pack_program(data: bytes, kind: str, spec: PolicySpec, task: Contract) -> bytes:
     """Return the file of a TorchScript or ONNX program, with how it fits the task."""
     content = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
     described = spec.model_dump(
@@ -194,7 +194,7 @@ def _foreign(
     what: str,
     predictor: Predictor,
     spec: PolicySpec,
-    task: TaskSpec,
+    task: Contract,
     where: object,
     version: int,
     has_density: bool,
@@ -208,7 +208,7 @@ def _foreign(
     return LoadedBC(what, version, predictor.recurrent, has_density, None, make)
 
 
-def _check_contract(spec: PolicySpec, task: TaskSpec, path: Path) -> None:
+def _check_contract(spec: PolicySpec, task: Contract, path: Path) -> None:
     if spec.contract and spec.contract != task.contract_hash:
         raise InputError(
             path,

@@ -120,7 +120,9 @@ def test_an_adopted_folder_is_a_yaml(tmp_path, lerobot):
     path = folder(
         tmp_path / 'p', input_features={'observation.state': {'type': 'STATE', 'shape': [3]}}
     )
-    with pytest.raises(InputError, match=f'has 3 numbers, what it is shown {TASK.observation_size}'):
+    with pytest.raises(
+        InputError, match=f'has 3 numbers, what it is shown {TASK.observation_size}'
+    ):
         lerobot_bc(PolicySpec(lerobot=str(path)), TASK)
     block = Block(field='force', scale=1.0)
     spec = PolicySpec(lerobot=str(path), inputs=(Input(name='observation.state', blocks=(block,)),))

@@ -2,6 +2,7 @@
 """The contract of a task: what its observations, actions, rewards, limits and episode ends mean."""
 
 from q2rl_task.action import advance_command, advance_gripper, clamp_lead
+from q2rl_task.contract import Contract
 from q2rl_task.episode import (
     EndReason,
     LearnerState,
@@ -30,6 +31,7 @@ from q2rl_task.reset import draw_start
 from q2rl_task.spec import TaskSpec, load_task
 
 __all__ = [
+    'Contract',
     'Decision',
     'EndReason',
     'ExecutedStep',

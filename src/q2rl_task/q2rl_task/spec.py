@@ -110,6 +110,11 @@ class RewardSpec(Section):
     success: float
     discount: float = Field(gt=0, lt=1)
 
+    @property
+    def step_range(self) -> tuple[float, float] | None:
+        """The least and the greatest reward of a step, where it is not one of the two; None: it is."""
+        return None
+
 
 class SuccessSpec(Section):
     """Where success is read from: the fixture's own signal."""

@@ -24,7 +24,9 @@ bench = typer.Typer(
 
 @bench.command()
 def learning(
-    suite: Annotated[str, typer.Option(help='Tasks and budget: tiny, pipe or ablation.')] = 'tiny',
+    suite: Annotated[
+        str, typer.Option(help='Tasks and budget: a shipped suite, or the path of a suite YAML.')
+    ] = 'tiny',
     methods: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +62,7 @@ def learning(
     q2rl bench learning --suite tiny --methods q2rl,rlpd --seeds 0-2
     q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
     q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate,q2rl/alpha-0.2
+    q2rl bench learning --suite metaworld --methods q2rl,bc --seeds 0-2
     """  # noqa: D301
     import dataclasses
     import os
@@ -81,7 +84,9 @@ def learning(
     from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
     from q2rl_lab.bench_run import Job
 
-    out = (out or Path('bench') / f'{suite}.jsonl').absolute()
+    if chosen.gym is not None:
+        chosen.gym.host.check()
+    out = (out or Path('bench') / f'{chosen.name}.jsonl').absolute()
     folder = out.parent / 'starts'
     # Seeds go round fastest: runs that start together then do not wait for one another's start.
     planned = [
