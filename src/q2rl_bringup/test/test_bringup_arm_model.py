@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from q2rl_bringup.arm_model import Cylinder, read_arm
-from q2rl_bringup.robot_description import PIPE_LENGTH_M, robot_urdf
+from q2rl_bringup.robot_description import robot_urdf
 from q2rl_sim.panda import ARM_JOINTS
 from q2rl_sim.scene import build_scene
+from q2rl_sim.scenes.pipe_assembly import PIPE_LENGTH_M
 from q2rl_task import InputError, load_task
 
 CHAIN = """<robot name="r"><link name="a"/><link name="b"/><link name="c"/><link name="d"/>

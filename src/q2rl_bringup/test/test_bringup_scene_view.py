@@ -101,7 +101,7 @@ def test_a_task_that_hides_the_tip_shows_no_fixture(task):
     blind = task.model_copy(
         update={'observation': task.observation.model_copy(update={'fields': fields})}
     )
-    record = replace(observe(task), observation=np.zeros(18, np.float32))
+    record = replace(observe(task), observation=np.zeros(task.observation_size - 3, np.float32))
     assert believed_fixture(blind, TIP, record) is None
 
 

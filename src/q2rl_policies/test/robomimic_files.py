@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-KEYS = {'state': 21}
+from q2rl_task import load_task
+
+KEYS = {'state': load_task('pipe_assembly').observation_size}
 HIDDEN = (12, 10)
 
 

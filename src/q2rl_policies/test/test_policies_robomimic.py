@@ -170,7 +170,7 @@ def without(checkpoint: dict, *path: str) -> dict:
     'kind, options, said',
     [
         ('gmm', {'actions': 7}, 'has actions of 7 numbers'),
-        ('gmm', {'keys': {'state': 20}}, 'key `state` has 20 numbers, what it is shown 21'),
+        ('gmm', {'keys': {'state': 20}}, f'key `state` has 20 numbers, what it is shown {O}'),
         ('gmm', {'keys': {'robot0_eef_pos': 3}}, 'no counterpart by its name'),
         ('gmm', {'algo_name': 'hbc'}, "algorithm 'hbc'"),
         ('gmm', {'algo': {'gmm': {'enabled': False}}}, 'a plain regression'),
@@ -179,7 +179,7 @@ def without(checkpoint: dict, *path: str) -> dict:
         ('rnn', {'algo': {'rnn': {'open_loop': True}}}, 'open-loop'),
         ('rnn', {'algo': {'rnn': {'hidden_dim': 8}}}, 'not those of its configuration'),
         ('gmm', {'algo': {'gmm': {'num_modes': 4}}}, 'not those of its configuration'),
-        ('gmm', {'obs_stats': {'state': {'mean': [0.0], 'std': [1.0]}}}, 'is not of 21 numbers'),
+        ('gmm', {'obs_stats': {'state': {'mean': [0.0], 'std': [1.0]}}}, f'is not of {O} numbers'),
         (
             'gmm',
             {'obs_stats': {'state': {'offset': [0.0] * O, 'scale': [0.0] * O}}},
