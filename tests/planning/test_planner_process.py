@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -86,7 +87,8 @@ def test_a_planner_that_hangs_is_given_up_and_replaced(planning, monkeypatch):
         ({'kind': 'moveit'}, 'moveit_py: is not installed'),
     ],
 )
-def test_a_planner_that_cannot_be_is_one_clear_line(wrong, why):
+def test_a_planner_that_cannot_be_is_one_clear_line(wrong, why, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'moveit', None)  # whatever stands in for it elsewhere
     with pytest.raises(InputError) as error:
         make_planner(replace(settings('ompl'), **wrong))
     assert str(error.value).startswith(why) and '\n' not in str(error.value)

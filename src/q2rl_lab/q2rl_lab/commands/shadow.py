@@ -81,9 +81,6 @@ def shadow(
     what = find_learned(runs_dir, target, bc, task, preset)
     if what.run is not None and what.run.read_config().shadow:
         folder = what.run
-        say(
-            f'{folder.id} was recorded in the shadow: its own episodes are reported on, none is run'
-        )
     else:
         spec = load_task(what.task)
         if not what.learner.is_dir():
@@ -105,6 +102,8 @@ def shadow(
             with EpisodeProgress(episodes) as progress:
                 run_in_process(what, folder, spec, progress)
     result = write_shadow(folder, films, say)
+    if folder is what.run:
+        say(f'{folder.id} was recorded in the shadow: its own episodes are reported, none was run')
     if as_json:
         emit(result, True)
         return
