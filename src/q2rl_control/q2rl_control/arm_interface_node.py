@@ -10,7 +10,8 @@ from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from q2rl_control.arm_logic import OF_ITSELF, ArmLogic
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import OF_ITSELF
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel

@@ -10,12 +10,10 @@ to STOPPED, where the command brakes and holds; see `SafetyLatch` for the way ba
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from enum import IntEnum
-
 import numpy as np
 
+from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
+from q2rl_control.episode_steps import EpisodeSteps
 from q2rl_control.guard import Guard, is_limited, is_usable
 from q2rl_control.halt import Halt
 from q2rl_control.reset_motion import Approach, Retreat
@@ -24,66 +22,19 @@ from q2rl_control.safety_latch import SafetyLatch
 from q2rl_control.sensor_watch import WrenchWatch
 from q2rl_task import (
     Decision,
-    EndReason,
     ExecutedStep,
     Measurement,
     Mode,
-    ObservationBuilder,
     ObservationRecord,
     Pose,
     Source,
-    StepOutcome,
     TaskSpec,
     advance_gripper,
     draw_start,
-    judge_step,
 )
-
-
-class ArmState(IntEnum):
-    """What the arm is doing (values of q2rl_msgs/ArmStatus)."""
-
-    IDLE = 0
-    RETREATING = 1
-    READY = 2
-    RESETTING = 3
-    RUNNING = 4
-    STOPPED = 5
-
 
 HAND_BACK_S = 0.5
 """How long the arm holds after a person let go, before the policies go on."""
-OF_ITSELF = (ArmState.RETREATING, ArmState.RESETTING)
-"""States in which the arm moves without being asked at each tick."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """What to do about one measurement.
-
-    target: tip pose to command, base frame; None only with an observation, or before the first
-    measurement was usable. observation: to be answered by `ArmLogic.execute`. waiting: the arm holds
-    until someone asks for a motion, so a simulation in lockstep need not go on.
-    """
-
-    target: Pose | None
-    observation: ObservationRecord | None = None
-    waiting: bool = False
-
-
-@dataclass
-class ArmCounters:
-    """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law.
-
-    unusable: measurements that are not finite or not credible, or of a dead sensor. codes: how often the guard
-    said what.
-    """
-
-    rejected: int = 0
-    limited: int = 0
-    holds: int = 0
-    unusable: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
 
 
 class ArmLogic:
@@ -104,7 +55,6 @@ class ArmLogic:
         self.interventions: tuple[str, ...] = ()
         self.state = ArmState.IDLE
         self.detail = ''
-        self.episode = ''
         self.counters = ArmCounters()
         self.fixture = task.fixture.nominal.pose
         self.part: Pose | None = None
@@ -113,18 +63,11 @@ class ArmLogic:
         self.guard = Guard(task)
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
-        self._builder = ObservationBuilder(task)
+        self._steps = EpisodeSteps(task, robot)
         self._motion: Retreat | Approach | None = None
         self._motion_started: float | None = None
-        self._pending: tuple[ObservationRecord, StepOutcome, float] | None = None
         self._measurement: Measurement | None = None
-        self._mode = Mode.BC
-        self._explore = False
-        self._step = 0
         self._seed = 0
-        self._peak_force = 0.0
-        self._end_requested = False
-        self._lost = ''
         self._halt = Halt()
         self.activate()
 
@@ -139,15 +82,20 @@ class ArmLogic:
         return self._measurement
 
     @property
+    def episode(self) -> str:
+        """The episode under way, or the last."""
+        return self._steps.episode
+
+    @property
     def pending(self) -> ObservationRecord | None:
         """The observation that waits for `execute`."""
-        return self._pending[0] if self._pending else None
+        return self._steps.pending
 
     def activate(self) -> None:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
         self.guard = Guard(self.task)
         self.right_of_way.forget()
-        self._pending = None
+        self._steps.drop()
         self._halt = Halt()
         if self.latch.stopped:
             self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
@@ -156,7 +104,7 @@ class ArmLogic:
 
     def emergency_stop(self, reason: str) -> None:
         """Halt and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
-        self._pending = None
+        self._steps.drop()
         if not self.latch.stopped:
             self._halt = Halt()
         self.right_of_way.forget()
@@ -181,7 +129,7 @@ class ArmLogic:
 
     def stop(self, detail: str) -> None:
         """Hold where the arm is, whatever it was doing, until `retreat` is asked for."""
-        self._pending = None
+        self._steps.drop()
         self._enter(ArmState.STOPPED, detail)
 
     def retreat(self) -> bool:
@@ -210,10 +158,8 @@ class ArmLogic:
             return False
         if self.task.part is not None and (part is None or not part.is_finite()):
             return False
-        self.part = part
-        self.episode, self._mode, self._seed, self.fixture = episode, Mode(mode), seed, fixture
-        self._explore = explore
-        self._end_requested, self._lost, self._step = False, '', 0
+        self.part, self._seed, self.fixture = part, seed, fixture
+        self._steps.begin(episode, Mode(mode), explore)
         self._enter(ArmState.RESETTING)
         return True
 
@@ -221,17 +167,16 @@ class ArmLogic:
         """Make the next observation final (truncated, REQUESTED). Refused unless an episode is under way."""
         if self.state not in (ArmState.RESETTING, ArmState.RUNNING):
             return False
-        self._end_requested = True
+        self._steps.request_end()
         return True
 
     def lose(self, detail: str) -> None:
         """Note that sensing was lost for too long: the next observation of a running episode is final, LOST."""
-        self._lost = detail
+        self._steps.lose(detail)
 
     def note_force(self, force: float) -> None:
         """Take a contact force [N] measured between ticks into the step's peak."""
-        if np.isfinite(force):
-            self._peak_force = max(self._peak_force, force)
+        self._steps.note_force(force)
 
     def coast(self) -> Pose | None:
         """Decelerate to hold for one tick in which nothing usable was measured; None before the first measurement."""
@@ -242,7 +187,7 @@ class ArmLogic:
 
         :raises RuntimeError: the last observation was not answered by `execute`
         """
-        if self._pending is not None:
+        if self.pending is not None:
             raise RuntimeError('the last observation has not been executed')
         if not is_usable(measurement) or self._wrench_watch.is_frozen(measurement):
             self.counters.unusable += 1
@@ -275,10 +220,9 @@ class ArmLogic:
 
         :raises RuntimeError: no observation is pending
         """
-        if self._pending is None:
+        record = self.pending
+        if record is None:
             raise RuntimeError('no observation is pending')
-        record, outcome, force = self._pending
-        self._pending = None
         size = self.task.action_size
         decision = self.right_of_way.settle(decision, self.latch.held, self._measurement.stamp)
         if decision is None:
@@ -300,28 +244,9 @@ class ArmLogic:
         if decision.source is Source.HOLD and not record.final:
             self.counters.holds += 1
         executed = guarded.executed if acts else np.zeros(size, dtype=np.float32)
-        step = ExecutedStep(
-            stamp=record.stamp,
-            robot=self.robot,
-            contract=record.contract,
-            episode=record.episode,
-            step=record.step,
-            mode=record.mode,
-            final=record.final,
-            observation=record.observation,
-            reward=outcome.reward,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            end_reason=outcome.reason,
-            force=force,
-            executed_action=executed,
-            interventions=codes,
-            decision=decision,
-        )
+        step = self._steps.answer(decision, executed, codes)
         if record.final:
             self._enter(ArmState.RETREATING)
-        else:
-            self._step += 1
         return guarded.target, step
 
     def _note(self, codes: tuple[str, ...]) -> None:
@@ -373,7 +298,7 @@ class ArmLogic:
 
     def _approach(self, measurement: Measurement) -> Tick:
         limits = self.task.limits
-        if self._end_requested:
+        if self._steps.end_requested:
             self._enter(ArmState.RETREATING, 'the episode was ended before it started')
             return self._retreat(measurement)
         if measurement.force > limits.force_stop_n or measurement.torque > limits.torque_stop_nm:
@@ -383,32 +308,12 @@ class ArmLogic:
             self._motion = Approach(draw_start(self.task, self.fixture, self._seed, self.part))
         if self._motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.RUNNING)
-            self._builder.reset(self.part)
-            self._peak_force = measurement.force
+            self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
         if self._overdue(measurement, 'the way to the start pose'):
             return self._hold(measurement)
         return self._move(measurement)
 
     def _observe(self, measurement: Measurement) -> Tick:
-        """Judge the state and make the observation of it; judging comes first, so the record knows if it is final."""
-        outcome = judge_step(self.task, self._step, measurement, self._end_requested)
-        if self._lost and not outcome.terminated:
-            outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
-        elif self._peak_force > self.task.limits.force_stop_n and not outcome.final:
-            # A blow between two ticks counts as well.
-            outcome = StepOutcome(outcome.reward, False, True, EndReason.FORCE_LIMIT)
-        observation = self._builder.build(measurement, self.guard.commanded, self.fixture)
-        record = ObservationRecord(
-            stamp=measurement.stamp,
-            contract=self.task.contract_hash,
-            episode=self.episode,
-            step=self._step,
-            mode=self._mode,
-            final=outcome.final,
-            observation=observation,
-            explore=self._explore,
-        )
-        self._pending = (record, outcome, self._peak_force)
-        self._peak_force = 0.0
+        record = self._steps.observe(measurement, self.guard.commanded, self.fixture)
         return Tick(None, observation=record)

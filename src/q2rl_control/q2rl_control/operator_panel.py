@@ -9,7 +9,8 @@ from collections.abc import Callable
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from q2rl_control.arm_logic import OF_ITSELF, ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import OF_ITSELF, ArmState
 from q2rl_msgs.msg import GuardState, HumanAction
 from q2rl_ros.conversions import to_vector
 from q2rl_ros.errors import MessageError

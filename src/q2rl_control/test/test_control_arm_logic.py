@@ -7,7 +7,8 @@ from control_helpers import FollowingArm, above, decision, measurement
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_control.reset_motion import height_above_rim
 from q2rl_task import EndReason, Mode, Pose, Reason, Source, draw_start, load_task
 

@@ -5,7 +5,7 @@ from control_helpers import decision, step
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_flow import (
     BACK_OFF_S,
     OLD_WEIGHTS_RETRIES,

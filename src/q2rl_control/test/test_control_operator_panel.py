@@ -22,7 +22,7 @@ from test_control_nodes import DOMAINS, RUN, Bench, Cell, LiveCell
 import yaml
 
 from q2rl_control.arm_interface_node import ArmInterface
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_msgs.msg import ExecutedStep, GateDecision, GuardState, HumanAction

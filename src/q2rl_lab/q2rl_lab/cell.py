@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy
