@@ -187,7 +187,7 @@ class OnlineLearner:
         self.updater.copy_target()
         self.report = EstimateReport(
             rollouts=len(episodes),
-            successes=sum(e.terminated for e in episodes),
+            successes=sum(e.succeeded for e in episodes),
             samples=fitted.samples,
             value_error=fitted.error,
             return_variance=fitted.variance,
@@ -229,7 +229,7 @@ class OnlineLearner:
         error = fit_critics(self.critics, self.value, pairs, score, config, self.generator)
         imitated = episodes
         if config.fit.actor_data == 'successes':
-            imitated = [e for e in episodes if e.terminated] or episodes
+            imitated = [e for e in episodes if e.succeeded] or episodes
         nll = fit_actor(
             self.actor,
             _stack(imitated),

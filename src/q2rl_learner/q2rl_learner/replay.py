@@ -2,7 +2,10 @@
 """The replay buffer: finished n-step samples in one preallocated matrix, demonstrations first.
 
 A sample is one row, so that a batch is one gather. Rows [0, demonstrations) are the demonstrations, for ever; the
-rows after them are a ring of what the robot did. An n-step window never crosses the end of an episode: it stops
+rows after them are a ring of what the robot did. What a person did who took over is in the ring, and is a
+demonstration too: it comes once more in a ring of its own behind, from which the share of demonstrations is drawn as
+well, and its action is the one to imitate. (HIL-SERL, arXiv 2410.21845, keeps interventions in both buffers.) An
+n-step window never crosses the end of an episode: it stops
 there, with bootstrap factor 0 if the task ended and gamma^m if the episode was cut after m steps.
 """
 
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from q2rl_learner.episodes import Episode, vector_or_nan
 from q2rl_learner.returns import n_step
-from q2rl_task import Transition
+from q2rl_task import Source, Transition
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Batch:
 
 @dataclass
 class _Step:
+    """demonstrated: the action to imitate is a demonstrator's or an intervening person's. human: a person acted."""
+
     observation: np.ndarray
     action: np.ndarray
     reward: float
@@ -48,6 +53,8 @@ class _Step:
     next_observation: np.ndarray
     next_bc: np.ndarray
     number: int
+    demonstrated: bool
+    human: bool = False
 
 
 class Replay:
@@ -55,7 +62,7 @@ class Replay:
 
     :param observation_size: O
     :param action_size: D
-    :param capacity: rows of the ring
+    :param capacity: rows of the ring; a tenth of it more is kept of a person's
     :param steps: n of the n-step returns
     :param discount: gamma per step
     :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
@@ -77,11 +84,13 @@ class Replay:
         self._widths = (o, d, 1, o, 1, d, 1, d, 1)
         self._steps, self._discount, self._imitation = steps, discount, imitation
         self._capacity = capacity
+        self._kept = max(1, capacity // 10)
         self._swapped_ends = swapped_ends
-        self._rows = torch.empty(capacity, sum(self._widths))
+        self._rows = torch.empty(capacity + self._kept, sum(self._widths))
         self._windows: dict[str, tuple[str, deque[_Step]]] = {}  # robot -> (episode, window)
         self.demonstrations = 0
         self.added = 0
+        self.intervened = 0
         self.drawn = 0
         self.drawn_demonstrations = 0
 
@@ -89,6 +98,11 @@ class Replay:
     def online(self) -> int:
         """Samples of the robot's own that can be drawn."""
         return min(self.added, self._capacity)
+
+    @property
+    def interventions(self) -> int:
+        """Samples of a person's that can be drawn as demonstrations."""
+        return min(self.intervened, self._kept)
 
     def __len__(self) -> int:
         return self.demonstrations + self.online
@@ -115,12 +129,14 @@ class Replay:
                         episode.next_observations[t],
                         following,
                         t,
+                        demonstrated=True,
                     )
                 )
-                rows += self._close(window, last, last and episode.terminated, demonstration=True)
+                closed = self._close(window, last, last and episode.terminated)
+                rows += [row for row, _ in closed]
         if rows:
             head = torch.from_numpy(np.stack(rows))
-            self._rows = torch.cat([head, torch.empty(self._capacity, head.shape[1])])
+            self._rows = torch.cat([head, torch.empty(self._capacity + self._kept, head.shape[1])])
             self.demonstrations = len(rows)
 
     def add(self, transition: Transition, reward: float) -> None:
@@ -134,15 +150,19 @@ class Replay:
             self._store(self._close(window, ended=True, terminated=False))
             window = deque()
             self._windows[transition.robot] = (transition.episode, window)
+        human = transition.source == Source.HUMAN
+        shown = human and self._imitation != 'bc_action'  # that one is told to imitate BC alone
         window.append(
             _Step(
                 transition.observation,
                 transition.action,
                 reward,
-                transition.bc_action,
+                transition.action if shown else transition.bc_action,
                 transition.next_observation,
                 transition.next_bc_action,
                 transition.step,
+                demonstrated=shown,
+                human=human,
             )
         )
         ended = transition.terminated or transition.truncated
@@ -150,9 +170,12 @@ class Replay:
         self._store(self._close(window, ended, last))
 
     def _close(
-        self, window: deque[_Step], ended: bool, terminated: bool, demonstration: bool = False
-    ) -> list[np.ndarray]:
-        """Take the samples out of `window` whose n steps are there, or all if the episode has ended."""
+        self, window: deque[_Step], ended: bool, terminated: bool
+    ) -> list[tuple[np.ndarray, bool]]:
+        """Take the samples out of `window` whose n steps are there, or all if the episode has ended.
+
+        Each comes with whether its action is that of a person who took over.
+        """
         rows = []
         while window and (ended or len(window) == self._steps):
             steps = [window[i] for i in range(min(self._steps, len(window)))]
@@ -161,42 +184,49 @@ class Replay:
                 [s.reward for s in steps], self._discount, terminated and at_end
             )
             first, last = steps[0], steps[-1]
-            wanted = self._imitation in ('both', 'demonstration' if demonstration else 'bc_action')
+            kind = 'demonstration' if first.demonstrated else 'bc_action'
+            wanted = self._imitation in ('both', kind)
             imitated = vector_or_nan(first.imitated, self._action_size)
             next_bc = vector_or_nan(last.next_bc, self._action_size)
-            rows.append(
-                np.concatenate(
-                    [
-                        first.observation,
-                        first.action,
-                        [reward],
-                        last.next_observation,
-                        [bootstrap],
-                        np.nan_to_num(imitated),
-                        [wanted and np.isfinite(imitated).all()],
-                        np.nan_to_num(next_bc),
-                        [np.isfinite(next_bc).all()],
-                    ],
-                    dtype=np.float32,
-                    casting='unsafe',
-                )
+            row = np.concatenate(
+                [
+                    first.observation,
+                    first.action,
+                    [reward],
+                    last.next_observation,
+                    [bootstrap],
+                    np.nan_to_num(imitated),
+                    [wanted and np.isfinite(imitated).all()],
+                    np.nan_to_num(next_bc),
+                    [np.isfinite(next_bc).all()],
+                ],
+                dtype=np.float32,
+                casting='unsafe',
             )
+            rows.append((row, first.human))
             window.popleft()
         return rows
 
-    def _store(self, rows: list[np.ndarray]) -> None:
-        for row in rows:
-            at = self.demonstrations + self.added % self._capacity
-            self._rows[at] = torch.from_numpy(row)
+    def _store(self, rows: list[tuple[np.ndarray, bool]]) -> None:
+        for row, human in rows:
+            values = torch.from_numpy(row)
+            self._rows[self.demonstrations + self.added % self._capacity] = values
             self.added += 1
+            if human:
+                behind = self.demonstrations + self._capacity
+                self._rows[behind + self.intervened % self._kept] = values
+                self.intervened += 1
 
     def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:
-        """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty."""
-        if self.demonstrations == 0:
+        """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty.
+
+        Interventions count among demonstrations; without any of those, once there are enough to fill their share.
+        """
+        demonstrations = round(demo_fraction * batch)
+        if self.demonstrations == 0 and self.interventions < max(1, demonstrations):
             return 0, batch
         if self.online == 0:
             return batch, 0
-        demonstrations = round(demo_fraction * batch)
         return demonstrations, batch - demonstrations
 
     def sample(
@@ -220,7 +250,10 @@ class Replay:
         demo, online = self.counts(batch, demo_fraction)
         parts = []
         if demo:
-            parts.append(torch.randint(self.demonstrations, (repeats, demo), generator=generator))
+            shown = torch.randint(
+                self.demonstrations + self.interventions, (repeats, demo), generator=generator
+            )
+            parts.append(shown + (shown >= self.demonstrations) * self._capacity)
         if online:
             parts.append(
                 torch.randint(self.online, (repeats, online), generator=generator)

@@ -17,7 +17,7 @@ import pytest
 
 from q2rl_learner.ingest import Ingest
 from q2rl_learner.transition_log import TransitionLog, decode, encode
-from q2rl_task import InputError, Transition
+from q2rl_task import InputError, Source, Transition
 
 TASK = toy_task()
 CONTRACT = TASK.contract_hash
@@ -46,6 +46,16 @@ def test_every_field_comes_back(tmp_path):
     log.append([stored])
     (read,) = TransitionLog(tmp_path / 'log.db', read_only=True).replay()
     assert same(read, stored)
+
+
+def test_what_a_person_did_comes_back_as_such_through_the_log_and_in_order(tmp_path):
+    human = np.full(TASK.action_size, 0.5, dtype=np.float32)
+    sent = [*run(2), *run(1, start=3, source=Source.HUMAN, action=human)]
+    log = TransitionLog(tmp_path / 'log.db', CONTRACT)
+    Ingest(log).store([sent[2], *sent[:2]])
+    replayed = Ingest(TransitionLog(tmp_path / 'log.db', CONTRACT)).replay()
+    assert [t.source for t in replayed] == [Source.BC, Source.BC, Source.HUMAN]
+    assert (replayed[2].action == human).all() and len(replayed[2].bc_action) > 0
 
 
 def test_repetitions_are_stored_once(tmp_path):
