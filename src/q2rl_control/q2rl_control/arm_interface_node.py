@@ -8,21 +8,19 @@ import time
 
 from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
-from std_srvs.srv import Trigger
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import OF_ITSELF
+from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
 from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
-from q2rl_msgs.srv import StartEpisode
 from q2rl_ros.conversions import (
     decision_from_msg,
     executed_step_to_msg,
     observation_to_msg,
-    pose_from_msg,
     pose_to_msg,
 )
 from q2rl_ros.errors import MessageError
@@ -30,7 +28,7 @@ from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
 from q2rl_ros.spin import spin
-from q2rl_task import Decision, Measurement, Mode, Pose
+from q2rl_task import Decision, Measurement, Pose
 
 STATUS_PERIOD_S = 1.0
 
@@ -92,9 +90,7 @@ class ArmInterface(Q2rlNode):
         for topic, kind in SENSOR_TOPICS.items():
             self.subscribe(kind, topic, lambda msg, t=topic: receive(t, msg), qos.sensors)
         self.subscribe(GateDecision, 'gate_decision', self._on_decision, qos.tick)
-        self.serve(StartEpisode, 'arm_interface/start_episode', self._on_start_episode)
-        self.serve(Trigger, 'arm_interface/retreat', self._on_retreat)
-        self.serve(Trigger, 'arm_interface/end_episode', self._on_end_episode)
+        EpisodeServices(self, self._logic, self._operator_acted)
         self._panel = OperatorPanel(self, self._logic, self._operator_acted)
         if self.lockstep:
             self.wall_timer(min(0.1, self._republish_s), self._check_answers)
@@ -301,39 +297,6 @@ class ArmInterface(Q2rlNode):
     def _now(self) -> float:
         """Seconds on the node's clock."""
         return self.get_clock().now().nanoseconds / 1e9
-
-    # Services
-
-    def _on_start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response):
-        try:
-            mode = Mode(request.mode)
-            base = self.task.frames.base
-            estimate = pose_from_msg(request.estimate, base)
-            part = pose_from_msg(request.part, base) if self.task.part else None
-        except (ValueError, MessageError) as error:
-            response.message = str(error)
-            return response
-        done = self.active and self._logic.start_episode(
-            request.episode, mode, request.seed, estimate, request.explore, part
-        )
-        return self._answered(response, done)
-
-    def _on_retreat(self, request: Trigger.Request, response: Trigger.Response):
-        return self._answered(response, self.active and self._logic.retreat())
-
-    def _on_end_episode(self, request: Trigger.Request, response: Trigger.Response):
-        return self._answered(response, self.active and self._logic.request_end())
-
-    def _answered(self, response, done: bool):
-        """Fill a service's answer, and let a waiting arm act at once on what was asked."""
-        response.success = bool(done)
-        if not done:
-            state = self._logic.state
-            response.message = f'refused: the arm is {state.name if self.active else "INACTIVE"}'
-        else:
-            self._operator_acted(False)
-        self._publish_status()
-        return response
 
     def _operator_acted(self, unanswered: bool) -> None:
         """Let an arm that waits act at once on what was asked, and answer a measurement whose observation is gone."""

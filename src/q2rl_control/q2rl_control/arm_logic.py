@@ -170,6 +170,19 @@ class ArmLogic:
         self._steps.request_end()
         return True
 
+    def label(self, success: bool, episode: str = '') -> str:
+        """Take a person's verdict on the running episode, final from the next observation on; return a refusal, or ''.
+
+        :param episode: that it is about; empty: the one under way
+        """
+        if self.state is not ArmState.RUNNING:
+            return f'no episode runs: the arm is {self.state.name}'
+        if episode and episode != self.episode:
+            return f'episode {episode} is over'
+        if self.pending is not None and self.pending.final:
+            return 'the episode is over'
+        return '' if self._steps.label(success) else 'it has the other label already'
+
     def lose(self, detail: str) -> None:
         """Note that sensing was lost for too long: the next observation of a running episode is final, LOST."""
         self._steps.lose(detail)

@@ -49,6 +49,7 @@ class EpisodeSteps:
         self._peak_force = 0.0
         self._end_requested = False
         self._lost = ''
+        self._label: bool | None = None
 
     @property
     def pending(self) -> ObservationRecord | None:
@@ -63,7 +64,7 @@ class EpisodeSteps:
     def begin(self, episode: str, mode: Mode, explore: bool) -> None:
         """Expect an episode, which may still have to get to its start pose."""
         self.episode, self._mode, self._explore = episode, mode, explore
-        self._end_requested, self._lost, self._step = False, '', 0
+        self._end_requested, self._lost, self._label, self._step = False, '', None, 0
 
     def start(self, part: Pose | None, force: float) -> None:
         """Begin to observe: the start pose is reached.
@@ -82,6 +83,15 @@ class EpisodeSteps:
         """Make the next observation final: truncated, REQUESTED."""
         self._end_requested = True
 
+    def label(self, success: bool) -> bool:
+        """Make the next observation final by a person's verdict; the first one stands (else False).
+
+        Success terminates with the reward of success, failure truncates.
+        """
+        if self._label is None:
+            self._label = success
+        return self._label is success
+
     def lose(self, detail: str) -> None:
         """Make the next observation final because sensing was lost: truncated, LOST."""
         self._lost = detail
@@ -99,7 +109,7 @@ class EpisodeSteps:
         :param commanded: last commanded tip pose, base frame
         :param fixture: estimated fixture pose, base frame
         """
-        outcome = judge_step(self._task, self._step, measurement, self._end_requested)
+        outcome = judge_step(self._task, self._step, measurement, self._end_requested, self._label)
         if self._lost and not outcome.terminated:
             outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
         elif self._peak_force > self._task.limits.force_stop_n and not outcome.final:
