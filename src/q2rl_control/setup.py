@@ -22,6 +22,7 @@ setup(
         'console_scripts': [
             'arm_interface = q2rl_control.arm_interface_node:main',
             'episode_manager = q2rl_control.episode_manager_node:main',
+            'teleop = q2rl_control.teleop_node:main',
         ],
     },
 )

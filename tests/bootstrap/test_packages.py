@@ -41,6 +41,7 @@ ROSDEP = {
     'mujoco': 'python3-mujoco-pip',
     'numpy': 'python3-numpy',
     'psutil': 'python3-psutil',
+    'pinocchio': 'pinocchio',
     'pydantic': 'python3-pydantic',
     'rich': 'python3-rich',
     'safetensors': None,

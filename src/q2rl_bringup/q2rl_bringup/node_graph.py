@@ -126,7 +126,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     }
     if args['sim'] == 'none':
         del packages['mujoco_arm']
-    own = _own_parameters(args, run_dir, run_id)
+    own = _own_parameters(args, task, run_dir, run_id)
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
     )
@@ -138,6 +138,11 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         )
         for name, package in packages.items()
     ]
+    if args['teleop'] != 'none':
+        device = {**common, 'device': args['teleop']}
+        nodes.append(
+            NodeSpec('q2rl_control', 'teleop', 'teleop', device, remappings, required=False)
+        )
     if args['launch_rviz']:
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
@@ -155,7 +160,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
 
 
 def _own_parameters(
-    args: Mapping[str, Value], run_dir: Path, run_id: str
+    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters."""
     seed, mode = args['seed'], args['policy_mode']
@@ -167,8 +172,12 @@ def _own_parameters(
     entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
     soft = config.acting.soft_temperature
     return {
-        'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
-        'arm_interface': {},
+        'mujoco_arm': {
+            'seed': seed,
+            'trace_file': str(run_dir / 'trace.bin'),
+            'command_interface': _command_interface(args),
+        },
+        'arm_interface': _commanding(args, task),
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
         'rl_policy': {
             'rl_action': config.acting.rl_action,
@@ -200,6 +209,25 @@ def _own_parameters(
             'resume': args['resume'],
         },
     }
+
+
+def _command_interface(args: Mapping[str, Value]) -> str:
+    """Return what the simulated arm is commanded by."""
+    if args['sim'] == 'mujoco' and args['command_sink'] == 'servo_twist':
+        raise InputError(
+            'argument `command_sink`',
+            'the MuJoCo simulation takes no twists',
+            'say pose_target or joint_position, or another sim',
+        )
+    return 'joints' if args['command_sink'] == 'joint_position' else 'pose'
+
+
+def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
+    """Return what arm_interface must know to command the arm; a real arm's description is in the params file."""
+    sink = {'command_sink': args['command_sink']}
+    if args['command_sink'] == 'joint_position' and args['sim'] != 'none':
+        sink['robot_description'] = robot_urdf(task)
+    return sink
 
 
 def _watching(

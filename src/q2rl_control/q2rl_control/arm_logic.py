@@ -14,7 +14,7 @@ import numpy as np
 
 from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
 from q2rl_control.episode_steps import EpisodeSteps
-from q2rl_control.guard import Guard, is_limited, is_usable
+from q2rl_control.guard import Guard, GuardedCommand, is_limited, is_usable
 from q2rl_control.halt import Halt
 from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_control.right_of_way import RightOfWay, as_hold
@@ -53,6 +53,8 @@ class ArmLogic:
         self.latch = latch or SafetyLatch()
         self.right_of_way = RightOfWay(task.action_size, task.limits.watchdog_s, HAND_BACK_S)
         self.interventions: tuple[str, ...] = ()
+        self.blocked = ''
+        """Why the controller below cannot follow just now, or empty: see `block`."""
         self.state = ArmState.IDLE
         self.detail = ''
         self.counters = ArmCounters()
@@ -69,6 +71,7 @@ class ArmLogic:
         self._measurement: Measurement | None = None
         self._seed = 0
         self._halt = Halt()
+        self._halted = False
         self.activate()
 
     @property
@@ -80,6 +83,11 @@ class ArmLogic:
     def measurement(self) -> Measurement | None:
         """The last usable measurement."""
         return self._measurement
+
+    @property
+    def usable(self) -> Measurement | None:
+        """The last measurement if it was usable, else None."""
+        return None if self.blind else self._measurement
 
     @property
     def episode(self) -> str:
@@ -126,6 +134,21 @@ class ArmLogic:
         self.latch.reset()
         self._enter(ArmState.IDLE, 'held: release the hold to go on')
         return ''
+
+    def block(self, reason: str) -> None:
+        """Hold where the arm is, whoever wants it to move, until this is called with ''."""
+        if reason and not self.blocked:
+            self._halt = Halt()
+        self.blocked = reason
+
+    def halt(self, reason: str) -> None:
+        """Take note that the controller below stopped the arm: hold where the arm is, until a person lets go.
+
+        A person may move it meanwhile.
+        """
+        if not self._halted:
+            self._halted, self._halt = True, Halt()
+        self.latch.hold(reason)
 
     def stop(self, detail: str) -> None:
         """Hold where the arm is, whatever it was doing, until `retreat` is asked for."""
@@ -213,18 +236,19 @@ class ArmLogic:
         if not self.guard.seeded:
             self.guard.reset(measurement.tip_pose, measurement.tip_twist)
         self.note_force(measurement.force)
+        self._halted = self._halted and self.latch.held
         if self.latch.stopped:
             return self._stay(measurement)
-        if self.latch.held and self.state in OF_ITSELF:
+        if (self.latch.held or self.blocked) and self.state in OF_ITSELF:
             self._motion_started = None  # the time limit of a motion does not run while it is held
-            return self._hold(measurement)
+            return self._keep(measurement)
         if self.state is ArmState.RETREATING:
             return self._retreat(measurement)
         if self.state is ArmState.RESETTING:
             return self._approach(measurement)
         if self.state is ArmState.RUNNING:
             return self._observe(measurement)
-        return self._hold(measurement)
+        return self._keep(measurement)
 
     def execute(self, decision: Decision | None) -> tuple[Pose, ExecutedStep]:
         """Answer the pending observation; None holds. On a final one nothing but a hold is executed.
@@ -240,10 +264,15 @@ class ArmLogic:
         decision = self.right_of_way.settle(decision, self.latch.held, self._measurement.stamp)
         if decision is None:
             decision = Decision.hold(size)
+        elif self.blocked:
+            decision = as_hold(decision, size)
         acts = decision.source is not Source.HOLD and not record.final
-        guarded = self.guard.command(
-            decision.action if acts else None, self._measurement, self.fixture
-        )
+        if acts or not self._drawn_back:
+            guarded = self.guard.command(
+                decision.action if acts else None, self._measurement, self.fixture
+            )
+        else:
+            guarded = self._back_to_the_arm(self._measurement)
         codes = guarded.interventions if acts else ()
         self._note(guarded.interventions)
         if any(code.startswith('rejected') for code in codes):
@@ -275,9 +304,20 @@ class ArmLogic:
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
-    def _stay(self, measurement: Measurement) -> Tick:
+    @property
+    def _drawn_back(self) -> bool:
+        """Whether the command is to come back to an arm that does not follow it."""
+        return bool(self.blocked) or self._halted
+
+    def _keep(self, measurement: Measurement) -> Tick:
+        return self._stay(measurement) if self._drawn_back else self._hold(measurement)
+
+    def _back_to_the_arm(self, measurement: Measurement) -> GuardedCommand:
         goal, limits = self._halt.goal(measurement), self.task.limits
-        guarded = self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
+        return self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
+
+    def _stay(self, measurement: Measurement) -> Tick:
+        guarded = self._back_to_the_arm(measurement)
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 

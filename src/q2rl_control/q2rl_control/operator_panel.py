@@ -108,6 +108,8 @@ class OperatorPanel:
             return GuardState.HOLDING, f'no fresh reading of {", ".join(self._stale)}'
         if logic.blind:
             return GuardState.HOLDING, 'the measurements cannot be used'
+        if logic.blocked:
+            return GuardState.HOLDING, logic.blocked
         if logic.latch.held:
             return GuardState.HOLDING, f'held: {logic.latch.reason}'
         if self._silent:
