@@ -21,7 +21,7 @@ from q2rl_task import load_task
 
 DOCS = Path(__file__).resolve().parents[2] / 'docs' / 'architecture.md'
 OF_ROS = {'/parameter_events', '/rosout', '/diagnostics'}
-FROM_PEOPLE = {'emergency_stop', 'hold', 'episode_label', 'human_action'}
+FROM_PEOPLE = {'emergency_stop', 'hold', 'episode_label', 'human_action', 'joy', 'twist'}
 FOR_PEOPLE = {
     '/episode_summary',
     '/guard_state',
@@ -121,6 +121,7 @@ STARTS = [
     {'sim': 'mujoco', 'lockstep': 'false'},
     {'sim': 'none'},
     {'namespace': 'left'},
+    {'sim': 'mujoco', 'command_sink': 'joint_position', 'teleop': 'spacenav'},
 ]
 
 
