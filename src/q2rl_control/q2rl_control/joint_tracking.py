@@ -21,8 +21,8 @@ POSTURE = 0.05
 LEAD_RAD = 0.2
 """A command that is further than this from the measured joints is given up and seeded anew."""
 SEEDED, SLOWED, BOUND, UNFOLLOWED = 'seeded', 'joint_velocity', 'joint_limit', 'unfollowed'
-"""What `JointTracking.codes` may hold: started from the measured joints; slowed down to a velocity limit; a joint is
-at its limit; the tip of the command is not where the target is."""
+"""What `JointTracking.codes` may hold: started from the measured joints; slowed down to a velocity limit; a joint would
+have left its limits, and the others did without it; the tip of the command is not where the target is."""
 
 
 class JointTracking:
@@ -40,6 +40,7 @@ class JointTracking:
         self._reach = kinematics.speed * period_s
         self._commanded: np.ndarray | None = None
         self._posture: np.ndarray | None = None
+        self._bound = False
         self.codes: tuple[str, ...] = ()
 
     @property
@@ -78,9 +79,7 @@ class JointTracking:
             change = change / excess
             codes.append(SLOWED)
         self._commanded = np.clip(before + change, low, high)
-        if ((self._commanded <= self._kinematics.lower) & (change <= 0.0)).any() or (
-            (self._commanded >= self._kinematics.upper) & (change >= 0.0)
-        ).any():
+        if self._bound:
             codes.append(BOUND)
         distance, angle = self._kinematics.tip_pose(self._commanded).distance_to(target)
         if distance > FOLLOWED_M or angle > FOLLOWED_RAD:
@@ -100,6 +99,7 @@ class JointTracking:
                 break
             jacobian = self._kinematics.jacobian(positions)
             free = np.ones(len(positions), dtype=bool)
+            self._bound = False
             posture = POSTURE * (self._posture - positions) if iteration == 0 else 0.0 * positions
             # A joint that would leave its limits is taken out, and the others have to do without it.
             for _ in range(len(positions)):
@@ -108,6 +108,7 @@ class JointTracking:
                 if not leaves.any():
                     break
                 free &= ~leaves
+                self._bound = True
             positions = np.clip(positions + step, low, high)
         return positions
 

@@ -88,7 +88,7 @@ class SimArm:
         )
         self._posture_guess = np.linalg.svd(self._jacobian[:, :ARM])[2][6]
         if joint_servo:
-            self._servo = JointServo(self.model, task, self._jacobian[:, :ARM])
+            self._servo = JointServo(self.model, task, self._jacobian_at(nominal))
         self.reset_to(
             nominal @ Pose.of([0.0, 0.0, -max(task.reset.height_m, task.reset.retreat_m)])
         )
@@ -193,6 +193,15 @@ class SimArm:
         raise ValueError(
             f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}'
         )
+
+    def _jacobian_at(self, pose: Pose) -> np.ndarray:
+        """Return the tip's Jacobian (6, 7) in the posture that `solve_ik` finds for a pose."""
+        data, whole = mujoco.MjData(self.model), np.zeros((6, self.model.nv))
+        data.qpos[:ARM] = self.solve_ik(pose)
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_jacSite(self.model, data, whole[:3], whole[3:], self.scene.tip_site)
+        return whole[:, :ARM]
 
     def step(self, target: Pose | np.ndarray, opening: float = float('nan')) -> Measurement:
         """Track `target` for one control period and return the measurement at its end.

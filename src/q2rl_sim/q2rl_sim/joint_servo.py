@@ -2,7 +2,7 @@
 """A joint-level impedance in place of the Cartesian one: what a position-commanded arm that can touch things does.
 
 Each joint is a spring-damper to its set point, at the physics rate, with gravity compensated, as in the joint impedance
-mode of torque-controlled arms. Its stiffness is that which the Cartesian law has about the joint in the home posture,
+mode of torque-controlled arms. Its stiffness is that which the Cartesian law has about the joint at the fixture,
 diag(J^T K J), scaled so that a command that leads the tip by all that the task allows presses with no more than the
 force and torque at which the task stops. A diagonal stiffness is none that is equal in all directions: across the arm
 the tip is softer than the Cartesian law makes it, along it stiffer. Damping over stiffness is as in the Cartesian law.
@@ -20,7 +20,7 @@ from q2rl_task import TaskSpec
 class JointServo:
     """Change the compiled `model` of an arm of n joints, the first ones, from the Cartesian law to the joints' own.
 
-    :param jacobian: of the tip in the home posture, (6, n), linear then angular
+    :param jacobian: of the tip at the nominal fixture, (6, n), linear then angular
     """
 
     def __init__(self, model: mujoco.MjModel, task: TaskSpec, jacobian: np.ndarray) -> None:
