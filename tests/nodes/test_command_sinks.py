@@ -95,6 +95,21 @@ def test_a_scripted_policy_inserts_the_pipe(bench, interface, sink):
     bench.until(lambda: cell.arm._logic.state is ArmState.READY)
 
 
+def test_in_real_time_joints_are_commanded_in_small_steps_between_the_ticks(bench, tmp_path):
+    real = profiles(False, TASK.period_s)
+    bench.start(MujocoArmNode, command_interface='joints', lockstep=False)
+    commands = []
+    bench.probe.create_subscription(Float64MultiArray, JOINT_TOPIC, commands.append, real.events)
+    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path), **JOINTS)
+    bench.until(lambda: arm._logic.measurement is not None)
+    assert bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success
+    bench.until(lambda: arm._logic.state is ArmState.READY)
+    bench.until(lambda: len(commands) > 20)
+    positions = np.array([joints_from_msg(msg, 7)[0] for msg in commands])
+    np.testing.assert_allclose(positions[0], arm._logic.measurement.joint_positions, atol=0.2)
+    assert np.abs(np.diff(positions, axis=0)).max() < 2.7 * TASK.period_s
+
+
 def test_a_joint_command_steps_the_simulation_once_and_only_as_an_answer(bench):
     sim = bench.start(MujocoArmNode, activate=False, command_interface='joints', repeat_period=60.0)
     sim.trigger_configure()
