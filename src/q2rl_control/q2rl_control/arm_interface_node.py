@@ -9,6 +9,7 @@ import time
 from std_msgs.msg import Float64MultiArray
 
 from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_parameters import declare_arm_parameters
 from q2rl_control.arm_reports import arm_status_to_msg
 from q2rl_control.arm_state import OF_ITSELF
 from q2rl_control.episode_services import EpisodeServices
@@ -16,8 +17,8 @@ from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
 from q2rl_control.safety_latch import SafetyLatch, state_folder
-from q2rl_control.sensor_inputs import WRENCH, SensorInputs, declare_sensor_parameters
-from q2rl_control.sink_choice import declare_sink_parameters, make_kinematics, make_sink
+from q2rl_control.sensor_inputs import WRENCH, SensorInputs
+from q2rl_control.sink_choice import make_kinematics, make_sink
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
 from q2rl_ros.conversions import (
     decision_from_msg,
@@ -44,28 +45,7 @@ class ArmInterface(Q2rlNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('arm_interface', **kwargs)
-        declare_sink_parameters(self)
-        declare_sensor_parameters(self)
-        self.declare(
-            'republish_period',
-            0.5,
-            'Lockstep: wall time [s] after which what was not answered is published again.',
-            low=0.02,
-            high=60.0,
-        )
-        self.declare(
-            'lost_after',
-            1.0,
-            'Real time: seconds without fresh sensors after which a running episode ends.',
-            low=0.1,
-            high=60.0,
-        )
-        self.declare(
-            'state_dir',
-            '',
-            "Folder where an emergency stop is remembered; empty: the run's folder in lockstep, "
-            'else $XDG_STATE_HOME/q2rl.',
-        )
+        declare_arm_parameters(self)
 
     def configure(self) -> None:
         """Make the logic, the topics and the services.
