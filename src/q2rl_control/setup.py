@@ -23,6 +23,7 @@ setup(
             'arm_interface = q2rl_control.arm_interface_node:main',
             'tip_state = q2rl_control.tip_state_node:main',
             'episode_manager = q2rl_control.episode_manager_node:main',
+            'teleop = q2rl_control.teleop_node:main',
         ],
     },
 )

@@ -49,6 +49,7 @@ ROSDEP = {
     'ompl': None,
     'onnxruntime': None,
     'psutil': 'python3-psutil',
+    'pinocchio': 'pinocchio',
     'pyarrow': None,
     'pydantic': 'python3-pydantic',
     'rich': 'python3-rich',

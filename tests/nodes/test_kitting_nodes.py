@@ -11,7 +11,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from q2rl_control.arm_interface_node import ArmInterface
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
 from q2rl_msgs.srv import PrepareScene, StartEpisode
 from q2rl_ros.conversions import decision_to_msg, observation_from_msg, pose_from_msg

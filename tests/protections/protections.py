@@ -19,6 +19,9 @@ PROTECTIONS_OF_LOGIC = f'{CONTROL}/test_control_protections.py'
 LATCH = f'{CONTROL}/test_control_safety_latch.py'
 PANEL = f'{CONTROL}/test_control_operator_panel.py'
 NODES = f'{CONTROL}/test_control_nodes.py'
+TRACKING = f'{CONTROL}/test_control_joint_tracking.py'
+SERVO = f'{CONTROL}/test_control_servo_sink.py'
+TELEOP = f'{CONTROL}/test_control_teleop.py'
 SPEC = 'src/q2rl_task/test/test_task_spec.py'
 GATE = 'src/q2rl_policies/test/test_policies_gate.py'
 
@@ -531,3 +534,156 @@ def _() -> None:
     from q2rl_control.arm_logic import ArmLogic
 
     ArmLogic._stay = ArmLogic._hold
+
+
+# Below the guard: what a command sink adds
+
+
+@without(
+    'keep joints within their limits',
+    f'{TRACKING}::test_position_limits_of_the_joints_hold_however_far_the_target_goes',
+)
+def _() -> None:
+    import numpy as np
+
+    from q2rl_control import joint_tracking
+
+    def change(original, self, kinematics, period_s):
+        original(self, kinematics, period_s)
+        free = np.full_like(kinematics.upper, np.inf)
+        self._kinematics = _with(kinematics, lower=-free, upper=free)
+
+    around(joint_tracking.JointTracking, '__init__', change)
+
+
+def _with(of: object, **changes):
+    """Return a copy of an object with other attributes."""
+    import copy
+
+    changed = copy.copy(of)
+    vars(changed).update(changes)
+    return changed
+
+
+@without(
+    'keep joints within their velocity limits',
+    f'{TRACKING}::test_velocity_limits_of_the_joints_hold_for_any_target',
+)
+def _() -> None:
+    from q2rl_control.joint_tracking import JointTracking
+
+    def change(original, self, kinematics, period_s):
+        original(self, kinematics, period_s)
+        self._reach = 1e9 * self._reach
+
+    around(JointTracking, '__init__', change)
+
+
+@without(
+    'start joint commands at the measured joints',
+    f'{TRACKING}::test_the_first_command_starts_at_the_measured_joints_and_is_no_jump',
+)
+def _() -> None:
+    from q2rl_control import joint_tracking
+
+    joint_tracking.LEAD_RAD = 1e9
+
+
+@without(
+    'command joints without steps between ticks',
+    f'{TRACKING}::test_between_two_commands_there_is_no_step',
+)
+def _() -> None:
+    from q2rl_control.joint_tracking import Interpolation
+
+    Interpolation.at = lambda self, now: self._to
+
+
+@without(
+    'hold when MoveIt Servo has stopped the arm',
+    f'{SERVO}::test_a_halt_of_servo_is_handed_on_with_what_it_said',
+)
+def _() -> None:
+    from q2rl_control import servo_sink
+
+    around(
+        servo_sink.ServoTwistSink,
+        '__init__',
+        lambda original, self, node, servo, gain, halted: original(
+            self, node, servo, gain, lambda reason: None
+        ),
+    )
+
+
+@without(
+    'bring the command back to an arm that was stopped from below',
+    f'{SERVO}::test_a_halt_below_holds_until_released_and_brings_the_command_back_to_the_arm',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic._drawn_back = property(lambda self: False)
+
+
+@without(
+    'hold while the controller below cannot follow',
+    f'{SERVO}::test_a_person_may_move_an_arm_that_was_halted_and_nobody_one_that_does_not_follow',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic.block = lambda self, reason: None
+
+
+@without(
+    'send no command to a Servo that has not agreed to it',
+    f'{SERVO}::test_servo_is_asked_for_twists_and_until_it_agrees_the_arm_is_blocked',
+)
+def _() -> None:
+    from q2rl_control.servo_sink import ServoTwistSink
+
+    ServoTwistSink.blocked = lambda self: ''
+
+
+# A person's device
+
+DEAD_MAN = f'{TELEOP}::test_nobody_acts_without_the_dead_mans_button'
+
+
+@without("act only with the dead man's button down", DEAD_MAN)
+def _() -> None:
+    from q2rl_control.teleop_mapping import Teleop
+
+    Teleop._acts = lambda self, now: True
+
+
+@without(
+    "take no dead man's button that was never up",
+    f'{TELEOP}::test_a_button_that_was_never_seen_up_is_stuck_and_counts_for_nothing',
+)
+def _() -> None:
+    from q2rl_control.teleop_mapping import Teleop
+
+    Teleop._armed = property(lambda self: True, lambda self, value: None)
+
+
+@without(
+    'let go for a device that fell silent',
+    f'{TELEOP}::test_a_device_that_falls_silent_lets_go',
+)
+def _() -> None:
+    from q2rl_control.teleop_mapping import Teleop
+
+    Teleop._silent_after = property(lambda self: float('inf'), lambda self, value: None)
+
+
+@without(
+    'end no episode by a label that is about another',
+    f'{LOGIC}::test_a_label_is_about_one_running_episode_and_the_first_one_stands',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    around(
+        ArmLogic, 'label', lambda original, self, success, episode='': original(self, success, '')
+    )

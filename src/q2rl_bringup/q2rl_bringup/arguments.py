@@ -95,6 +95,19 @@ ARGUMENTS = (
         ('auto', 'true', 'false'),
     ),
     Argument(
+        'command_sink',
+        'pose_target',
+        'How the arm is commanded. pose_target: a Cartesian controller; joint_position: a '
+        'forward_command_controller; servo_twist: MoveIt Servo (not with a MuJoCo simulation).',
+        ('pose_target', 'joint_position', 'servo_twist'),
+    ),
+    Argument(
+        'teleop',
+        'none',
+        'Device with which a person takes over, labels episodes and stops; its driver node is started elsewhere.',
+        ('none', 'spacenav', 'gamepad'),
+    ),
+    Argument(
         'policy_mode',
         'gated',
         'Who acts. gated: BC-only rollouts, then the gate chooses at every tick while RL learns, then all '

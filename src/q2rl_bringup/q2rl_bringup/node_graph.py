@@ -20,7 +20,7 @@ from q2rl_bringup.arguments import Value, parse_arguments
 from q2rl_bringup.cell_processes import Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
-from q2rl_bringup.robots import PANDA
+from q2rl_bringup.robots import PANDA, ROBOTS
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, TaskSpec, load_task
@@ -119,8 +119,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         packages = {'tip_state': 'q2rl_control', **packages}
     if args['sim'] == 'gazebo':
         packages = {'gazebo_scene': 'q2rl_sim', **packages}
-    own = _own_parameters(args, run_dir, run_id)
-    own['arm_interface'] = _planner(args, task)
+    own = _own_parameters(args, task, run_dir, run_id)
     # Whoever runs where, an episode starts when all are there.
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
@@ -143,6 +142,11 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         for name, package in packages.items()
     ]
     nodes = [*cell.nodes, *nodes]
+    if args['teleop'] != 'none' and args['part'] != 'learner':
+        device = {**common, 'device': args['teleop']}
+        nodes.append(
+            NodeSpec('q2rl_control', 'teleop', 'teleop', device, remappings, required=False)
+        )
     if args['launch_rviz'] and args['part'] != 'learner':
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
@@ -176,7 +180,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
 
 
 def _own_parameters(
-    args: Mapping[str, Value], run_dir: Path, run_id: str
+    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters."""
     seed, mode = args['seed'], args['policy_mode']
@@ -190,7 +194,12 @@ def _own_parameters(
     # In the shadow every episode is BC's own as well: the gate is not all that keeps RL from acting.
     bc_only = {'bc_only_every': 1, 'rl_only_every': 0} if mode == 'shadow' else {}
     return {
-        'mujoco_arm': {'seed': seed, 'trace_file': str(run_dir / 'trace.bin')},
+        'mujoco_arm': {
+            'seed': seed,
+            'trace_file': str(run_dir / 'trace.bin'),
+            'command_interface': _command_interface(args),
+        },
+        'arm_interface': _commanding(args, task),
         'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
         'rl_policy': {
             'rl_action': config.acting.rl_action,
@@ -226,17 +235,35 @@ def _own_parameters(
     }
 
 
-def _planner(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
-    """Return the parameters by which resets are planned; who looks at nothing on its way need not know the robot."""
-    if args['planner'] == 'straight' and not args['description_file']:
-        return {'planner': 'straight'}
-    return {'planner': args['planner'], 'robot_description': _description(args, task)}
+def _command_interface(args: Mapping[str, Value]) -> str:
+    """Return what the simulated arm is commanded by."""
+    if args['sim'] == 'mujoco' and args['command_sink'] == 'servo_twist':
+        raise InputError(
+            'argument `command_sink`',
+            'the MuJoCo simulation takes no twists',
+            'say pose_target or joint_position, or another sim',
+        )
+    return 'joints' if args['command_sink'] == 'joint_position' else 'pose'
+
+
+def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
+    """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
+    chosen: dict[str, ParameterValue] = {
+        'command_sink': args['command_sink'],
+        'planner': args['planner'],
+    }
+    by_joints = args['command_sink'] == 'joint_position' and args['sim'] != 'none'
+    if by_joints or args['planner'] != 'straight' or args['description_file']:
+        chosen['robot_description'] = _description(args, task)
+    return chosen
 
 
 def _description(args: Mapping[str, Value], task: TaskSpec) -> str:
     """Return the robot's URDF."""
     given = args['description_file']
-    return _existing(given, 'description_file', '').read_text() if given else robot_urdf(task)
+    if given:
+        return _existing(given, 'description_file', '').read_text()
+    return robot_urdf(task, ROBOTS[args['robot_type']])
 
 
 def _watching(

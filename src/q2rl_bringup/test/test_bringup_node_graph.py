@@ -262,3 +262,29 @@ def test_the_graph_is_built_without_ros_and_without_torch():
         'sys.exit(any(m in sys.modules for m in ("rclpy", "launch", "torch", "mujoco", "viser")))'
     )
     assert subprocess.run([sys.executable, '-c', code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ('sink', 'interface'), [('pose_target', 'pose'), ('joint_position', 'joints')]
+)
+def test_arm_and_simulation_agree_on_how_the_arm_is_commanded(sink, interface):
+    nodes = {node.name: node for node in build_graph({'command_sink': sink}).nodes}
+    assert nodes['arm_interface'].parameters['command_sink'] == sink
+    assert nodes['mujoco_arm'].parameters['command_interface'] == interface
+    described = nodes['arm_interface'].parameters.get('robot_description', '')
+    assert ('panda_joint7' in described) == (interface == 'joints')
+
+
+def test_the_simulation_takes_no_twists_and_a_real_arm_brings_its_own_description():
+    with pytest.raises(InputError, match='command_sink'):
+        build_graph({'command_sink': 'servo_twist'})
+    for sink in ('servo_twist', 'joint_position'):
+        nodes = {n.name: n for n in build_graph({'command_sink': sink, 'sim': 'none'}).nodes}
+        assert nodes['arm_interface'].parameters['command_sink'] == sink
+        assert 'robot_description' not in nodes['arm_interface'].parameters
+
+
+def test_a_device_of_a_person_is_there_when_asked_for_and_ends_nothing():
+    assert 'teleop' not in {node.name for node in build_graph({}).nodes}
+    nodes = {node.name: node for node in build_graph({'teleop': 'gamepad'}).nodes}
+    assert nodes['teleop'].parameters['device'] == 'gamepad' and not nodes['teleop'].required

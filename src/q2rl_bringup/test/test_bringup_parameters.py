@@ -19,6 +19,7 @@ GIVEN = {
     'policy_mode': 'rl',
     'launch_rviz': 'true',
     'browser': 'true',
+    'teleop': 'spacenav',
 }
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 MANAGED = [node for node in build_graph(GIVEN).nodes if node.managed]

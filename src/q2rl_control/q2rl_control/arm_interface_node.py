@@ -6,31 +6,32 @@ from __future__ import annotations
 import sys
 import time
 
-from geometry_msgs.msg import PoseStamped
 from std_msgs.msg import Float64MultiArray
-from std_srvs.srv import Trigger
 
-from q2rl_control.arm_logic import OF_ITSELF, ArmLogic
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_parameters import declare_arm_parameters
+from q2rl_control.arm_reports import arm_status_to_msg
+from q2rl_control.arm_state import OF_ITSELF
+from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
-from q2rl_control.planner_parameters import declare_planner, make_planning
+from q2rl_control.planner_parameters import make_planning
 from q2rl_control.safety_latch import SafetyLatch, state_folder
+from q2rl_control.sensor_inputs import WRENCH, SensorInputs
+from q2rl_control.sink_choice import make_kinematics, make_sink
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
-from q2rl_msgs.srv import StartEpisode
 from q2rl_ros.conversions import (
     decision_from_msg,
     executed_step_to_msg,
     observation_to_msg,
-    pose_from_msg,
-    pose_to_msg,
 )
 from q2rl_ros.errors import MessageError
 from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
-from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
+from q2rl_ros.sensors import MeasurementJoiner
 from q2rl_ros.spin import spin
-from q2rl_task import Decision, Measurement, Mode, Pose
+from q2rl_task import Decision, Measurement, Pose
 
 STATUS_PERIOD_S = 1.0
 
@@ -38,34 +39,14 @@ STATUS_PERIOD_S = 1.0
 class ArmInterface(Q2rlNode):
     """Sensors to observations, decisions to guarded commands.
 
-    Lockstep: one tick per measurement, five messages of one stamp. The stamp of `target_pose` names the
-    measurement that it answers; while the arm waits for an episode nothing is answered and the
+    Lockstep: one tick per measurement, five messages of one stamp. A command names the measurement that it
+    answers (`target_pose` by its stamp); while the arm waits for an episode nothing is answered and the
     simulation stands still. Real time: one tick per period of the wall clock, from the latest readings.
     """
 
     def __init__(self, **kwargs) -> None:
         super().__init__('arm_interface', **kwargs)
-        self.declare(
-            'republish_period',
-            0.5,
-            'Lockstep: wall time [s] after which what was not answered is published again.',
-            low=0.02,
-            high=60.0,
-        )
-        self.declare(
-            'lost_after',
-            1.0,
-            'Real time: seconds without fresh sensors after which a running episode ends.',
-            low=0.1,
-            high=60.0,
-        )
-        self.declare(
-            'state_dir',
-            '',
-            "Folder where an emergency stop is remembered; empty: the run's folder in lockstep, "
-            'else $XDG_STATE_HOME/q2rl.',
-        )
-        declare_planner(self)
+        declare_arm_parameters(self)
 
     def configure(self) -> None:
         """Make the logic, the topics and the services.
@@ -82,21 +63,19 @@ class ArmInterface(Q2rlNode):
         self._republish_s = self.value('republish_period')
         self._lost_s = self.value('lost_after')
         self._shown: tuple | None = None
-        self._forget()
         qos = self.qos
-        self._target_out = self.publisher(PoseStamped, 'target_pose', qos.command)
+        kinematics = make_kinematics(self)
+        self._sink = make_sink(self, kinematics, self._halted)
         if self.task.gripper:
             self._gripper_out = self.publisher(Float64MultiArray, GRIPPER_TOPIC, qos.command)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)
         self._step_out = self.publisher(ExecutedStep, 'executed_step', qos.events)
         self._status_out = self.publisher(ArmStatus, 'arm_status', qos.latched)
+        self._forget()
         receive = self._on_sensor_lockstep if self.lockstep else self._on_sensor
-        for topic, kind in SENSOR_TOPICS.items():
-            self.subscribe(kind, topic, lambda msg, t=topic: receive(t, msg), qos.sensors)
+        SensorInputs(self, receive, kinematics)
         self.subscribe(GateDecision, 'gate_decision', self._on_decision, qos.tick)
-        self.serve(StartEpisode, 'arm_interface/start_episode', self._on_start_episode)
-        self.serve(Trigger, 'arm_interface/retreat', self._on_retreat)
-        self.serve(Trigger, 'arm_interface/end_episode', self._on_end_episode)
+        EpisodeServices(self, self._logic, self._operator_acted)
         self._panel = OperatorPanel(self, self._logic, self._operator_acted)
         if self.lockstep:
             self.wall_timer(min(0.1, self._republish_s), self._check_answers)
@@ -125,6 +104,7 @@ class ArmInterface(Q2rlNode):
             'rejected': counters.rejected,
             'holds': counters.holds,
             'unusable measurements': counters.unusable,
+            **self._sink.diagnose(),
             **self._panel.diagnose(),
         }
 
@@ -138,7 +118,8 @@ class ArmInterface(Q2rlNode):
         self._last_good = time.monotonic()
         self._waiting = False
         self._asked_at = self._published_at = 0.0
-        self._target: Pose | None = None
+        self._commanded = False
+        self._sink.forget()
         self._missed = 0
         self._ticked_at = float('-inf')
 
@@ -181,14 +162,15 @@ class ArmInterface(Q2rlNode):
         self.count('republished')
         if self._logic.pending is not None:
             self._observation_out.publish(self._observation)
-        elif self._target is not None:
-            self._send_target()
+        elif self._commanded:
+            self._send_gripper()
+            self._sink.send_again()
 
     # Real time
 
     def _on_sensor(self, topic: str, msg) -> None:
         self._sensors.add(topic, msg, time.monotonic())
-        if topic.endswith('wrench'):
+        if topic == WRENCH:
             force = msg.wrench.force
             self._logic.note_force((force.x**2 + force.y**2 + force.z**2) ** 0.5)
 
@@ -219,10 +201,11 @@ class ArmInterface(Q2rlNode):
                 self._logic.lose('sensors')
             target = self._logic.coast()
             if target is not None:
-                self._publish_target(target, now)
+                self._command(target, now, None)
             self._publish_status()
             return
         self._last_good, self._last = arrived_now, measurement
+        self._logic.block(self._sink.blocked())
         self._tick(measurement)
 
     @property
@@ -240,7 +223,7 @@ class ArmInterface(Q2rlNode):
             self._observation_out.publish(self._observation)
             self._asked_at = self._published_at = time.monotonic()
         elif tick.target is not None and not self._waiting:
-            self._publish_target(tick.target, measurement.stamp)
+            self._command(tick.target, measurement.stamp, self._logic.usable)
         self._publish_status()
 
     def _on_decision(self, msg: GateDecision) -> None:
@@ -264,20 +247,30 @@ class ArmInterface(Q2rlNode):
     def _execute(self, decision: Decision | None) -> None:
         """Answer the pending observation: the command first, the record of it after."""
         target, step = self._logic.execute(decision)
-        self._publish_target(target, step.stamp)
+        self._command(target, step.stamp, self._logic.usable)
         self._step_out.publish(executed_step_to_msg(step, self.task.frames.fixture))
         self._publish_status()
 
-    def _publish_target(self, target: Pose, stamp: float) -> None:
-        self._target = pose_to_msg(target, self.task.frames.base, stamp)
-        self._send_target()
+    def _command(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
+        """Command a guarded pose, and before it what the gripper is to do.
+
+        :param measured: None where nothing usable was measured
+        """
+        self._commanded = True
+        self._send_gripper()
+        self._sink.send(target, stamp, measured)
         self._published_at = time.monotonic()
 
-    def _send_target(self) -> None:
-        """Publish the last target, and before it what the gripper is to do."""
+    def _send_gripper(self) -> None:
         if self.task.gripper:
             self._gripper_out.publish(gripper_to_msg(self._logic.gripper, self.task))
-        self._target_out.publish(self._target)
+
+    def _halted(self, reason: str) -> None:
+        """Hold until a person has seen to it: the controller below stopped the arm."""
+        if not self._logic.latch.held:
+            self.get_logger().error(reason)
+        self._logic.halt(reason)
+        self._publish_status()
 
     def _publish_status(self, force: bool = False) -> None:
         logic = self._logic
@@ -286,58 +279,13 @@ class ArmInterface(Q2rlNode):
         if shown == self._shown and not force:
             return
         self._shown = shown
-        counters = logic.counters
-        msg = ArmStatus(
-            robot=self.robot,
-            state=int(logic.state),
-            detail=logic.detail,
-            episode=logic.episode,
-            rejected=counters.rejected
-            + sum(n for name, n in self.counters.items() if name.startswith('decision_'))
-            + self.counters['contract']
-            + self.counters['malformed'],
-            interventions=counters.limited,
-            holds=counters.holds,
-        )
+        msg = arm_status_to_msg(self.robot, logic, self.counters)
         msg.header.stamp = self.get_clock().now().to_msg()
         self._status_out.publish(msg)
 
     def _now(self) -> float:
         """Seconds on the node's clock."""
         return self.get_clock().now().nanoseconds / 1e9
-
-    # Services
-
-    def _on_start_episode(self, request: StartEpisode.Request, response: StartEpisode.Response):
-        try:
-            mode = Mode(request.mode)
-            base = self.task.frames.base
-            estimate = pose_from_msg(request.estimate, base)
-            part = pose_from_msg(request.part, base) if self.task.part else None
-        except (ValueError, MessageError) as error:
-            response.message = str(error)
-            return response
-        done = self.active and self._logic.start_episode(
-            request.episode, mode, request.seed, estimate, request.explore, part
-        )
-        return self._answered(response, done)
-
-    def _on_retreat(self, request: Trigger.Request, response: Trigger.Response):
-        return self._answered(response, self.active and self._logic.retreat())
-
-    def _on_end_episode(self, request: Trigger.Request, response: Trigger.Response):
-        return self._answered(response, self.active and self._logic.request_end())
-
-    def _answered(self, response, done: bool):
-        """Fill a service's answer, and let a waiting arm act at once on what was asked."""
-        response.success = bool(done)
-        if not done:
-            state = self._logic.state
-            response.message = f'refused: the arm is {state.name if self.active else "INACTIVE"}'
-        else:
-            self._operator_acted(False)
-        self._publish_status()
-        return response
 
     def _operator_acted(self, unanswered: bool) -> None:
         """Let an arm that waits act at once on what was asked, and answer a measurement whose observation is gone."""

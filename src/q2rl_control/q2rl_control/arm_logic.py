@@ -10,13 +10,11 @@ to STOPPED, where the command brakes and holds; see `SafetyLatch` for the way ba
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from enum import IntEnum
-
 import numpy as np
 
-from q2rl_control.guard import Guard, is_limited, is_usable
+from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
+from q2rl_control.episode_steps import EpisodeSteps
+from q2rl_control.guard import Guard, GuardedCommand, is_limited, is_usable
 from q2rl_control.halt import Halt
 from q2rl_control.planning import (
     PlanAtOnce,
@@ -32,66 +30,19 @@ from q2rl_control.safety_latch import SafetyLatch
 from q2rl_control.sensor_watch import WrenchWatch
 from q2rl_task import (
     Decision,
-    EndReason,
     ExecutedStep,
     Measurement,
     Mode,
-    ObservationBuilder,
     ObservationRecord,
     Pose,
     Source,
-    StepOutcome,
     TaskSpec,
     advance_gripper,
     draw_start,
-    judge_step,
 )
-
-
-class ArmState(IntEnum):
-    """What the arm is doing (values of q2rl_msgs/ArmStatus)."""
-
-    IDLE = 0
-    RETREATING = 1
-    READY = 2
-    RESETTING = 3
-    RUNNING = 4
-    STOPPED = 5
-
 
 HAND_BACK_S = 0.5
 """How long the arm holds after a person let go, before the policies go on."""
-OF_ITSELF = (ArmState.RETREATING, ArmState.RESETTING)
-"""States in which the arm moves without being asked at each tick."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """What to do about one measurement.
-
-    target: tip pose to command, base frame; None only with an observation, or before the first
-    measurement was usable. observation: to be answered by `ArmLogic.execute`. waiting: the arm holds
-    until someone asks for a motion, so a simulation in lockstep need not go on.
-    """
-
-    target: Pose | None
-    observation: ObservationRecord | None = None
-    waiting: bool = False
-
-
-@dataclass
-class ArmCounters:
-    """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law.
-
-    unusable: measurements that are not finite or not credible, or of a dead sensor. codes: how often the guard
-    said what.
-    """
-
-    rejected: int = 0
-    limited: int = 0
-    holds: int = 0
-    unusable: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
 
 
 class ArmLogic:
@@ -115,9 +66,10 @@ class ArmLogic:
         self.latch = latch or SafetyLatch()
         self.right_of_way = RightOfWay(task.action_size, task.limits.watchdog_s, HAND_BACK_S)
         self.interventions: tuple[str, ...] = ()
+        self.blocked = ''
+        """Why the controller below cannot follow just now, or empty: see `block`."""
         self.state = ArmState.IDLE
         self.detail = ''
-        self.episode = ''
         self.counters = ArmCounters()
         self.fixture = task.fixture.nominal.pose
         self.part: Pose | None = None
@@ -126,21 +78,15 @@ class ArmLogic:
         self.guard = Guard(task)
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
-        self._builder = ObservationBuilder(task)
         self._planning = planning or PlanAtOnce(StraightLine(task))
         self._plan_asked = False
+        self._steps = EpisodeSteps(task, robot)
         self._motion: Retreat | Approach | None = None
         self._motion_started: float | None = None
-        self._pending: tuple[ObservationRecord, StepOutcome, float] | None = None
         self._measurement: Measurement | None = None
-        self._mode = Mode.BC
-        self._explore = False
-        self._step = 0
         self._seed = 0
-        self._peak_force = 0.0
-        self._end_requested = False
-        self._lost = ''
         self._halt = Halt()
+        self._halted = False
         self.activate()
 
     @property
@@ -154,9 +100,19 @@ class ArmLogic:
         return self._measurement
 
     @property
+    def usable(self) -> Measurement | None:
+        """The last measurement if it was usable, else None."""
+        return None if self.blind else self._measurement
+
+    @property
+    def episode(self) -> str:
+        """The episode under way, or the last."""
+        return self._steps.episode
+
+    @property
     def pending(self) -> ObservationRecord | None:
         """The observation that waits for `execute`."""
-        return self._pending[0] if self._pending else None
+        return self._steps.pending
 
     @property
     def plan_is_in(self) -> bool:
@@ -167,7 +123,7 @@ class ArmLogic:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
         self.guard = Guard(self.task)
         self.right_of_way.forget()
-        self._pending = None
+        self._steps.drop()
         self._halt = Halt()
         if self.latch.stopped:
             self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
@@ -176,7 +132,7 @@ class ArmLogic:
 
     def emergency_stop(self, reason: str) -> None:
         """Halt and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
-        self._pending = None
+        self._steps.drop()
         if not self.latch.stopped:
             self._halt = Halt()
         self.right_of_way.forget()
@@ -199,9 +155,24 @@ class ArmLogic:
         self._enter(ArmState.IDLE, 'held: release the hold to go on')
         return ''
 
+    def block(self, reason: str) -> None:
+        """Hold where the arm is, whoever wants it to move, until this is called with ''."""
+        if reason and not self.blocked:
+            self._halt = Halt()
+        self.blocked = reason
+
+    def halt(self, reason: str) -> None:
+        """Take note that the controller below stopped the arm: hold where the arm is, until a person lets go.
+
+        A person may move it meanwhile.
+        """
+        if not self._halted:
+            self._halted, self._halt = True, Halt()
+        self.latch.hold(reason)
+
     def stop(self, detail: str) -> None:
         """Hold where the arm is, whatever it was doing, until `retreat` is asked for."""
-        self._pending = None
+        self._steps.drop()
         self._enter(ArmState.STOPPED, detail)
 
     def retreat(self) -> bool:
@@ -230,10 +201,8 @@ class ArmLogic:
             return False
         if self.task.part is not None and (part is None or not part.is_finite()):
             return False
-        self.part = part
-        self.episode, self._mode, self._seed, self.fixture = episode, Mode(mode), seed, fixture
-        self._explore = explore
-        self._end_requested, self._lost, self._step = False, '', 0
+        self.part, self._seed, self.fixture = part, seed, fixture
+        self._steps.begin(episode, Mode(mode), explore)
         self._enter(ArmState.RESETTING)
         return True
 
@@ -241,17 +210,29 @@ class ArmLogic:
         """Make the next observation final (truncated, REQUESTED). Refused unless an episode is under way."""
         if self.state not in (ArmState.RESETTING, ArmState.RUNNING):
             return False
-        self._end_requested = True
+        self._steps.request_end()
         return True
+
+    def label(self, success: bool, episode: str = '') -> str:
+        """Take a person's verdict on the running episode, final from the next observation on; return a refusal, or ''.
+
+        :param episode: that it is about; empty: the one under way
+        """
+        if self.state is not ArmState.RUNNING:
+            return f'no episode runs: the arm is {self.state.name}'
+        if episode and episode != self.episode:
+            return f'episode {episode} is over'
+        if self.pending is not None and self.pending.final:
+            return 'the episode is over'
+        return '' if self._steps.label(success) else 'it has the other label already'
 
     def lose(self, detail: str) -> None:
         """Note that sensing was lost for too long: the next observation of a running episode is final, LOST."""
-        self._lost = detail
+        self._steps.lose(detail)
 
     def note_force(self, force: float) -> None:
         """Take a contact force [N] measured between ticks into the step's peak."""
-        if np.isfinite(force):
-            self._peak_force = max(self._peak_force, force)
+        self._steps.note_force(force)
 
     def coast(self) -> Pose | None:
         """Decelerate to hold for one tick in which nothing usable was measured; None before the first measurement."""
@@ -262,7 +243,7 @@ class ArmLogic:
 
         :raises RuntimeError: the last observation was not answered by `execute`
         """
-        if self._pending is not None:
+        if self.pending is not None:
             raise RuntimeError('the last observation has not been executed')
         if not is_usable(measurement) or self._wrench_watch.is_frozen(measurement):
             self.counters.unusable += 1
@@ -275,18 +256,19 @@ class ArmLogic:
         if not self.guard.seeded:
             self.guard.reset(measurement.tip_pose, measurement.tip_twist)
         self.note_force(measurement.force)
+        self._halted = self._halted and self.latch.held
         if self.latch.stopped:
             return self._stay(measurement)
-        if self.latch.held and self.state in OF_ITSELF:
+        if (self.latch.held or self.blocked) and self.state in OF_ITSELF:
             self._motion_started = None  # the time limit of a motion does not run while it is held
-            return self._hold(measurement)
+            return self._keep(measurement)
         if self.state is ArmState.RETREATING:
             return self._retreat(measurement)
         if self.state is ArmState.RESETTING:
             return self._approach(measurement)
         if self.state is ArmState.RUNNING:
             return self._observe(measurement)
-        return self._hold(measurement)
+        return self._keep(measurement)
 
     def execute(self, decision: Decision | None) -> tuple[Pose, ExecutedStep]:
         """Answer the pending observation; None holds. On a final one nothing but a hold is executed.
@@ -295,18 +277,22 @@ class ArmLogic:
 
         :raises RuntimeError: no observation is pending
         """
-        if self._pending is None:
+        record = self.pending
+        if record is None:
             raise RuntimeError('no observation is pending')
-        record, outcome, force = self._pending
-        self._pending = None
         size = self.task.action_size
         decision = self.right_of_way.settle(decision, self.latch.held, self._measurement.stamp)
         if decision is None:
             decision = Decision.hold(size)
+        elif self.blocked:
+            decision = as_hold(decision, size)
         acts = decision.source is not Source.HOLD and not record.final
-        guarded = self.guard.command(
-            decision.action if acts else None, self._measurement, self.fixture
-        )
+        if acts or not self._drawn_back:
+            guarded = self.guard.command(
+                decision.action if acts else None, self._measurement, self.fixture
+            )
+        else:
+            guarded = self._back_to_the_arm(self._measurement)
         codes = guarded.interventions if acts else ()
         self._note(guarded.interventions)
         if any(code.startswith('rejected') for code in codes):
@@ -320,28 +306,9 @@ class ArmLogic:
         if decision.source is Source.HOLD and not record.final:
             self.counters.holds += 1
         executed = guarded.executed if acts else np.zeros(size, dtype=np.float32)
-        step = ExecutedStep(
-            stamp=record.stamp,
-            robot=self.robot,
-            contract=record.contract,
-            episode=record.episode,
-            step=record.step,
-            mode=record.mode,
-            final=record.final,
-            observation=record.observation,
-            reward=outcome.reward,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            end_reason=outcome.reason,
-            force=force,
-            executed_action=executed,
-            interventions=codes,
-            decision=decision,
-        )
+        step = self._steps.answer(decision, executed, codes)
         if record.final:
             self._enter(ArmState.RETREATING)
-        else:
-            self._step += 1
         return guarded.target, step
 
     def _note(self, codes: tuple[str, ...]) -> None:
@@ -360,9 +327,20 @@ class ArmLogic:
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
-    def _stay(self, measurement: Measurement) -> Tick:
+    @property
+    def _drawn_back(self) -> bool:
+        """Whether the command is to come back to an arm that does not follow it."""
+        return bool(self.blocked) or self._halted
+
+    def _keep(self, measurement: Measurement) -> Tick:
+        return self._stay(measurement) if self._drawn_back else self._hold(measurement)
+
+    def _back_to_the_arm(self, measurement: Measurement) -> GuardedCommand:
         goal, limits = self._halt.goal(measurement), self.task.limits
-        guarded = self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
+        return self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
+
+    def _stay(self, measurement: Measurement) -> Tick:
+        guarded = self._back_to_the_arm(measurement)
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
@@ -396,7 +374,7 @@ class ArmLogic:
 
     def _approach(self, measurement: Measurement) -> Tick:
         limits = self.task.limits
-        if self._end_requested:
+        if self._steps.end_requested:
             self._enter(ArmState.RETREATING, 'the episode was ended before it started')
             return self._retreat(measurement)
         if measurement.force > limits.force_stop_n or measurement.torque > limits.torque_stop_nm:
@@ -413,8 +391,7 @@ class ArmLogic:
             self._motion = Approach(path)
         if self._motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.RUNNING)
-            self._builder.reset(self.part)
-            self._peak_force = measurement.force
+            self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
         if self._overdue(measurement, 'the way to the start pose'):
             return self._hold(measurement)
@@ -442,24 +419,5 @@ class ArmLogic:
         return self._planning.poll()
 
     def _observe(self, measurement: Measurement) -> Tick:
-        """Judge the state and make the observation of it; judging comes first, so the record knows if it is final."""
-        outcome = judge_step(self.task, self._step, measurement, self._end_requested)
-        if self._lost and not outcome.terminated:
-            outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
-        elif self._peak_force > self.task.limits.force_stop_n and not outcome.final:
-            # A blow between two ticks counts as well.
-            outcome = StepOutcome(outcome.reward, False, True, EndReason.FORCE_LIMIT)
-        observation = self._builder.build(measurement, self.guard.commanded, self.fixture)
-        record = ObservationRecord(
-            stamp=measurement.stamp,
-            contract=self.task.contract_hash,
-            episode=self.episode,
-            step=self._step,
-            mode=self._mode,
-            final=outcome.final,
-            observation=observation,
-            explore=self._explore,
-        )
-        self._pending = (record, outcome, self._peak_force)
-        self._peak_force = 0.0
+        record = self._steps.observe(measurement, self.guard.commanded, self.fixture)
         return Tick(None, observation=record)

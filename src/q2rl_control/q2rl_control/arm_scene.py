@@ -14,7 +14,6 @@ import coal
 import numpy as np
 import pinocchio
 
-from q2rl_control.kinematics import Arm, load_arm, load_geometry
 from q2rl_control.obstacles import Solid, obstacles
 from q2rl_control.planning import (
     PlannedPath,
@@ -24,6 +23,7 @@ from q2rl_control.planning import (
     check_waypoints,
     outside,
 )
+from q2rl_control.planning_kinematics import Arm, load_arm, load_geometry
 from q2rl_task import Pose, TaskSpec
 from q2rl_task.rotations import angle_between, from_vector, product
 

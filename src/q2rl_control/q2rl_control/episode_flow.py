@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import EpisodePlan, RunPlan
 from q2rl_task import ExecutedStep, Mode, Phase

@@ -9,7 +9,7 @@ import time
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_flow import ArmView, EpisodeFlow
 from q2rl_control.episode_reports import learner_report_from_msg, run_state_to_msg, summary_to_msg
 from q2rl_control.run_parameters import declare_run_parameters, read_run_settings

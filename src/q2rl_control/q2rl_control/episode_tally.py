@@ -35,6 +35,7 @@ class EpisodeRecord:
     rl_steps: int
     bc_steps: int
     hold_steps: int
+    human_steps: int
     guard_interventions: int
     lead_steps: int
     peak_force: float
@@ -109,6 +110,7 @@ class EpisodeTally:
             rl_steps=self._sources[Source.RL],
             bc_steps=self._sources[Source.BC],
             hold_steps=self._sources[Source.HOLD],
+            human_steps=self._sources[Source.HUMAN],
             guard_interventions=self._limited,
             lead_steps=self._lead,
             peak_force=self._peak_force,
@@ -119,10 +121,13 @@ class EpisodeTally:
         )
 
     def result(self, transitions: int) -> EpisodeResult:
-        """Return what the run's plan counts; `transitions`: how many of them were published."""
+        """Return what the run's plan counts; `transitions`: how many of them were published.
+
+        An episode in which a person acted is no success of the policies.
+        """
         record = self.record()
         return EpisodeResult(
-            success=record.success,
+            success=record.success and not record.human_steps,
             end_reason=EndReason[record.end_reason],
             transitions=transitions,
             by_source={source.name: count for source, count in self._sources.items()},

@@ -1,165 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An arm's kinematics from its URDF, by Pinocchio: the tip's pose, its Jacobian, joints that put it somewhere."""
+"""Forward kinematics, Jacobian and joint limits of an arm, from its URDF, by Pinocchio."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from q2rl_task import InputError, Pose
 
-try:
-    import pinocchio
-except ImportError:  # only planners and joint commands need it: `load_arm` says so
-    pinocchio = None
-
-ITERATIONS = 200
-DAMPING = 1e-4
-LARGEST_STEP_RAD = 0.2
-STALLED = 12
-"""So many steps without coming nearer end the search."""
-REACHED_M = 1e-5
-REACHED_RAD = 1e-4
-WHERE = 'robot description'
+WHERE = 'parameter `robot_description`'
 
 
-class Arm:
-    """A chain of joints with a tip; what else moves (fingers) stands still.
+class ArmKinematics:
+    """An arm from the frame `base` to the frame `tip`; positions and velocities are in the order of `joints`.
 
-    One caller at a time: Pinocchio computes in one scratch space.
+    lower, upper: (n,) joint limits [rad or m], infinite where there are none; speed: (n,) velocity limits [rad/s or
+    m/s]. Joints that do not move the tip (a gripper's) are left at zero.
 
-    joints: their names, in the order of every joint vector (n,) [rad or m]. low, high: (n,) their limits.
-    model, data: of Pinocchio. tip: id of the tip's frame in them.
+    :param description: the URDF as text, or the path of a file with it
+    :param joints: names; empty: all movable ones between base and tip, from the base on
+    :raises InputError: Pinocchio is missing, or the description has no such arm
     """
 
-    def __init__(self, model, tip_frame: str) -> None:
-        self.model = model
-        self.data = model.createData()
-        self.tip = model.getFrameId(tip_frame)
-        self.joints = tuple(model.names)[1:]
-        self.low = np.array(model.lowerPositionLimit)
-        self.high = np.array(model.upperPositionLimit)
-
-    def tip_pose(self, joints: np.ndarray) -> Pose:
-        """Return the tip's pose in the base frame."""
-        pinocchio.forwardKinematics(self.model, self.data, joints)
-        placement = pinocchio.updateFramePlacement(self.model, self.data, self.tip)
-        # (x, y, z, w)
-        quaternion = pinocchio.Quaternion(placement.rotation).coeffs()
-        return Pose.of(placement.translation, quaternion)
-
-    def jacobian(self, joints: np.ndarray) -> np.ndarray:
-        """Return the tip's Jacobian (6, n): linear [m] then angular [rad], base axes, at the tip."""
-        frame = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
-        return pinocchio.computeFrameJacobian(self.model, self.data, joints, self.tip, frame)
-
-    def solve(self, pose: Pose, seed: np.ndarray) -> np.ndarray | None:
-        """Return joints (n,) within their limits that put the tip at `pose` (base frame), near `seed`; None: not found.
-
-        Damped least squares from `seed`: what it finds is the near solution, not every one.
-        """
-        joints = np.clip(seed, self.low, self.high)
-        nearest, stalled = float('inf'), 0
-        for _ in range(ITERATIONS):
-            here = self.tip_pose(joints)
-            error = np.concatenate([pose.position - here.position, here.rotation_vector_to(pose)])
-            if np.linalg.norm(error[:3]) < REACHED_M and np.linalg.norm(error[3:]) < REACHED_RAD:
-                return joints
-            distance = float(np.linalg.norm(error))
-            nearest, stalled = (
-                (distance, 0) if distance < 0.99 * nearest else (nearest, stalled + 1)
+    def __init__(self, description: str, base: str, tip: str, joints: Sequence[str] = ()) -> None:
+        self._pin = _pinocchio()
+        self._model = self._read(description)
+        self._base, self._tip = (self._frame(name) for name in (base, tip))
+        movable = list(self._model.supports[self._model.frames[self._tip].parentJoint])[1:]
+        below = set(self._model.supports[self._model.frames[self._base].parentJoint])
+        chain = [self._model.names[k] for k in movable if k not in below]
+        self.joints = tuple(joints) or tuple(chain)
+        if set(self.joints) != set(chain):
+            raise InputError(
+                'parameter `joints`',
+                f'{", ".join(self.joints)} are not the joints from {base} to {tip}',
+                f'name {", ".join(chain)} in the order of the controller, or none for this order',
             )
-            if stalled == STALLED:
-                return None
-            jacobian = self.jacobian(joints)
-            square = jacobian @ jacobian.T + DAMPING**2 * np.eye(6)
-            step = jacobian.T @ np.linalg.solve(square, error)
-            largest = float(np.abs(step).max())
-            step *= min(1.0, LARGEST_STEP_RAD / max(largest, 1e-12))
-            joints = np.clip(joints + step, self.low, self.high)
-        return None
+        parts = [self._model.joints[self._model.getJointId(name)] for name in self.joints]
+        if not parts or any(part.nv != 1 for part in parts):
+            raise InputError(
+                WHERE, 'a joint does not turn or slide about one axis', 'use another arm'
+            )
+        self._q = [(part.idx_q, part.nq) for part in parts]
+        self._v = np.array([part.idx_v for part in parts])
+        bounded = np.array([part.nq == 1 for part in parts])
+        first = [part.idx_q for part in parts]
+        self.lower = np.where(bounded, self._model.lowerPositionLimit[first], -np.inf)
+        self.upper = np.where(bounded, self._model.upperPositionLimit[first], np.inf)
+        self.speed = self._model.velocityLimit[self._v].copy()
+        if not (np.isfinite(self.speed).all() and (self.speed > 0).all()):
+            raise InputError(
+                WHERE, 'a joint has no velocity limit', 'give each joint a <limit velocity>'
+            )
+        self._data = self._model.createData()
 
+    def tip_pose(self, positions: np.ndarray) -> Pose:
+        """Return the tip's pose in the base frame for joint positions (n,)."""
+        self._place(positions)
+        placed = self._data.oMf[self._base].actInv(self._data.oMf[self._tip])
+        return Pose.from_rotation(placed.translation.copy(), Rotation.from_matrix(placed.rotation))
 
-def load_arm(
-    urdf_text: str,
-    joints: Sequence[str] | None,
-    tip_frame: str,
-    others: Mapping[str, float] | None = None,
-) -> Arm:
-    """Build the arm of a URDF.
-
-    :param joints: the joints that move; None: those between the root and the tip
-    :param tip_frame: a link of the URDF; its root is the base frame
-    :param others: where the other joints stand [rad or m]; by default at zero
-    :raises InputError: Pinocchio is not installed, or the URDF lacks the tip or a joint
-    """
-    model = _whole_model(urdf_text, tip_frame)
-    joints = chain_joints(urdf_text, tip_frame) if joints is None else tuple(joints)
-    reference = pinocchio.neutral(model)
-    for name in (*joints, *(others or {})):
-        if not model.existJointName(name):
-            raise InputError(WHERE, f'has no joint {name!r}', 'give the description of this robot')
-    for name, value in (others or {}).items():
-        reference[model.joints[model.getJointId(name)].idx_q] = value
-    locked = [k for k, name in enumerate(model.names) if k and name not in joints]
-    return Arm(pinocchio.buildReducedModel(model, locked, reference), tip_frame)
-
-
-def load_geometry(urdf_text: str, arm: Arm, others: Mapping[str, float] | None = None):
-    """Return Pinocchio's collision geometry of the URDF's links, for the joints of `arm`.
-
-    :raises InputError: Pinocchio is not installed, or a mesh cannot be read
-    """
-    model = _whole_model(urdf_text, arm.model.frames[arm.tip].name)
-    try:
-        geometry = pinocchio.buildGeomFromUrdfString(
-            model, urdf_text, pinocchio.GeometryType.COLLISION
+    def jacobian(self, positions: np.ndarray) -> np.ndarray:
+        """Return the tip's Jacobian (6, n): linear then angular velocity of the tip in base axes."""
+        whole = self._pin.computeFrameJacobian(
+            self._model,
+            self._data,
+            self._configuration(positions),
+            self._tip,
+            self._pin.ReferenceFrame.LOCAL_WORLD_ALIGNED,
         )
-    except (RuntimeError, ValueError) as error:
-        problem = ' '.join(str(error).split())
+        self._place(positions)
+        turn = self._data.oMf[self._base].rotation.T
+        columns = whole[:, self._v]
+        return np.concatenate([turn @ columns[:3], turn @ columns[3:]])
+
+    def _place(self, positions: np.ndarray) -> None:
+        self._pin.framesForwardKinematics(self._model, self._data, self._configuration(positions))
+
+    def _configuration(self, positions: np.ndarray) -> np.ndarray:
+        q = self._pin.neutral(self._model)
+        for (at, size), value in zip(self._q, positions, strict=True):
+            # A joint without limits is kept as cosine and sine.
+            q[at : at + size] = value if size == 1 else (np.cos(value), np.sin(value))
+        return q
+
+    def _read(self, description: str):
+        if not description:
+            raise InputError(WHERE, 'is empty', 'give the URDF, or the path of a file with it')
+        try:
+            return self._pin.buildModelFromXML(description_text(description))
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else 'not a URDF'
+            raise InputError(WHERE, reason, 'give a valid URDF') from None
+
+    def _frame(self, name: str) -> int:
+        if not self._model.existFrame(name):
+            raise InputError(
+                WHERE, f'has no link {name!r}', "name the task's frames as the description does"
+            )
+        return self._model.getFrameId(name)
+
+
+def description_text(description: str) -> str:
+    """Return a URDF that is given as text (empty: none), or as the path of a file with it.
+
+    :raises InputError: the file cannot be read
+    """
+    if not description or description.lstrip().startswith('<'):
+        return description
+    try:
+        return Path(description).read_text(encoding='utf-8')
+    except OSError as error:
+        problem = f'{description}: {error.strerror or error}'
+        remedy = 'give the URDF, or the path of a file with it'
+        raise InputError(WHERE, problem, remedy) from None
+
+
+def _pinocchio() -> ModuleType:
+    try:
+        import pinocchio
+    except ImportError:
         raise InputError(
-            WHERE, f'its meshes cannot be read: {problem}', 'name them by their absolute paths'
-        ) from None
-    reference = pinocchio.neutral(model)
-    for name, value in (others or {}).items():
-        reference[model.joints[model.getJointId(name)].idx_q] = value
-    locked = [k for k, name in enumerate(model.names) if k and name not in arm.joints]
-    return pinocchio.buildReducedModel(model, geometry, locked, reference)[1]
-
-
-def chain_joints(urdf_text: str, tip_frame: str) -> tuple[str, ...]:
-    """Return the moving joints of a URDF between its root and a link, from the root on."""
-    parents = {
-        joint.find('child').get('link'): joint
-        for joint in ElementTree.fromstring(urdf_text).findall('joint')
-    }
-    chain, link = [], tip_frame
-    while link in parents:
-        joint = parents[link]
-        if joint.get('type') != 'fixed':
-            chain.append(joint.get('name'))
-        link = joint.find('parent').get('link')
-    return tuple(reversed(chain))
-
-
-def _whole_model(urdf_text: str, tip_frame: str):
-    if pinocchio is None:
-        raise InputError(
-            'pinocchio',
+            'Pinocchio',
             'is not installed',
-            'pip install pin, or on a robot apt install ros-jazzy-pinocchio',
-        )
-    try:
-        model = pinocchio.buildModelFromXML(urdf_text)
-    except (RuntimeError, ValueError) as error:
-        problem = ' '.join(str(error).split())
-        raise InputError(WHERE, f'is no URDF: {problem}', 'give one, not a xacro') from None
-    if not model.existFrame(tip_frame):
-        raise InputError(
-            WHERE,
-            f'has no link {tip_frame!r}',
-            "add it, or name the tip in the task's `frames.tip`",
-        )
-    return model
+            'install it (pip install pin, or ros-jazzy-pinocchio), or choose another command_sink',
+        ) from None
+    return pinocchio

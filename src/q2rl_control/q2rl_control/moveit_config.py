@@ -8,7 +8,7 @@ import itertools
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
-from q2rl_control.kinematics import Arm
+from q2rl_control.planning_kinematics import Arm
 from q2rl_task import TaskSpec
 
 GROUP = 'arm'

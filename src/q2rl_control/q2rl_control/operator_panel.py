@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person at the cell can do with the arm over ROS, and what the guard tells them."""
+"""What a person at the cell can do with the arm over ROS at any time, and what the guard tells them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections.abc import Callable
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from q2rl_control.arm_logic import OF_ITSELF, ArmLogic, ArmState
-from q2rl_msgs.msg import GuardState, HumanAction
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import OF_ITSELF, ArmState
+from q2rl_msgs.msg import EpisodeLabel, GuardState, HumanAction
+from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.conversions import to_vector
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
@@ -21,9 +23,10 @@ FUTURE_S = 0.05
 
 
 class OperatorPanel:
-    """Emergency stop, hold and take-over for one `ArmLogic`, and the latched `guard_state`.
+    """Emergency stop, hold, take-over and label for one `ArmLogic`, and the latched `guard_state`.
 
-    Stop and hold work in every state of the node once it is configured.
+    Stop and hold work in every state of the node once it is configured. Each may be asked for by a service, which
+    says what became of it, or by a topic, which a device or a browser can press without waiting.
 
     :param acted: called after an operator changed something; its argument tells whether an observation
         that was to be answered is gone
@@ -39,10 +42,13 @@ class OperatorPanel:
         qos = node.qos
         self._out = node.publisher(GuardState, 'guard_state', qos.latched)
         node.subscribe(Bool, 'emergency_stop', self._on_button, qos.events, while_inactive=True)
+        node.subscribe(Bool, 'hold', self._on_hold_topic, qos.events, while_inactive=True)
+        node.subscribe(EpisodeLabel, 'episode_label', self._on_label_topic, qos.events)
         node.subscribe(HumanAction, 'human_action', self._on_human, qos.sensors)
         node.serve(Trigger, 'arm_interface/emergency_stop', self._on_stop)
         node.serve(Trigger, 'arm_interface/reset_emergency_stop', self._on_reset)
         node.serve(SetBool, 'arm_interface/hold', self._on_hold)
+        node.serve(LabelEpisode, 'arm_interface/label_episode', self._on_label)
 
     def note(self, stale: tuple[str, ...] = (), silent: bool = False) -> None:
         """Take down which sensor streams are stale and whether the decisions stay away."""
@@ -102,6 +108,8 @@ class OperatorPanel:
             return GuardState.HOLDING, f'no fresh reading of {", ".join(self._stale)}'
         if logic.blind:
             return GuardState.HOLDING, 'the measurements cannot be used'
+        if logic.blocked:
+            return GuardState.HOLDING, logic.blocked
         if logic.latch.held:
             return GuardState.HOLDING, f'held: {logic.latch.reason}'
         if self._silent:
@@ -141,13 +149,43 @@ class OperatorPanel:
         return response
 
     def _on_hold(self, request: SetBool.Request, response: SetBool.Response):
-        latch = self._logic.latch
-        if request.data:
-            latch.hold('the service hold')
-        response.success = request.data or latch.release()
-        response.message = latch.problem if response.success else 'refused: an emergency stop'
-        self._acted(False)
+        response.success = self._hold(request.data, 'the service hold')
+        problem = self._logic.latch.problem
+        response.message = problem if response.success else 'refused: an emergency stop'
         return response
+
+    def _on_hold_topic(self, msg: Bool) -> None:
+        if not self._hold(msg.data, 'the topic hold'):
+            raise MessageError('hold_refused', 'an emergency stop holds the arm')
+
+    def _hold(self, wanted: bool, reason: str) -> bool:
+        latch = self._logic.latch
+        if wanted:
+            latch.hold(reason)
+        done = wanted or latch.release()
+        self._acted(False)
+        return done
+
+    def _on_label(self, request: LabelEpisode.Request, response: LabelEpisode.Response):
+        response.message = self._label(request.success, request.episode)
+        response.success = not response.message
+        return response
+
+    def _on_label_topic(self, msg: EpisodeLabel) -> None:
+        # A button pressed for an episode that is over must not end the next: here the episode has to be named.
+        refusal = self._label(msg.success, msg.episode) if msg.episode else 'no episode is named'
+        if refusal:
+            raise MessageError('label_refused', refusal)
+
+    def _label(self, success: bool, episode: str) -> str:
+        if not self._node.active:
+            return 'the node is not active'
+        refusal = self._logic.label(success, episode)
+        if not refusal:
+            verdict = 'a success' if success else 'a failure'
+            self._node.count(f'labelled_{"success" if success else "failure"}')
+            self._node.get_logger().info(f'{self._logic.episode} was labelled {verdict}')
+        return refusal
 
     def _on_human(self, msg: HumanAction) -> None:
         node, task, last = self._node, self._node.task, self._logic.measurement

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from q2rl_control.kinematics import description_text
 from q2rl_control.planner_process import PlannerProcess
 from q2rl_control.planners import MOVEIT, PLANNERS, STRAIGHT, PlannerSettings
 from q2rl_control.planning import PlanAtOnce, Planning, StraightLine
@@ -15,7 +16,7 @@ from q2rl_task import InputError
 
 
 def declare_planner(node: Q2rlNode) -> None:
-    """Declare them."""
+    """Declare them; what is planned with besides, `robot_description`, is of the node's command sink too."""
     node.declare(
         'planner',
         STRAIGHT,
@@ -31,11 +32,6 @@ def declare_planner(node: Q2rlNode) -> None:
         high=600.0,
     )
     node.declare(
-        'robot_description',
-        '',
-        'URDF of the robot with what it holds, meshes by absolute paths: what ompl and moveit plan with.',
-    )
-    node.declare(
         'moveit_config',
         '',
         'File (YAML) of MoveIt parameters that win over those made from task and robot_description; empty: none.',
@@ -47,7 +43,7 @@ def make_planning(node: Q2rlNode) -> Planning:
 
     :raises InputError: it cannot be made
     """
-    kind, urdf = node.value('planner'), node.value('robot_description')
+    kind, urdf = node.value('planner'), description_text(node.value('robot_description'))
     if kind == STRAIGHT and not urdf:
         return PlanAtOnce(StraightLine(node.task))
     config = _read_config(node.value('moveit_config')) if kind == MOVEIT else {}

@@ -5,7 +5,7 @@ from control_helpers import decision, step
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_flow import (
     BACK_OFF_S,
     OLD_WEIGHTS_RETRIES,
@@ -267,6 +267,7 @@ def test_a_tally_adds_up_what_happened():
         )
     )  # fmt: skip
     record = tally.record()
+    assert record.human_steps == 0
     assert (record.bc_steps, record.rl_steps, record.hold_steps, record.steps) == (1, 2, 1, 4)
     assert (record.guard_interventions, record.lead_steps) == (2, 2)
     assert record.episode_return == -4.0 and record.peak_force == 4.0
@@ -274,3 +275,15 @@ def test_a_tally_adds_up_what_happened():
     assert record.duration == 5.0 and record.weights_version == 3
     assert not record.success and record.end_reason == 'TIME_LIMIT'
     assert tally.result(4).by_source == {'BC': 1, 'RL': 2, 'HOLD': 1}
+
+
+def test_a_success_with_a_persons_help_is_told_and_is_none_of_the_policies():
+    plan = FakeSession().plan.next_episode()
+    tally = EpisodeTally(plan, 'arm', started=0.0)
+    act = np.zeros(TASK.action_size)
+    tally.add(step(TASK, plan.episode, 0))
+    tally.add(step(TASK, plan.episode, 1, decision=decision(act, Source.HUMAN)))
+    tally.add(step(TASK, plan.episode, 2, final=True))
+    record = tally.record()
+    assert record.success and record.human_steps == 1
+    assert not tally.result(2).success

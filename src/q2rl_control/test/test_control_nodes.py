@@ -23,7 +23,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from q2rl_control.arm_interface_node import ArmInterface
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.run_parameters import read_run_settings

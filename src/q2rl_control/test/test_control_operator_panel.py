@@ -22,10 +22,11 @@ from test_control_nodes import DOMAINS, RUN, Bench, Cell, LiveCell
 import yaml
 
 from q2rl_control.arm_interface_node import ArmInterface
-from q2rl_control.arm_logic import ArmState
+from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
-from q2rl_msgs.msg import ExecutedStep, GateDecision, GuardState, HumanAction
+from q2rl_msgs.msg import EpisodeLabel, ExecutedStep, GateDecision, GuardState, HumanAction
+from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.sensors import SENSOR_TOPICS, measurement_to_msgs
 from q2rl_ros.stamps import stamp_to_msg
 from q2rl_task import load_task
@@ -161,6 +162,50 @@ def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_
     bench.until(lambda: last() == GateDecision.SOURCE_HOLD)
     bench.until(lambda: last() == GateDecision.SOURCE_BC)
     assert not any(s.end_reason == ExecutedStep.END_LOST for s in cell.steps)
+
+
+def test_labels_end_episodes_by_service_and_by_topic_and_a_late_one_ends_nothing(bench):
+    cell = bench.add(Cell)
+    cell.succeed_at = 1000
+    arm = bench.add(ArmInterface)
+    bench.add(EpisodeManager, **RUN)
+    labels = cell.create_publisher(EpisodeLabel, 'episode_label', cell.qos.events)
+    bench.until(lambda: len(cell.steps) >= 3)
+    first = arm._logic.episode
+    request = LabelEpisode.Request(episode=first, success=True)
+    assert bench.ask(LabelEpisode, 'arm_interface/label_episode', request).success
+    bench.until(lambda: len(cell.episodes) == 1)
+    assert cell.episodes[0].success and cell.steps[-1].terminated
+    bench.until(lambda: arm._logic.state is ArmState.RUNNING)
+    refused = bench.ask(LabelEpisode, 'arm_interface/label_episode', request)
+    assert not refused.success and 'over' in refused.message
+    for late in (first, ''):
+        labels.publish(EpisodeLabel(episode=late, success=True))
+    bench.until(lambda: arm.counters['label_refused'] == 2)
+    assert arm._logic.state is ArmState.RUNNING
+    labels.publish(EpisodeLabel(episode=arm._logic.episode, success=False))
+    bench.until(lambda: len(cell.episodes) == 2)
+    assert not cell.episodes[1].success
+    ends = [s for s in cell.steps if s.final]
+    assert [s.end_reason for s in ends] == [ExecutedStep.END_SUCCESS, ExecutedStep.END_FAILURE]
+    assert ends[1].truncated and not ends[1].terminated
+
+
+def test_a_hold_by_topic_is_a_hold_and_an_emergency_stop_keeps_it(bench, tmp_path):
+    cell = bench.add(LiveCell, lockstep=False)
+    arm = bench.add(ArmInterface, lockstep=False, state_dir=str(tmp_path))
+    hold = cell.create_publisher(Bool, 'hold', cell.qos.events)
+    bench.until(lambda: arm._logic.measurement is not None)
+    bench.until(lambda: hold.get_subscription_count() == 1)
+    latch = arm._logic.latch
+    for wanted in (True, False, True):
+        hold.publish(Bool(data=wanted))
+        bench.until(lambda wanted=wanted: latch.held is wanted)
+    assert 'topic' in latch.reason
+    assert bench.ask(Trigger, STOP, Trigger.Request()).success
+    hold.publish(Bool(data=False))
+    bench.until(lambda: arm.counters['hold_refused'] == 1)
+    assert latch.held and latch.stopped
 
 
 def test_decisions_that_stay_away_and_sensors_that_go_silent_are_told(bench):

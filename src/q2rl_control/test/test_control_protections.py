@@ -7,7 +7,8 @@ from control_helpers import FollowingArm, above, decision, measurement
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import HAND_BACK_S, ArmLogic, ArmState
+from q2rl_control.arm_logic import HAND_BACK_S, ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_control.guard import Guard
 from q2rl_control.right_of_way import RightOfWay
 from q2rl_control.safety_latch import SafetyLatch

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_sim.arm import SUBSTEP_S, SimArm
 from q2rl_task import Decision, Measurement, Mode, Pose, Reason, Source, TaskSpec
 

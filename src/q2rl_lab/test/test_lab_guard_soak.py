@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from q2rl_control.arm_logic import ArmLogic, ArmState
+from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_sim.arm import SimArm
 from q2rl_task import Decision, Mode, Reason, Source, load_task
 

@@ -25,8 +25,9 @@ class Episode:
 
     observations, next_observations: (T, O). actions: (T, D) in [-1, 1]. rewards: (T,), the task's.
     terminated: the last next_observation is the end of the task; otherwise the episode was cut there.
-    held: (T,) True where nobody acted. bc_actions: (T, D), bc_log_probs, bc_entropies: (T,) [nat]; NaN where
-    BC made no proposal. next_bc_actions: (T, D) BC's proposals in the next_observations. Source: q2rl_task.Transition.
+    held: (T,) True where nobody acted. human: (T,) True where a person acted. bc_actions: (T, D), bc_log_probs,
+    bc_entropies: (T,) [nat]; NaN where BC made no proposal. next_bc_actions: (T, D) BC's proposals in the
+    next_observations. Source: q2rl_task.Transition.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Episode:
     next_observations: np.ndarray
     terminated: bool
     held: np.ndarray
+    human: np.ndarray
     bc_actions: np.ndarray
     bc_log_probs: np.ndarray
     bc_entropies: np.ndarray
@@ -43,6 +45,16 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    @property
+    def by_policy(self) -> np.ndarray:
+        """Where a policy acted, (T,) bool."""
+        return ~(self.held | self.human)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the task was done without a person's help."""
+        return self.terminated and not self.human.any()
 
     @staticmethod
     def from_transitions(transitions: Sequence[Transition]) -> Episode:
@@ -67,6 +79,7 @@ class Episode:
             ),
             terminated=bool(transitions[-1].terminated),
             held=np.array([t.source == Source.HOLD for t in transitions]),
+            human=np.array([t.source == Source.HUMAN for t in transitions]),
             bc_actions=np.stack([vector_or_nan(t.bc_action, size) for t in transitions]),
             bc_log_probs=np.array([t.bc_log_prob for t in transitions], dtype=np.float64),
             bc_entropies=np.array([t.bc_entropy for t in transitions], dtype=np.float64),
@@ -93,6 +106,7 @@ class Episode:
             next_observations=observations[1:].astype(np.float32),
             terminated=terminated,
             held=np.zeros(steps, dtype=bool),
+            human=np.ones(steps, dtype=bool),
             bc_actions=no_action,
             bc_log_probs=nothing,
             bc_entropies=nothing.copy(),

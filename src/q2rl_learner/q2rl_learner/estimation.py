@@ -90,7 +90,7 @@ def without_value(rollouts: Sequence[Episode]) -> EstimateReport:
     nothing = float('nan')
     return EstimateReport(
         rollouts=len(rollouts),
-        successes=sum(e.terminated for e in rollouts),
+        successes=sum(e.succeeded for e in rollouts),
         samples=0,
         value_error=0.0,
         return_variance=float('inf'),

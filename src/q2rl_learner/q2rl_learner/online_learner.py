@@ -189,7 +189,7 @@ class OnlineLearner:
         self.updater.copy_target()
         return EstimateReport(
             rollouts=len(episodes),
-            successes=sum(e.terminated for e in episodes),
+            successes=sum(e.succeeded for e in episodes),
             samples=fitted.samples,
             value_error=fitted.error,
             return_variance=fitted.variance,
@@ -238,7 +238,7 @@ class OnlineLearner:
         demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
         imitated = episodes
         if config.fit.actor_data == 'successes':
-            imitated = [e for e in episodes if e.terminated] or episodes
+            imitated = [e for e in episodes if e.succeeded] or episodes
         nll = fit_actor(
             self.actor,
             _stack(imitated),

@@ -2,8 +2,11 @@
 """The replay buffer: finished n-step samples in one preallocated matrix, demonstrations first.
 
 A sample is one row, so that a batch is one gather. Rows [0, demonstrations) are the demonstrations, for ever; the
-rows after them are a ring of what the robot did. An n-step window never crosses the end of an episode: it stops
-there, with bootstrap factor 0 if the task ended and gamma^m if the episode was cut after m steps.
+rows after them are a ring of what the robot did. What a person did who took over is in the ring, and is a
+demonstration too: it comes once more in a ring of its own behind, from which the share of demonstrations is drawn as
+well, and its action is the one to imitate. (HIL-SERL, arXiv 2410.21845, keeps interventions in both buffers.) An
+n-step window never crosses the end of an episode: it stops there, with bootstrap factor 0 if the task ended and
+gamma^m if the episode was cut after m steps.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from q2rl_learner.episodes import Episode, vector_or_nan
 from q2rl_learner.returns import monte_carlo, n_step
-from q2rl_task import Transition
+from q2rl_task import Source, Transition
 
 
 @dataclass(frozen=True)
@@ -43,23 +46,30 @@ class Batch:
 
 @dataclass
 class _Step:
+    """demonstrated: the action to imitate is a demonstrator's or an intervening person's. human: a person acted."""
+
     observation: np.ndarray
     action: np.ndarray
     reward: float
     imitated: np.ndarray
     next_observation: np.ndarray
     next_bc: np.ndarray
+    demonstrated: bool = False
+    human: bool = False
 
 
 @dataclass
 class _UnderWay:
-    """A robot's episode so far, up to `step`. rows: how many rows were added before each of its own."""
+    """A robot's episode so far, up to `step`.
+
+    rows: for each of its own, how many were added before it and, of a person's, how many interventions were.
+    """
 
     episode: str
     step: int = -1
     window: deque[_Step] = field(default_factory=deque)
     rewards: list[float] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
+    rows: list[tuple[int, int | None]] = field(default_factory=list)
 
     @property
     def following(self) -> tuple[str, int]:
@@ -72,7 +82,7 @@ class Replay:
 
     :param observation_size: O
     :param action_size: D
-    :param capacity: rows of the ring
+    :param capacity: rows of the ring; a tenth of it more is kept of a person's
     :param steps: n of the n-step returns
     :param discount: gamma per step
     :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
@@ -96,11 +106,13 @@ class Replay:
         self._widths = (o, d, 1, o, 1, d, 1, d, 1, 1)
         self._steps, self._discount, self._imitation = steps, discount, imitation
         self._capacity = capacity
+        self._kept = max(1, capacity // 10)
         self._swapped_ends, self._cut_value = swapped_ends, cut_value
-        self._rows = torch.empty(capacity, sum(self._widths))
+        self._rows = torch.empty(capacity + self._kept, sum(self._widths))
         self._under_way: dict[str, _UnderWay] = {}  # by robot
         self.demonstrations = 0
         self.added = 0
+        self.intervened = 0
         self.drawn = 0
         self.drawn_demonstrations = 0
 
@@ -108,6 +120,11 @@ class Replay:
     def online(self) -> int:
         """Samples of the robot's own that can be drawn."""
         return min(self.added, self._capacity)
+
+    @property
+    def interventions(self) -> int:
+        """Samples of a person's that can be drawn as demonstrations."""
+        return min(self.intervened, self._kept)
 
     def __len__(self) -> int:
         return self.demonstrations + self.online
@@ -134,16 +151,18 @@ class Replay:
                         episode.actions[t],
                         episode.next_observations[t],
                         following,
+                        demonstrated=True,
                     )
                 )
-                rows += self._close(window, last, last and episode.terminated, demonstration=True)
+                closed = self._close(window, last, last and episode.terminated)
+                rows += [row for row, _ in closed]
             for row, found in zip(
                 rows[first:], self._returns(rewards, episode.terminated), strict=True
             ):
                 row[-1] = found
         if rows:
             head = torch.from_numpy(np.stack(rows))
-            self._rows = torch.cat([head, torch.empty(self._capacity, head.shape[1])])
+            self._rows = torch.cat([head, torch.empty(self._capacity + self._kept, head.shape[1])])
             self.demonstrations = len(rows)
 
     def add(self, transition: Transition, reward: float) -> None:
@@ -156,6 +175,8 @@ class Replay:
             if under_way is not None:
                 self._take_in(under_way, ended=True, terminated=False, last=False)
             under_way = self._under_way[transition.robot] = _UnderWay(transition.episode)
+        human = transition.source == Source.HUMAN
+        shown = human and self._imitation != 'bc_action'  # that one is told to imitate BC alone
         under_way.step = transition.step
         under_way.rewards.append(reward)
         under_way.window.append(
@@ -163,9 +184,11 @@ class Replay:
                 transition.observation,
                 transition.action,
                 reward,
-                transition.bc_action,
+                transition.action if shown else transition.bc_action,
                 transition.next_observation,
                 transition.next_bc_action,
+                demonstrated=shown,
+                human=human,
             )
         )
         ended = transition.terminated or transition.truncated
@@ -179,26 +202,38 @@ class Replay:
 
         :param last: nothing is bootstrapped from the state after the window
         """
-        for row in self._close(under_way.window, ended, last):
-            self._rows[self._row(self.added)] = torch.from_numpy(row)
-            under_way.rows.append(self.added)
+        for row, human in self._close(under_way.window, ended, last):
+            values = torch.from_numpy(row)
+            self._rows[self._row(self.added)] = values
+            under_way.rows.append((self.added, self.intervened if human else None))
             self.added += 1
+            if human:
+                self._rows[self._row_behind(self.intervened)] = values
+                self.intervened += 1
         if ended:
             returns = self._returns(under_way.rewards, terminated)
-            for added, found in zip(under_way.rows, returns, strict=True):
+            for (added, intervened), found in zip(under_way.rows, returns, strict=True):
                 if added >= self.added - self._capacity:  # not overwritten since
                     self._rows[self._row(added), -1] = float(found)
+                if intervened is not None and intervened >= self.intervened - self._kept:
+                    self._rows[self._row_behind(intervened), -1] = float(found)
 
     def _row(self, added: int) -> int:
         return self.demonstrations + added % self._capacity
+
+    def _row_behind(self, intervened: int) -> int:
+        return self.demonstrations + self._capacity + intervened % self._kept
 
     def _returns(self, rewards: Sequence[float], terminated: bool) -> np.ndarray:
         return monte_carlo(rewards, self._discount, 0.0 if terminated else self._cut_value)
 
     def _close(
-        self, window: deque[_Step], ended: bool, terminated: bool, demonstration: bool = False
-    ) -> list[np.ndarray]:
-        """Take the samples out of `window` whose n steps are there, or all if the episode has ended."""
+        self, window: deque[_Step], ended: bool, terminated: bool
+    ) -> list[tuple[np.ndarray, bool]]:
+        """Take the samples out of `window` whose n steps are there, or all if the episode has ended.
+
+        Each comes with whether its action is that of a person who took over.
+        """
         rows = []
         while window and (ended or len(window) == self._steps):
             steps = [window[i] for i in range(min(self._steps, len(window)))]
@@ -207,27 +242,27 @@ class Replay:
                 [s.reward for s in steps], self._discount, terminated and at_end
             )
             first, last = steps[0], steps[-1]
-            wanted = self._imitation in ('both', 'demonstration' if demonstration else 'bc_action')
+            kind = 'demonstration' if first.demonstrated else 'bc_action'
+            wanted = self._imitation in ('both', kind)
             imitated = vector_or_nan(first.imitated, self._action_size)
             next_bc = vector_or_nan(last.next_bc, self._action_size)
-            rows.append(
-                np.concatenate(
-                    [
-                        first.observation,
-                        first.action,
-                        [reward],
-                        last.next_observation,
-                        [bootstrap],
-                        np.nan_to_num(imitated),
-                        [wanted and np.isfinite(imitated).all()],
-                        np.nan_to_num(next_bc),
-                        [np.isfinite(next_bc).all()],
-                        [-np.inf],
-                    ],
-                    dtype=np.float32,
-                    casting='unsafe',
-                )
+            row = np.concatenate(
+                [
+                    first.observation,
+                    first.action,
+                    [reward],
+                    last.next_observation,
+                    [bootstrap],
+                    np.nan_to_num(imitated),
+                    [wanted and np.isfinite(imitated).all()],
+                    np.nan_to_num(next_bc),
+                    [np.isfinite(next_bc).all()],
+                    [-np.inf],
+                ],
+                dtype=np.float32,
+                casting='unsafe',
             )
+            rows.append((row, first.human))
             window.popleft()
         return rows
 
@@ -235,15 +270,18 @@ class Replay:
         """Take out everything, demonstrations too."""
         self._rows = self._rows[self.demonstrations :]
         self._under_way.clear()
-        self.demonstrations = self.added = 0
+        self.demonstrations = self.added = self.intervened = 0
 
     def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:
-        """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty."""
-        if self.demonstrations == 0:
+        """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty.
+
+        Interventions count among demonstrations; without any of those, once there are enough to fill their share.
+        """
+        demonstrations = round(demo_fraction * batch)
+        if self.demonstrations == 0 and self.interventions < max(1, demonstrations):
             return 0, batch
         if self.online == 0:
             return batch, 0
-        demonstrations = round(demo_fraction * batch)
         return demonstrations, batch - demonstrations
 
     def sample(
@@ -267,7 +305,10 @@ class Replay:
         demo, online = self.counts(batch, demo_fraction)
         parts = []
         if demo:
-            parts.append(torch.randint(self.demonstrations, (repeats, demo), generator=generator))
+            shown = torch.randint(
+                self.demonstrations + self.interventions, (repeats, demo), generator=generator
+            )
+            parts.append(shown + (shown >= self.demonstrations) * self._capacity)
         if online:
             parts.append(
                 torch.randint(self.online, (repeats, online), generator=generator)

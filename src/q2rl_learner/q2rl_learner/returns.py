@@ -19,7 +19,7 @@ from q2rl_learner.episodes import Episode
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of an episode's steps [first, last) in which somebody acted at every step.
+    """A run of an episode's steps [first, last) in which a policy acted at every step.
 
     terminated: the task ended right after; otherwise the segment was cut in state `end` (O,).
     """
@@ -33,10 +33,13 @@ class Segment:
 
 
 def segments(episodes: Sequence[Episode]) -> list[Segment]:
-    """Split episodes at held ticks: what a held tick did is in no return, the state before it counts as a cut."""
+    """Split episodes at ticks that were held or a person's: what those did is in no return.
+
+    The state before one counts as a cut.
+    """
     found: list[Segment] = []
     for number, episode in enumerate(episodes):
-        acting = np.flatnonzero(~episode.held)
+        acting = np.flatnonzero(episode.by_policy)
         for run in np.split(acting, np.flatnonzero(np.diff(acting) > 1) + 1):
             if len(run) == 0:
                 continue

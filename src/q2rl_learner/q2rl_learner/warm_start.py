@@ -43,7 +43,9 @@ def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) ->
     parts = []
     for episode, completed in zip(episodes, returns, strict=True):
         scored = (
-            ~episode.held & np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
+            episode.by_policy
+            & np.isfinite(episode.bc_log_probs)
+            & np.isfinite(episode.bc_entropies)
         )
         fields = (
             episode.observations,

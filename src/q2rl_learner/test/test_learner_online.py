@@ -262,6 +262,27 @@ def test_published_weights_rebuild_the_networks():
     assert of.publish() and of.weights_version == 2
 
 
+def test_no_estimate_of_v_uses_what_a_person_did():
+    # At a person's steps rewards are absurd: whatever read one would be far off.
+    _, first = rollouts(3)
+    helped = []
+    for t in first:
+        if t.episode == 'r1' and t.step >= 3:
+            t = replace(t, source=Source.HUMAN, reward=1e6)
+        helped.append(t)
+    of = learner(demos=0)
+    for t in helped:
+        of.add(t)
+    report = of.fit_estimate()
+    states = torch.from_numpy(np.stack([t.observation for t in first]))
+    assert of.value(states).abs().max() < 100.0
+    policy = [t for t in helped if t.source is not Source.HUMAN]
+    assert report.samples == len(policy)
+    assert report.successes == sum(t.terminated for t in first if t.episode != 'r1')
+    fitted = of.refresh_value()
+    assert fitted.samples == len(policy)
+
+
 def success(act: Callable[[np.ndarray], Proposal], seed: int, episodes: int = 40) -> float:
     toy = Toy(TASK, seed, act)
     return float(

@@ -184,3 +184,53 @@ def test_pooled_demonstrations_are_drawn_like_everything_else():
     assert len(buffer.sample(100, None, generator, 40)) == 40
     expected = buffer.demonstrations / len(buffer)
     assert abs(buffer.drawn_demonstrations / buffer.drawn - expected) < 0.03
+
+
+def test_what_a_person_did_is_a_demonstration_and_is_drawn_from_their_share():
+    buffer = replay(steps=1)
+    demos = demonstrations(TASK, 1, seed=0)
+    buffer.set_demonstrations(demos, 1.0, 0.0)
+    theirs = np.full(TASK.action_size, 0.5, dtype=np.float32)
+    run(buffer, 40, name='policy')
+    human = {'source': Source.HUMAN, 'action': theirs}
+    run(buffer, 5, name='person', start=100, **human)
+    assert (buffer.online, buffer.interventions) == (45, 5)
+    demo, _ = buffer.counts(4000, 0.5)
+    batch = buffer.sample(4000, 0.5, torch.Generator().manual_seed(0))[0]
+    by_person = (batch.observation[:, 0] >= 100) & (batch.observation[:, 0] < 105)
+    expected = {True: 5 / (buffer.demonstrations + 5), False: 5 / 45}
+    for part, share in ((by_person[:demo], expected[True]), (by_person[demo:], expected[False])):
+        assert float(part.float().mean()) == pytest.approx(share, abs=0.03)
+    assert (batch.imitated[by_person] == 0.5).all() and (batch.imitation[by_person] == 1).all()
+    assert (batch.action[by_person] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ('imitation', 'wanted'),
+    [('both', 'theirs'), ('demonstration', 'theirs'), ('bc_action', "BC's")],
+)
+def test_whose_action_is_imitated_where_a_person_acted(imitation, wanted):
+    buffer = replay(steps=1, imitation=imitation)
+    values = {"BC's": -0.25, 'theirs': 0.5}
+    vectors = {k: np.full(TASK.action_size, v, dtype=np.float32) for k, v in values.items()}
+    human = {'source': Source.HUMAN, 'action': vectors['theirs'], 'bc_action': vectors["BC's"]}
+    run(buffer, 3, name='person', **human)
+    batch = everything(buffer)
+    assert (batch.imitated == values[wanted]).all() and (batch.imitation == 1).all()
+
+
+def test_without_demonstrations_interventions_wait_until_they_fill_the_share():
+    buffer = replay(steps=1)
+    run(buffer, 20, name='policy')
+    run(buffer, 3, name='person', start=100, source=Source.HUMAN)
+    assert buffer.counts(8, 0.5) == (0, 8)
+    run(buffer, 1, name='more', start=200, source=Source.HUMAN)
+    assert buffer.counts(8, 0.5) == (4, 4)
+
+
+def test_old_interventions_make_room():
+    buffer = replay(steps=1, capacity=1000)
+    run(buffer, 150, name='person', source=Source.HUMAN)
+    assert buffer.interventions == 100
+    batches = buffer.sample(100, 1.0, torch.Generator().manual_seed(0), repeats=20)
+    assert min(float(b.observation.min()) for b in batches) == 50.0

@@ -21,14 +21,20 @@ from q2rl_task import Source
 TASK = toy_task()
 
 
-def episode(steps: int, *, terminated: bool = False, held: tuple[int, ...] = ()) -> Episode:
+def episode(
+    steps: int,
+    *,
+    terminated: bool = False,
+    held: tuple[int, ...] = (),
+    human: tuple[int, ...] = (),
+) -> Episode:
     return Episode.from_transitions(
         [
             transition(
                 TASK,
                 k + 1,
                 step=k,
-                source=Source.HOLD if k in held else Source.BC,
+                source=Source.HOLD if k in held else (Source.HUMAN if k in human else Source.BC),
                 reward=-(k + 1.0),
                 terminated=terminated and k == steps - 1,
                 truncated=not terminated and k == steps - 1,
@@ -94,6 +100,15 @@ def test_held_ticks_cut_the_episode_and_are_in_no_segment():
 def test_an_end_on_a_held_tick_terminates_no_segment():
     (part,) = segments([episode(4, terminated=True, held=(3,))])
     assert (part.last, part.terminated) == (3, False)
+
+
+def test_what_a_person_did_is_in_no_segment_and_their_success_is_not_the_policys():
+    whole = episode(6, terminated=True, human=(4, 5))
+    (part,) = segments([whole])
+    assert (part.first, part.last, part.terminated) == (0, 4, False)
+    assert part.end[0] == 4 and len(part.rewards) == 4
+    assert whole.terminated and not whole.succeeded
+    assert episode(6, terminated=True).succeeded
 
 
 def test_an_episode_with_a_missing_step_is_refused():

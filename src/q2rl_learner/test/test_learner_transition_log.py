@@ -62,6 +62,16 @@ def test_a_row_from_before_the_proposals_of_rl_were_logged_is_read(tmp_path):
     assert same(read, transition(TASK, 1)) and read.would_act is Source.HOLD
 
 
+def test_what_a_person_did_comes_back_as_such_through_the_log_and_in_order(tmp_path):
+    human = np.full(TASK.action_size, 0.5, dtype=np.float32)
+    sent = [*run(2), *run(1, start=3, source=Source.HUMAN, action=human)]
+    log = TransitionLog(tmp_path / 'log.db', CONTRACT)
+    Ingest(log).store([sent[2], *sent[:2]])
+    replayed = Ingest(TransitionLog(tmp_path / 'log.db', CONTRACT)).replay()
+    assert [t.source for t in replayed] == [Source.BC, Source.BC, Source.HUMAN]
+    assert (replayed[2].action == human).all() and len(replayed[2].bc_action) > 0
+
+
 def test_repetitions_are_stored_once(tmp_path):
     log = TransitionLog(tmp_path / 'log.db', CONTRACT)
     first = run(5)

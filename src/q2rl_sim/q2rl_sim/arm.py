@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`SimArm`: a simulated torque-controlled arm that tracks target poses of its tip by Cartesian impedance."""
+"""`SimArm`: a simulated torque-controlled arm that tracks poses of its tip, or joint positions, by impedance."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
+from q2rl_sim.joint_servo import JointServo
 from q2rl_sim.panda import ARM_JOINTS
 from q2rl_sim.placement import Placement, draw_placement
 from q2rl_sim.scene import PHYSICS_STEP_S, build_scene, scene_module
@@ -28,7 +30,7 @@ class ArmState:
     """All that decides what a `SimArm` does next."""
 
     physics: np.ndarray
-    target: Pose
+    target: Pose | np.ndarray
     opening: float
     wrench: np.ndarray
     placement: Placement
@@ -45,9 +47,11 @@ class SimArm:
 
     Deterministic: the same task, seed and calls give bit-identical measurements. The true poses of fixture and part
     never enter a measurement other than through contact.
+
+    :param joint_servo: whether targets are joint positions (7,) instead of poses, see `JointServo`
     """
 
-    def __init__(self, task: TaskSpec, seed: int) -> None:
+    def __init__(self, task: TaskSpec, seed: int, joint_servo: bool = False) -> None:
         self.task = task
         self.scene = build_scene(task)
         self._seated = scene_module(task).seated
@@ -68,7 +72,8 @@ class SimArm:
         self._samples = np.zeros((self._substeps, self.model.nsensordata))
         self._wrench = np.zeros(6)
         self._quaternion = np.zeros(4)
-        self._target = task.fixture.nominal.pose
+        self._servo: JointServo | None = None
+        self._target: Pose | np.ndarray = task.fixture.nominal.pose
         self._opening = 1.0
         part = task.part.nominal.pose if task.part else None
         self.place_fixture_at(
@@ -82,6 +87,8 @@ class SimArm:
             self.model, self.data, self._jacobian[:3], self._jacobian[3:], self.scene.tip_site
         )
         self._posture_guess = np.linalg.svd(self._jacobian[:, :ARM])[2][6]
+        if joint_servo:
+            self._servo = JointServo(self.model, task, self._jacobian_at(nominal))
         self.reset_to(
             nominal @ Pose.of([0.0, 0.0, -max(task.reset.height_m, task.reset.retreat_m)])
         )
@@ -103,6 +110,11 @@ class SimArm:
             return None
         x, y, z, qw, qx, qy, qz = self.data.qpos[-7:]
         return Pose(np.array([x, y, z]), np.array([qx, qy, qz, qw]))
+
+    @property
+    def target(self) -> Pose | np.ndarray:
+        """What the arm tracks: a pose of the tip (base frame), or joint positions (7,)."""
+        return self._target
 
     @property
     def time(self) -> float:
@@ -148,9 +160,10 @@ class SimArm:
         data.qacc_warmstart[:] = 0.0
         mujoco.mj_kinematics(self.model, data)
         mujoco.mj_comPos(self.model, data)
-        self._target = pose
+        target = data.qpos[:ARM].copy() if self._servo else pose
+        self._target = target
         for _ in range(round(SETTLE_S * self.task.rate_hz)):
-            self.step(pose, 1.0)
+            self.step(target, 1.0)
         data.time = 0.0
 
     def solve_ik(self, pose: Pose) -> np.ndarray:
@@ -181,28 +194,30 @@ class SimArm:
             f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}'
         )
 
-    def step(self, target: Pose, opening: float = float('nan')) -> Measurement:
-        """Track `target` (tip pose, base frame) for one control period and return the measurement at its end.
+    def _jacobian_at(self, pose: Pose) -> np.ndarray:
+        """Return the tip's Jacobian (6, 7) in the posture that `solve_ik` finds for a pose."""
+        data, whole = mujoco.MjData(self.model), np.zeros((6, self.model.nv))
+        data.qpos[:ARM] = self.solve_ik(pose)
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_comPos(self.model, data)
+        mujoco.mj_jacSite(self.model, data, whole[:3], whole[3:], self.scene.tip_site)
+        return whole[:, :ARM]
 
+    def step(self, target: Pose | np.ndarray, opening: float = float('nan')) -> Measurement:
+        """Track `target` for one control period and return the measurement at its end.
+
+        :param target: tip pose (base frame), or joint positions (7,) [rad] with a joint servo
         :param opening: where the gripper is to go, from 0 (closed) to 1 (open); NaN: where it was told to go before
         """
-        model, data, scene = self.model, self.data, self.scene
-        self._update_posture()
-        before = self._target
-        shift = target.position - before.position
-        q0, q1 = before.quaternion, target.quaternion
-        if q0 @ q1 < 0.0:
-            q1 = -q1
+        model, data = self.model, self.data
+        track = self._towards_joints(target) if self._servo else self._towards_pose(target)
         if self.scene.fingers and opening == opening:
             self._opening = opening
         for k in range(self._substeps):
             if self.scene.fingers:
                 self._drive_fingers()
             # A moving target instead of a staircase: what a controller's own target filter does.
-            blend = (k + 1) / self._substeps
-            self._set_mocap(
-                scene.target_mocap, before.position + blend * shift, q0 + blend * (q1 - q0)
-            )
+            track((k + 1) / self._substeps)
             mujoco.mj_step(model, data, self._ticks)
             self._samples[k] = data.sensordata
         self._target = target
@@ -210,6 +225,26 @@ class SimArm:
         mujoco.mj_comPos(model, data)
         self._wrench = self._tip_wrench(self._samples.mean(axis=0))
         return self.measure()
+
+    def _towards_pose(self, target: Pose) -> Callable[[float], None]:
+        """Return what moves the spring's end a share of the way from the last target to this one."""
+        self._update_posture()
+        before, mocap = self._target, self.scene.target_mocap
+        shift = target.position - before.position
+        q0, q1 = before.quaternion, target.quaternion
+        if q0 @ q1 < 0.0:
+            q1 = -q1
+
+        def track(blend: float) -> None:
+            self._set_mocap(mocap, before.position + blend * shift, q0 + blend * (q1 - q0))
+
+        return track
+
+    def _towards_joints(self, target: np.ndarray) -> Callable[[float], None]:
+        """Return what moves the joints' set points a share of the way from the last target to this one."""
+        before = self._target
+        shift = target - before
+        return lambda blend: self._servo.drive(before + blend * shift)
 
     def measure(self) -> Measurement:
         """Return the state of arm and sensors now; calling it again returns the same."""

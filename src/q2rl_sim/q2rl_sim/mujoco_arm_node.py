@@ -10,6 +10,7 @@ import sys
 import time
 
 from geometry_msgs.msg import PoseStamped
+import numpy as np
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 
@@ -18,10 +19,11 @@ from q2rl_msgs.srv import PrepareScene
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_from_msg
+from q2rl_ros.joint_command import JOINT_TOPIC, joints_from_msg, stamp_label
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
 from q2rl_ros.spin import spin
-from q2rl_sim.arm import SimArm
+from q2rl_sim.arm import ARM, SimArm
 from q2rl_sim.trace import TraceFile
 from q2rl_task import Pose
 
@@ -30,8 +32,10 @@ CLEARANCE_M = 0.01
 
 
 class MujocoArmNode(Q2rlNode):
-    """Publish one measurement per control period, track `target_pose`, move the gripper as it is told.
+    """Publish one measurement per control period, track what is commanded, move the gripper as it is told.
 
+    What is commanded: poses of the tip on `target_pose`, as by a Cartesian controller, or joint positions on
+    `forward_position_controller/commands`, as by that of ros2_control.
     Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp,
     and the learner has granted the step. A target with another stamp means that the current measurement got lost, so
     it is sent again; so is one that nobody answers. With a gripper its command, which has no stamp, must be in too.
@@ -40,6 +44,12 @@ class MujocoArmNode(Q2rlNode):
 
     def __init__(self, **kwargs) -> None:
         super().__init__('mujoco_arm', **kwargs)
+        self.declare(
+            'command_interface',
+            'pose',
+            'What the arm is commanded by: pose (target_pose) or joints (forward_position_controller/commands).',
+            choices=('pose', 'joints'),
+        )
         self.declare('seed', 0, 'Seed of the sensor noise.', low=0, high=2**62)
         self.declare(
             'repeat_period',
@@ -64,13 +74,14 @@ class MujocoArmNode(Q2rlNode):
 
     def configure(self) -> None:
         """Load the model and let the arm settle; open the trace."""
-        self._arm = SimArm(self.task, self.value('seed'))
+        joints = self.value('command_interface') == 'joints'
+        self._arm = SimArm(self.task, self.value('seed'), joint_servo=joints)
         model = self._arm.model
         self._joint_names = [model.joint(k).name for k in range(self._arm.scene.joints)]
         path = self.value('trace_file')
         self._trace = TraceFile(Path(path), model.nq) if path else None
-        self._target: Pose = self._arm.measure().tip_pose
-        self._answer: Pose | None = None
+        self._target: Pose | np.ndarray = self._arm.target
+        self._answer: Pose | np.ndarray | None = None
         self._opening = math.nan  # what the gripper was told since the last step
         self._sequence = self._credit = 0
         self._stepped = False
@@ -80,7 +91,10 @@ class MujocoArmNode(Q2rlNode):
         self._sensors = [
             self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
         ]
-        self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
+        if joints:
+            self.subscribe(Float64MultiArray, JOINT_TOPIC, self._on_joints, qos.command)
+        else:
+            self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
         if self.task.gripper:
             self.subscribe(Float64MultiArray, GRIPPER_TOPIC, self._on_gripper, qos.command)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
@@ -126,15 +140,22 @@ class MujocoArmNode(Q2rlNode):
         pose = pose_from_msg(msg, self.task.frames.base)
         if not pose.is_finite():
             raise MessageError('not_finite', 'no finite pose with a unit quaternion')
+        self._take(pose, msg.header.stamp == self._messages.pose.header.stamp)
+
+    def _on_joints(self, msg: Float64MultiArray) -> None:
+        positions, answers = joints_from_msg(msg, ARM)
+        self._take(positions, answers == stamp_label(self._stamp))
+
+    def _take(self, target: Pose | np.ndarray, is_answer: bool) -> None:
+        """Take a target; in lockstep only one that answers the current measurement."""
         if not self.lockstep:
-            self._target = pose
-            return
-        if msg.header.stamp != self._messages.pose.header.stamp:
+            self._target = target
+        elif is_answer:
+            self._answer = target
+            self._step_if_granted()
+        else:
             self.count('repeats')
             self._send()
-            return
-        self._answer = pose
-        self._step_if_granted()
 
     def _on_gripper(self, msg: Float64MultiArray) -> None:
         self._opening = gripper_from_msg(msg, self.task)

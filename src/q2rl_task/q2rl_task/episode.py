@@ -69,6 +69,7 @@ class EndReason(IntEnum):
     FORCE_LIMIT = 3
     REQUESTED = 4
     LOST = 5
+    FAILURE = 6
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,24 @@ class StepOutcome:
 
 
 def judge_step(
-    task: TaskSpec, step: int, measurement: Measurement, requested: bool = False
+    task: TaskSpec,
+    step: int,
+    measurement: Measurement,
+    requested: bool = False,
+    label: bool | None = None,
 ) -> StepOutcome:
     """Judge the state reached after `step` executed actions (step >= 1; 0 is the first
     observation).
 
-    Success wins over limits, limits over requests, requests over the time limit; only success
-    terminates.
+    A person's label wins over the fixture's signal, success over limits, limits over requests,
+    requests over the time limit; only success terminates.
+
+    :param label: a person's verdict, from step 1 on: success (True), failure (False), none (None)
     """
+    if label is not None and step > 0:
+        if label:
+            return StepOutcome(task.reward.success, True, False, EndReason.SUCCESS)
+        return StepOutcome(task.reward.per_step, False, True, EndReason.FAILURE)
     if measurement.success_signal and step > 0:
         return StepOutcome(task.reward.success, True, False, EndReason.SUCCESS)
     reward = task.reward.per_step if step > 0 else 0.0

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the robot's state comes from: the topics of its drivers, TF, or the joints through its description.
+
+Whatever the source, each stream arrives as the message of `SENSOR_TOPICS` that it stands for, so joins by stamp and
+checks of age are the same for all.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from geometry_msgs.msg import PoseStamped, TwistStamped
+import numpy as np
+from sensor_msgs.msg import JointState
+
+from q2rl_control.frame_tree import FrameTree
+from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.tip_velocity import PoseDifference
+from q2rl_msgs.msg import SuccessSignal
+from q2rl_ros.conversions import pose_from_msg, pose_to_msg
+from q2rl_ros.errors import MessageError
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.sensors import SENSOR_TOPICS
+from q2rl_ros.stamps import stamp_from_msg
+from q2rl_task import InputError, Pose
+
+JOINTS, POSE, TWIST, WRENCH, SUCCESS = SENSOR_TOPICS
+TOPIC_PARAMETERS = {
+    'joint_topic': JOINTS,
+    'pose_topic': POSE,
+    'twist_topic': TWIST,
+    'wrench_topic': WRENCH,
+}
+TF_QOS_DEPTH = 100
+
+
+def declare_sensor_parameters(node: Q2rlNode) -> None:
+    """Declare what `SensorInputs` reads."""
+    node.declare(
+        'pose_source',
+        'topic',
+        "Where the tip's pose comes from: topic (pose_topic), tf, or joints (robot_description).",
+        choices=('topic', 'tf', 'joints'),
+    )
+    node.declare(
+        'twist_source',
+        'topic',
+        "Where the tip's twist comes from: topic (twist_topic), joints (the Jacobian of robot_description times "
+        'the joint velocities), or poses (their difference).',
+        choices=('topic', 'joints', 'poses'),
+    )
+    node.declare(
+        'success_source',
+        'topic',
+        'Where success comes from: topic (success_signal), or operator (episode labels alone).',
+        choices=('topic', 'operator'),
+    )
+    node.declare('joint_topic', JOINTS, 'Topic of the joint state broadcaster.')
+    node.declare('pose_topic', POSE, 'Topic of the pose broadcaster.')
+    node.declare('twist_topic', TWIST, "Topic of the tip's twist.")
+    node.declare('wrench_topic', WRENCH, 'Topic of the force-torque sensor broadcaster.')
+
+
+class SensorInputs:
+    """Subscribe the streams and hand each message on under its name in `SENSOR_TOPICS`.
+
+    :param receive: `receive(name, msg)`; may raise `MessageError`
+    :param kinematics: of the arm; needed for sources that are computed from the joints, and then the arm's joints
+        come first in every measurement, in its order
+    :raises InputError: TF is wanted and tf2_msgs is not there
+    """
+
+    def __init__(
+        self,
+        node: Q2rlNode,
+        receive: Callable[[str, object], None],
+        kinematics: ArmKinematics | None,
+    ) -> None:
+        self._receive, self._kinematics = receive, kinematics
+        self._frames = node.task.frames
+        self._gripper = tuple(node.task.gripper.joints) if node.task.gripper else ()
+        self._pose_source = node.value('pose_source')
+        self._twist_source = node.value('twist_source')
+        self._success_source = node.value('success_source')
+        self._difference = PoseDifference()
+        self._tree = FrameTree()
+        self._tf_stamp: float | None = None
+        self._fingers: dict[str, float] = {}
+        heard = {JOINTS: self._on_joints, WRENCH: lambda msg: receive(WRENCH, msg)}
+        if self._pose_source == 'topic':
+            heard[POSE] = self._on_pose
+        if self._twist_source == 'topic':
+            heard[TWIST] = lambda msg: receive(TWIST, msg)
+        if self._success_source == 'topic':
+            heard[SUCCESS] = lambda msg: receive(SUCCESS, msg)
+        topics = {name: node.value(parameter) for parameter, name in TOPIC_PARAMETERS.items()}
+        for name, handler in heard.items():
+            topic = topics.get(name, name)
+            node.subscribe(SENSOR_TOPICS[name], topic, handler, node.qos.sensors)
+        if self._pose_source == 'tf':
+            kind = _tf_message()
+            node.subscribe(kind, '/tf', lambda msg: self.on_tf(msg, False), node.qos.events)
+            node.subscribe(
+                kind,
+                '/tf_static',
+                lambda msg: self.on_tf(msg, True),
+                node.qos.weights,  # latched, with room for several publishers
+                while_inactive=True,
+            )
+
+    def on_tf(self, msg, static: bool) -> None:
+        """Take a TFMessage; hand on the tip's pose where its stamp is new."""
+        for each in msg.transforms:
+            shift, turn = each.transform.translation, each.transform.rotation
+            pose = Pose(
+                np.array([shift.x, shift.y, shift.z]), np.array([turn.x, turn.y, turn.z, turn.w])
+            )
+            parent, child = each.header.frame_id.lstrip('/'), each.child_frame_id.lstrip('/')
+            stamp = None if static else stamp_from_msg(each.header.stamp)
+            self._tree.set(parent, child, pose, stamp)
+        if static:
+            return
+        try:
+            pose, stamp = self._tree.lookup(self._frames.base, self._frames.tip)
+        except LookupError:
+            return  # other publishers speak first; the stream counts as stale until the chain is there
+        if stamp is not None and stamp != self._tf_stamp:
+            self._tf_stamp = stamp
+            self._on_pose(pose_to_msg(pose, self._frames.base, stamp))
+
+    def _on_joints(self, msg: JointState) -> None:
+        if self._kinematics is not None and not self._arrange(msg):
+            return
+        self._receive(JOINTS, msg)
+        if self._success_source == 'operator':
+            success = SuccessSignal()
+            success.header.stamp, success.header.frame_id = msg.header.stamp, self._frames.fixture
+            self._receive(SUCCESS, success)
+        if self._kinematics is None:
+            return
+        size = len(self._kinematics.joints)
+        positions = np.array(msg.position[:size])
+        if self._pose_source == 'joints':
+            pose = pose_to_msg(self._kinematics.tip_pose(positions), self._frames.base, 0.0)
+            pose.header.stamp = msg.header.stamp
+            self._on_pose(pose)
+        if self._twist_source == 'joints':
+            velocities = np.array(msg.velocity[:size])
+            self._send_twist(self._kinematics.jacobian(positions) @ velocities, msg.header.stamp)
+
+    def _on_pose(self, msg: PoseStamped) -> None:
+        self._receive(POSE, msg)
+        if self._twist_source == 'poses':
+            pose = pose_from_msg(msg, self._frames.base)
+            if pose.is_finite():
+                twist = self._difference.add(stamp_from_msg(msg.header.stamp), pose)
+                self._send_twist(twist, msg.header.stamp)
+
+    def _send_twist(self, twist: np.ndarray, stamp) -> None:
+        msg = TwistStamped()
+        msg.header.stamp, msg.header.frame_id = stamp, self._frames.base
+        linear, angular = msg.twist.linear, msg.twist.angular
+        linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = twist.tolist()
+        self._receive(TWIST, msg)
+
+    def _arrange(self, msg: JointState) -> bool:
+        """Put the arm's joints first, then the gripper's, which another broadcaster may send by themselves.
+
+        False: the message has none of the arm's.
+
+        :raises MessageError: some of the arm's are there and others are not, or without velocity
+        """
+        at = {name: k for k, name in enumerate(msg.name)}
+        for name in self._gripper:
+            if name in at and at[name] < len(msg.position):
+                self._fingers[name] = msg.position[at[name]]
+        arm = self._kinematics.joints
+        missing = [name for name in arm if name not in at]
+        if len(missing) == len(arm):
+            return False
+        if missing or min(len(msg.position), len(msg.velocity)) < len(msg.name):
+            lacks = ', '.join(missing) or 'positions or velocities'
+            raise MessageError('malformed', f'{JOINTS} without {lacks}')
+        order = [at[name] for name in arm]
+        positions, velocities = (
+            [field[k] for k in order] for field in (msg.position, msg.velocity)
+        )
+        msg.position = array('d', [*positions, *self._fingers.values()])
+        msg.velocity = array('d', [*velocities, *[0.0] * len(self._fingers)])
+        msg.name = [*arm, *self._fingers]
+        return True
+
+
+def _tf_message() -> type:
+    try:
+        from tf2_msgs.msg import TFMessage
+    except ImportError:
+        raise InputError(
+            'parameter `pose_source`',
+            'tf needs tf2_msgs, which is not installed',
+            'install ros-jazzy-tf2-msgs, or choose topic or joints',
+        ) from None
+    return TFMessage

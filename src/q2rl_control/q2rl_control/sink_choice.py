@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parameters of `arm_interface` that say how the arm is commanded and what it is, and the sink that they choose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from q2rl_control.command_sinks import CommandSink, JointPositionSink, PoseTargetSink
+from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.servo_sink import ServoTwistSink
+from q2rl_ros.joint_command import JOINT_TOPIC
+from q2rl_ros.node import Q2rlNode
+from q2rl_task import InputError
+
+SINKS = ('pose_target', 'joint_position', 'servo_twist')
+
+
+def declare_sink_parameters(node: Q2rlNode) -> None:
+    """Declare what `make_kinematics` and `make_sink` read."""
+    node.declare(
+        'command_sink',
+        'pose_target',
+        'How the arm is commanded: pose_target (a Cartesian controller), joint_position (a '
+        'forward_command_controller), or servo_twist (MoveIt Servo).',
+        choices=SINKS,
+    )
+    node.declare('target_topic', 'target_pose', 'pose_target: topic of the controller.')
+    node.declare('joint_command_topic', JOINT_TOPIC, 'joint_position: topic of the controller.')
+    node.declare(
+        'joint_command_rate',
+        100.0,
+        'joint_position, real time: interpolated commands per second [Hz].',
+        low=1.0,
+        high=1000.0,
+    )
+    node.declare('servo_node', 'servo_node', "servo_twist: name of MoveIt Servo's node.")
+    node.declare(
+        'servo_gain',
+        4.0,
+        'servo_twist: share of the way from the tip to its target per second [1/s].',
+        low=0.0,
+        high=20.0,
+    )
+    node.declare(
+        'robot_description',
+        '',
+        'URDF of the robot with what it holds (meshes by absolute paths), or the path of a file with it: where joint '
+        'positions are commanded, a pose or twist is computed from the joints, or a planner looks for obstacles.',
+    )
+    node.declare(
+        'joints',
+        [''],
+        "The arm's joints in the order of the controller; none: those from base to tip, from the base on.",
+    )
+
+
+def make_kinematics(node: Q2rlNode) -> ArmKinematics | None:
+    """Return the arm of the description, or None where nothing needs it.
+
+    :raises InputError: the description is missing or is not of this arm
+    """
+    needed = node.value('command_sink') == 'joint_position' or 'joints' in (
+        node.value('pose_source'),
+        node.value('twist_source'),
+    )
+    if not needed:
+        return None
+    frames = node.task.frames
+    names = [name for name in node.value('joints') if name]
+    return ArmKinematics(node.value('robot_description'), frames.base, frames.tip, names)
+
+
+def make_sink(
+    node: Q2rlNode, kinematics: ArmKinematics | None, halted: Callable[[str], None]
+) -> CommandSink:
+    """Return the sink that the parameters choose.
+
+    :param halted: called with a reason when the controller below has stopped the arm
+    :raises InputError: the sink is impossible here
+    """
+    chosen = node.value('command_sink')
+    if chosen == 'pose_target':
+        return PoseTargetSink(node, node.value('target_topic'))
+    if chosen == 'joint_position':
+        topic, rate = node.value('joint_command_topic'), node.value('joint_command_rate')
+        return JointPositionSink(node, topic, kinematics, rate)
+    if node.lockstep:
+        raise InputError(
+            'parameter `command_sink`',
+            'servo_twist has no lockstep: MoveIt Servo runs on a clock of its own',
+            'set `lockstep` to false, or choose another sink',
+        )
+    return ServoTwistSink(node, node.value('servo_node'), node.value('servo_gain'), halted)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sources of the robot's state: whatever they are, the same five streams come out, with the stamps that went in."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from geometry_msgs.msg import TransformStamped
+import numpy as np
+from panda_arm import BASE, POSTURE, TIP, panda_urdf
+import pytest
+from sensor_msgs.msg import JointState
+
+pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
+pytest.importorskip('pinocchio', reason='needs Pinocchio')
+
+from q2rl_control.frame_tree import FrameTree
+from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.sensor_inputs import JOINTS, POSE, SUCCESS, TWIST, SensorInputs
+from q2rl_control.tip_velocity import PoseDifference
+from q2rl_ros.conversions import pose_from_msg, pose_to_msg
+from q2rl_ros.errors import MessageError
+from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
+from q2rl_task import InputError, Pose, load_task
+
+FRAMES = load_task('pipe_assembly').frames
+QUARTER = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
+
+
+class FakeNode:
+    """As much of a `Q2rlNode` as the inputs use."""
+
+    def __init__(self, gripper=None, **sources) -> None:
+        self.task = SimpleNamespace(frames=FRAMES, gripper=gripper)
+        self.qos = SimpleNamespace(sensors=None, events=None, weights=None)
+        self.handlers = {}
+        topics = {'joint_topic': 'joint_states', 'pose_topic': 'tcp', 'twist_topic': 'tcp_twist'}
+        usual = dict.fromkeys(('pose_source', 'twist_source', 'success_source'), 'topic')
+        self.value = {**topics, 'wrench_topic': 'ft/wrench', **usual, **sources}.__getitem__
+
+    def subscribe(self, kind, topic, handler, qos, while_inactive=False) -> None:
+        self.handlers[topic] = handler
+
+
+@pytest.fixture(scope='module')
+def arm():
+    return ArmKinematics(panda_urdf(), BASE, TIP)
+
+
+def joints(arm, positions, velocities, stamp=3.0, extra=()) -> JointState:
+    """The message of a broadcaster that sorts by name from the end, with joints of others among them."""
+    values = dict(zip(arm.joints, zip(positions, velocities, strict=True), strict=True))
+    values |= {name: (0.02, 0.0) for name in extra}
+    names = sorted(values, reverse=True)
+    msg = JointState(name=names)
+    msg.header.stamp = stamp_to_msg(stamp)
+    msg.position, msg.velocity = ([values[n][k] for n in names] for k in (0, 1))
+    return msg
+
+
+def inputs(arm, **kwargs):
+    node, received = FakeNode(**kwargs), []
+    made = SensorInputs(node, lambda name, msg: received.append((name, msg)), arm)
+    return node, received, made
+
+
+def test_topics_have_the_names_that_the_cell_gives_them():
+    node, received, _ = inputs(None)
+    assert set(node.handlers) == {'joint_states', 'tcp', 'tcp_twist', 'ft/wrench', 'success_signal'}
+    node.handlers['tcp'](pose_to_msg(Pose.of([0, 0, 1]), FRAMES.base, 1.0))
+    assert [name for name, _ in received] == [POSE]
+
+
+def test_pose_and_twist_come_from_the_joints_with_their_stamp(arm):
+    sources = {'pose_source': 'joints', 'twist_source': 'joints', 'success_source': 'operator'}
+    node, received, _ = inputs(arm, **sources)
+    assert set(node.handlers) == {'joint_states', 'ft/wrench'}
+    speeds = np.linspace(-0.3, 0.3, 7)
+    node.handlers['joint_states'](joints(arm, POSTURE, speeds))
+    by_name = dict(received)
+    assert set(by_name) == {JOINTS, POSE, TWIST, SUCCESS} and not by_name[SUCCESS].success
+    assert {stamp_from_msg(msg.header.stamp) for msg in by_name.values()} == {3.0}
+    pose = pose_from_msg(by_name[POSE], FRAMES.base)
+    assert pose.distance_to(arm.tip_pose(POSTURE))[0] < 1e-12
+    linear = by_name[TWIST].twist.linear
+    expected = arm.jacobian(POSTURE) @ speeds
+    np.testing.assert_allclose([linear.x, linear.y, linear.z], expected[:3])
+    np.testing.assert_allclose(by_name[JOINTS].position, POSTURE)
+    assert by_name[JOINTS].name == list(arm.joints)
+
+
+def test_the_arms_joints_come_first_and_a_gripper_may_be_told_of_apart(arm):
+    gripper = SimpleNamespace(joints=('finger',))
+    node, received, _ = inputs(arm, gripper=gripper)
+    hear = node.handlers['joint_states']
+    hear(JointState(name=['finger'], position=[0.03], velocity=[0.0]))
+    assert not received  # it is no state of the arm
+    hear(joints(arm, POSTURE, np.zeros(7), extra=('other',)))
+    ((name, msg),) = received
+    assert name == JOINTS and msg.name == [*arm.joints, 'finger'] and msg.position[7] == 0.03
+    assert len(msg.velocity) == 8
+
+
+@pytest.mark.parametrize('fault', ['a joint is missing', 'no velocities'])
+def test_joint_states_that_are_not_whole_are_malformed(arm, fault):
+    node, received, _ = inputs(arm)
+    msg = joints(arm, POSTURE, np.zeros(7))
+    if fault == 'no velocities':
+        msg.velocity = []
+    else:
+        msg.name[2] = 'other'
+    with pytest.raises(MessageError):
+        node.handlers['joint_states'](msg)
+    assert not received
+
+
+def test_the_twist_may_be_the_difference_of_poses():
+    node, received, _ = inputs(None, twist_source='poses')
+    assert 'tcp_twist' not in node.handlers
+    for k in range(3):
+        node.handlers['tcp'](pose_to_msg(Pose.of([0.01 * k, 0, 0]), FRAMES.base, 1.0 + 0.1 * k))
+    twists = [msg for name, msg in received if name == TWIST]
+    assert [m.twist.linear.x for m in twists] == pytest.approx([0.0, 0.1, 0.1])
+    assert stamp_from_msg(twists[-1].header.stamp) == 1.2
+
+
+def test_a_difference_of_poses_starts_anew_after_a_gap_and_takes_no_repetition():
+    difference = PoseDifference()
+    assert not difference.add(1.0, Pose.of([0, 0, 0])).any()
+    turned = difference.add(1.1, Pose.of([0, 0, 0], [0.0, 0.0, np.sin(0.05), np.cos(0.05)]))
+    np.testing.assert_allclose(turned, [0, 0, 0, 0, 0, 1.0], atol=1e-9)
+    np.testing.assert_array_equal(difference.add(1.1, Pose.of([9, 9, 9])), turned)
+    assert not difference.add(3.0, Pose.of([1, 0, 0])).any()
+
+
+def test_a_chain_of_transforms_is_composed_up_and_down():
+    tree = FrameTree()
+    tree.set('world', 'base', Pose.of([1.0, 0.0, 0.0], QUARTER), None)
+    tree.set('world', 'link', Pose.of([1.0, 2.0, 0.0]), 5.0)
+    tree.set('link', 'tip', Pose.of([0.0, 0.0, 0.3]), 4.0)
+    pose, stamp = tree.lookup('base', 'tip')
+    np.testing.assert_allclose(pose.position, [2.0, 0.0, 0.3], atol=1e-12)
+    assert stamp == 4.0  # the oldest on the way
+    tree.set('link', 'tip', Pose.of([0.0, 0.0, 9.0]), 3.9)
+    assert tree.lookup('base', 'tip')[1] == 4.0  # a late one is left out
+    with pytest.raises(LookupError, match='no transform from base to camera'):
+        tree.lookup('base', 'camera')
+    tree.set('tip', 'world', Pose.of([0.0, 0.0, 0.0]), 6.0)  # a loop ends nobody's process
+    with pytest.raises(LookupError):
+        tree.lookup('base', 'camera')
+
+
+def test_the_pose_from_tf_is_told_once_per_stamp(monkeypatch):
+    import sys
+    from types import ModuleType
+
+    with pytest.raises(InputError, match='tf2_msgs'):
+        monkeypatch.setitem(sys.modules, 'tf2_msgs', None)
+        inputs(None, pose_source='tf')
+    module = ModuleType('tf2_msgs.msg')  # of TFMessage the inputs use the field `transforms` alone
+    module.TFMessage = SimpleNamespace
+    monkeypatch.setitem(sys.modules, 'tf2_msgs', ModuleType('tf2_msgs'))
+    monkeypatch.setitem(sys.modules, 'tf2_msgs.msg', module)
+    node, received, _ = inputs(None, pose_source='tf')
+
+    def tell(topic, parent, child, z, stamp):
+        each = TransformStamped(child_frame_id=child)
+        each.header.frame_id, each.header.stamp = parent, stamp_to_msg(stamp)
+        each.transform.translation.z = z
+        node.handlers[topic](SimpleNamespace(transforms=[each]))
+
+    tell('/tf', FRAMES.base, 'flange', 0.5, 1.0)
+    assert not received
+    tell('/tf_static', 'flange', FRAMES.tip, 0.1, 0.0)
+    for stamp in (1.0, 1.05, 1.05):
+        tell('/tf', FRAMES.base, 'flange', 0.5, stamp)
+    assert [stamp_from_msg(m.header.stamp) for _, m in received] == [1.0, 1.05]
+    assert pose_from_msg(received[0][1], FRAMES.base).position[2] == pytest.approx(0.6)
