@@ -18,7 +18,7 @@ from q2rl_msgs.srv import StartEpisode
 from q2rl_ros.conversions import pose_to_msg
 from q2rl_sim.mujoco_arm_node import MujocoArmNode
 from q2rl_sim.placement import Placement
-from q2rl_task import Pose
+from q2rl_task import Measurement, Pose
 
 WAIT_S = 90.0
 HIGH = tip(0.5, 0.0, 0.2)
@@ -49,14 +49,14 @@ class Cell:
         self.sim._compose()
         self.targets: list[tuple[ArmState, Pose]] = []
         self.forces: list[float] = []
-        publish = self.arm._publish_target
+        command = self.arm._command
 
-        def record(target: Pose, stamp: float) -> None:
+        def record(target: Pose, stamp: float, measured: Measurement | None) -> None:
             self.targets.append((self.state, target))
             self.forces.append(self.arm._last.force)
-            publish(target, stamp)
+            command(target, stamp, measured)
 
-        self.arm._publish_target = record
+        self.arm._command = record
         bench.until(lambda: all(out.get_subscription_count() for out in self.sim._sensors))
         self.arm.trigger_activate()
         self.sim.trigger_activate()
