@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from q2rl_lab.cell import Decide
+from q2rl_lab.cell import Decide, executed
 from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_task import EndReason, ExecutedStep, Mode, ObservationRecord, StepOutcome
 
@@ -71,24 +71,7 @@ class GymCell:
                 explore=explore,
             )
             decision = decide(record)
-            yield ExecutedStep(
-                stamp=self.time,
-                robot=self._robot,
-                contract=record.contract,
-                episode=episode,
-                step=step,
-                mode=mode,
-                final=outcome.final,
-                observation=record.observation,
-                reward=outcome.reward,
-                terminated=outcome.terminated,
-                truncated=outcome.truncated,
-                end_reason=outcome.reason,
-                force=NO_FORCE,
-                executed_action=decision.action,
-                interventions=(),
-                decision=decision,
-            )
+            yield executed(record, outcome, decision, self._robot, NO_FORCE)
             if outcome.final:
                 return
             raw, answer = self._process.step(np.asarray(decision.action))

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from q2rl_lab.cell import Decide
+from q2rl_lab.cell import Decide, executed
 from q2rl_sim.demonstrations import Demonstration
 from q2rl_task import (
     ExecutedStep,
@@ -110,24 +110,7 @@ class TinyCell:
                 explore=explore,
             )
             decision = decide(record)
-            yield ExecutedStep(
-                stamp=self.time,
-                robot=self._robot,
-                contract=record.contract,
-                episode=episode,
-                step=step,
-                mode=mode,
-                final=outcome.final,
-                observation=record.observation,
-                reward=outcome.reward,
-                terminated=outcome.terminated,
-                truncated=outcome.truncated,
-                end_reason=outcome.reason,
-                force=slot.force,
-                executed_action=decision.action,
-                interventions=(),
-                decision=decision,
-            )
+            yield executed(record, outcome, decision, self._robot, slot.force)
             if outcome.final:
                 return
             slot.move(decision.action)
