@@ -96,10 +96,11 @@ ARGUMENTS = (
     ),
     Argument(
         'command_sink',
-        'pose_target',
+        'auto',
         'How the arm is commanded. pose_target: a Cartesian controller; joint_position: a '
-        'forward_command_controller; servo_twist: MoveIt Servo (not with a MuJoCo simulation).',
-        ('pose_target', 'joint_position', 'servo_twist'),
+        'forward_command_controller; servo_twist: MoveIt Servo (not with a MuJoCo simulation). auto: joint_position '
+        'with sim:=mock and sim:=gazebo, whose only active controller takes these, else pose_target.',
+        ('auto', 'pose_target', 'joint_position', 'servo_twist'),
     ),
     Argument(
         'teleop',

@@ -235,24 +235,30 @@ def _own_parameters(
     }
 
 
+def _command_sink(args: Mapping[str, Value]) -> str:
+    """Return how the arm is commanded."""
+    if args['command_sink'] != 'auto':
+        return args['command_sink']
+    return 'joint_position' if args['sim'] in ('mock', 'gazebo') else 'pose_target'
+
+
 def _command_interface(args: Mapping[str, Value]) -> str:
     """Return what the simulated arm is commanded by."""
-    if args['sim'] == 'mujoco' and args['command_sink'] == 'servo_twist':
+    sink = _command_sink(args)
+    if args['sim'] == 'mujoco' and sink == 'servo_twist':
         raise InputError(
             'argument `command_sink`',
             'the MuJoCo simulation takes no twists',
             'say pose_target or joint_position, or another sim',
         )
-    return 'joints' if args['command_sink'] == 'joint_position' else 'pose'
+    return 'joints' if sink == 'joint_position' else 'pose'
 
 
 def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
     """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
-    chosen: dict[str, ParameterValue] = {
-        'command_sink': args['command_sink'],
-        'planner': args['planner'],
-    }
-    by_joints = args['command_sink'] == 'joint_position' and args['sim'] != 'none'
+    sink = _command_sink(args)
+    chosen: dict[str, ParameterValue] = {'command_sink': sink, 'planner': args['planner']}
+    by_joints = sink == 'joint_position' and args['sim'] != 'none'
     if by_joints or args['planner'] != 'straight' or args['description_file']:
         chosen['robot_description'] = _description(args, task)
     return chosen

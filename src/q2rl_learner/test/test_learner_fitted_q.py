@@ -34,6 +34,7 @@ def chain(actions: np.ndarray, terminated: bool = True) -> Episode:
         next_observations=states[1:],
         terminated=terminated,
         held=np.zeros(LENGTH, dtype=bool),
+        human=np.zeros(LENGTH, dtype=bool),
         bc_actions=actions[:-1],
         bc_log_probs=nothing,
         bc_entropies=nothing,
@@ -54,10 +55,10 @@ def loop(rng: np.random.Generator) -> Episode:
     actions = rng.uniform(-1, 1, (length + 1, 1)).astype(np.float32)
     state = np.tile(np.eye(LENGTH + 1, dtype=np.float32)[:1], (length, 1))
     nothing = np.full(length, np.nan)
-    held = np.zeros(length, dtype=bool)
+    nobody = np.zeros(length, dtype=bool)
     return Episode(
-        'l', state, actions[:-1], -np.ones(length), state, False, held, actions[:-1], nothing,
-        nothing, actions[1:],
+        'l', state, actions[:-1], -np.ones(length), state, False, nobody, nobody, actions[:-1],
+        nothing, nothing, actions[1:],
     )  # fmt: skip
 
 

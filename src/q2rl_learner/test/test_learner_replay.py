@@ -234,3 +234,11 @@ def test_old_interventions_make_room():
     assert buffer.interventions == 100
     batches = buffer.sample(100, 1.0, torch.Generator().manual_seed(0), repeats=20)
     assert min(float(b.observation.min()) for b in batches) == 50.0
+
+
+def test_the_demonstration_of_a_person_gets_the_return_of_the_episode_too():
+    buffer = replay(steps=1)
+    run(buffer, 2, 'terminated', name='person', source=Source.HUMAN)
+    shown = buffer.sample(50, 1.0, torch.Generator().manual_seed(0))[0]
+    found = dict(zip(shown.observation[:, 0].tolist(), shown.mc_return.tolist(), strict=True))
+    assert found == {0.0: -2.0, 1.0: -2.0}
