@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,3 +121,10 @@ def group_episodes(transitions: Iterable[Transition]) -> list[Episode]:
     for transition in transitions:
         groups.setdefault(transition.episode, []).append(transition)
     return [Episode.from_transitions(group) for group in groups.values()]
+
+
+def finished_episodes(transitions: Sequence[Transition]) -> list[Episode]:
+    """Return the episodes among `transitions` that came to an end and miss no step."""
+    ended = {t.episode: t.step + 1 for t in transitions if t.terminated or t.truncated}
+    steps = Counter(t.episode for t in transitions)
+    return group_episodes(t for t in transitions if ended.get(t.episode) == steps[t.episode])

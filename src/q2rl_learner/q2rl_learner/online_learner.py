@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 import time
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.episodes import Episode, group_episodes
+from q2rl_learner.episodes import Episode, finished_episodes
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
+from q2rl_learner.kept_weights import KeptWeights
 from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range, range_of_any
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
+    acting_steps,
     demonstration_pairs,
     fit_actor,
     fit_critics,
@@ -33,10 +35,6 @@ from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.networks_file import pack
 from q2rl_task import Contract, InputError, Mode, Phase, Transition
-
-KEEP_EVERY = 20
-"""Of so many versions one is kept to roll back to."""
-KEPT_VERSIONS = 10
 
 
 class OnlineLearner:
@@ -99,7 +97,7 @@ class OnlineLearner:
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._bc_only_ended = 0
-        self._kept: dict[int, dict[str, dict[str, Tensor]]] = {}
+        self._kept = KeptWeights()
         self._pending: deque[Transition] = deque()
         self._newest: dict[str, int] = {}
         self._skip = (
@@ -161,7 +159,7 @@ class OnlineLearner:
 
     def rollouts(self) -> list[Episode]:
         """Return the finished BC-only rollouts of the estimating phase."""
-        return _finished(self._rollouts)
+        return finished_episodes(self._rollouts)
 
     def fit_estimate(self) -> EstimateReport:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
@@ -206,7 +204,7 @@ class OnlineLearner:
 
         It takes over, under a new number, if it explains any of the returns that it did not see.
         """
-        fitted = self._fit_value(self.rollouts() + _finished(self._bc_only))
+        fitted = self._fit_value(self.rollouts() + finished_episodes(self._bc_only))
         if fitted.error < fitted.variance:
             self._take(fitted)
         return fitted
@@ -241,8 +239,8 @@ class OnlineLearner:
             imitated = [e for e in episodes if e.succeeded] or episodes
         nll = fit_actor(
             self.actor,
-            _stack(imitated),
-            _stack(demonstrations) if demonstrations else None,
+            acting_steps(imitated),
+            acting_steps(demonstrations) if demonstrations else None,
             config,
             self.generator,
         )
@@ -363,19 +361,8 @@ class OnlineLearner:
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
         self.weights_version += 1
-        if self.weights_version == 1 or self.weights_version % KEEP_EVERY == 0:
-            self._keep()
+        self._kept.offer(self.weights_version, {'actor': self.acting, 'critics': self.critics})
         return {kind: self.weights(kind) for kind in ('actor', 'critic')}
-
-    def _keep(self) -> None:
-        """Keep the present weights for `roll_back`: the first ones, and the last few of every `KEEP_EVERY`."""
-        parts = {'actor': self.acting, 'critics': self.critics}
-        self._kept[self.weights_version] = {
-            name: {k: v.clone() for k, v in part.state_dict().items()}
-            for name, part in parts.items()
-        }
-        if len(self._kept) > KEPT_VERSIONS:
-            del self._kept[sorted(self._kept)[1]]
 
     def roll_back(self, version: int, count: int) -> int:
         """Go on learning from the newest kept weights up to `version`, else the oldest; returns their version.
@@ -385,10 +372,11 @@ class OnlineLearner:
         :param count: how often the run has been rolled back, this time included
         """
         self.rollbacks = count
-        if not self._kept:
+        kept = self._kept.nearest(version)
+        if kept is None:
             return self.weights_version
-        found = max((v for v in self._kept if v <= version), default=min(self._kept))
-        self.updater.restore(**self._kept[found])
+        found, parts = kept
+        self.updater.restore(**parts)
         return found
 
     def _untrained_critics(self) -> CriticEnsemble:
@@ -421,18 +409,3 @@ class OnlineLearner:
             torch.manual_seed(int(sequence.generate_state(1)[0]))
             self.networks_made += 1
             yield
-
-
-def _finished(transitions: Sequence[Transition]) -> list[Episode]:
-    """Return the episodes among `transitions` that came to an end and miss no step."""
-    ended = {t.episode: t.step + 1 for t in transitions if t.terminated or t.truncated}
-    steps = Counter(t.episode for t in transitions)
-    return group_episodes(t for t in transitions if ended.get(t.episode) == steps[t.episode])
-
-
-def _stack(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-    """Return observations and actions of all steps at which somebody acted."""
-    return (
-        torch.from_numpy(np.concatenate([e.observations[~e.held] for e in episodes])),
-        torch.from_numpy(np.concatenate([e.actions[~e.held] for e in episodes])),
-    )

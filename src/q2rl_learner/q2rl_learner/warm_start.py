@@ -58,6 +58,14 @@ def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) ->
     return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
 
 
+def acting_steps(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+    """Return observations (N, O) and actions (N, D) of all steps at which somebody acted."""
+    return (
+        _tensor([e.observations[~e.held] for e in episodes]),
+        _tensor([e.actions[~e.held] for e in episodes]),
+    )
+
+
 def demonstration_pairs(episodes: Sequence[Episode], score: Score) -> Pairs:
     """Return the steps of demonstrations, scored by BC."""
     observations = _tensor([e.observations for e in episodes])
