@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from q2rl_task import InputError
+from q2rl_task import InputError, TaskSpec
 
 Value = str | int | float | bool
 TRUTH = {'true': True, 'false': False}
 SIMULATIONS = ('none', 'mujoco', 'mock', 'gazebo')
 ROBOT_TYPES = ('panda', 'ur5e')
+BY_TASK = -1
+"""A number that the task says (its section `learning`)."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +154,9 @@ ARGUMENTS = (
     ),
     Argument(
         'preset',
-        'laptop',
-        "The learner's settings: laptop, paper, or the path of a YAML; +METHOD lays a method over it (laptop+ibrl).",
+        '',
+        "The learner's settings: laptop, laptop-long, paper, or the path of a YAML; +METHOD lays a method over it "
+        "(laptop+ibrl). Empty: the task's.",
     ),
     Argument(
         'bc_checkpoint',
@@ -165,8 +168,18 @@ ARGUMENTS = (
         '',
         'Demonstrations (HDF5) that the learner mixes in. Empty: demonstrations.hdf5 in the run folder; none: without.',
     ),
-    Argument('rollouts', 20, 'BC-only episodes that V is fitted on.', least=2),
-    Argument('online_steps', 13000, 'Transitions of the online phase.', least=0),
+    Argument(
+        'rollouts',
+        BY_TASK,
+        "BC-only episodes that V is fitted on, 2 or more. -1: the task's.",
+        least=BY_TASK,
+    ),
+    Argument(
+        'online_steps',
+        BY_TASK,
+        "Transitions of the online phase. -1: the task's.",
+        least=BY_TASK,
+    ),
     Argument(
         'eval_episodes', 20, 'Fresh scenes of the evaluation, each run once per mode.', least=0
     ),
@@ -220,3 +233,20 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
                 f'argument `{name}`', 'is unknown', f'the arguments are {", ".join(known)}'
             )
     return {name: arg.parse(given.get(name, arg.default)) for name, arg in known.items()}
+
+
+def as_the_task_says(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Value]:
+    """Return `args` with what is left to the task in place.
+
+    :raises InputError: too few rollouts
+    """
+    learning = task.learning
+    rollouts, steps = args['rollouts'], args['online_steps']
+    if rollouts in (0, 1):
+        raise InputError('argument `rollouts`', f'{rollouts} is too small', 'give 2 or more')
+    return {
+        **args,
+        'preset': args['preset'] or learning.preset,
+        'rollouts': learning.rollouts if rollouts == BY_TASK else rollouts,
+        'online_steps': learning.online_steps if steps == BY_TASK else steps,
+    }

@@ -16,7 +16,7 @@ import time
 
 import yaml
 
-from q2rl_bringup.arguments import Value, parse_arguments
+from q2rl_bringup.arguments import Value, as_the_task_says, parse_arguments
 from q2rl_bringup.cell_processes import Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
@@ -89,6 +89,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     """
     args = parse_arguments(given)
     task = load_task(args['task'])
+    args = as_the_task_says(args, task)
     namespace = _namespace(args['namespace'])
     run_dir, run_id = _run(args['run_dir'], args['run_id'])
     lockstep = _lockstep(args)

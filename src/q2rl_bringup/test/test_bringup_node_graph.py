@@ -10,7 +10,7 @@ from q2rl_bringup.arguments import ARGUMENTS, parse_arguments
 from q2rl_bringup.node_graph import build_graph
 from q2rl_bringup.robots import ROBOTS
 from q2rl_learner.config import load_preset
-from q2rl_task import InputError
+from q2rl_task import InputError, load_task
 
 SIMULATED = {
     'mujoco_arm', 'arm_interface', 'bc_policy', 'rl_policy', 'q_gate', 'learner', 'episode_manager',
@@ -95,6 +95,19 @@ def test_the_run_is_named_by_its_folder_or_by_the_time(tmp_path):
     assert build_graph({'run_dir': str(tmp_path), 'run_id': 'other'}).run_id == 'other'
     fresh = build_graph({})
     assert fresh.run_dir == Path('runs').absolute() / fresh.run_id
+
+
+@pytest.mark.parametrize('task', ['pipe_assembly', 'kitting'])
+def test_what_nobody_said_of_the_learning_is_as_the_task_says(task):
+    said = load_task(task).learning
+    for given, expected in [
+        ({}, (said.preset, said.rollouts, said.online_steps)),
+        ({'preset': 'paper', 'rollouts': '7', 'online_steps': '0'}, ('paper', 7, 0)),
+    ]:
+        graph = build_graph({'task': task, **given})
+        learner, manager = parameters(graph, 'learner'), parameters(graph, 'episode_manager')
+        assert (learner['preset'], learner['rollouts'], manager['online_steps']) == expected
+        assert manager['rollouts'] == learner['rollouts']
 
 
 @pytest.mark.parametrize(

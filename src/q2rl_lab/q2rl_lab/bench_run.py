@@ -184,7 +184,7 @@ class _Watch:
         # A run that was stopped before it learned anything is as good as its clone.
         mode = Mode.GATED if learner.trained_steps else Mode.BC
         decide = learned_deciders(
-            config, bc, gate_of(config, task, seed), run.actor, run.critic, seed
+            config, task, bc, gate_of(config, task, seed), run.actor, run.critic, seed
         )
         found = evaluate(task, decide, mode, episodes, job.seed, make_cell=case.make_cell)
         self._emit(

@@ -102,6 +102,18 @@ PIPE = Suite(
     evaluation_episodes=100,
     window=50,
 )
+KITTING = Suite(
+    'kitting',
+    ('kitting',),
+    'laptop-long',
+    demonstrations=70,
+    rollouts=30,
+    online_steps=8000,
+    evaluate_every=4000,
+    probe_episodes=20,
+    evaluation_episodes=100,
+    window=30,
+)
 SUITES = {
     'tiny': Suite(
         'tiny',
@@ -116,6 +128,7 @@ SUITES = {
         window=20,
     ),
     'pipe': PIPE,
+    'kitting': KITTING,
     # The budget of `pipe`, and runs of `q2rl` are the same in both.
     'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),
 }

@@ -66,6 +66,7 @@ def gate_of(
 
 def learned_deciders(
     config: LearnerConfig,
+    task: Contract,
     bc: BCPolicy,
     gate: QGate,
     actor: Live[LiveActor],
@@ -77,7 +78,13 @@ def learned_deciders(
     :param seed: of RL's exploration, in episodes that let it explore
     """
     acting = config.acting
-    rl = RLPolicy(actor, acting.rl_action == 'sample', acting.rl_noise, acting.rl_correlation)
+    rl = RLPolicy(
+        actor,
+        acting.rl_action == 'sample',
+        acting.rl_noise,
+        acting.rl_correlation,
+        task.explored_size,
+    )
     return Deciders(bc, gate, rl, GateCritic(critic, acting.bc_value), seed)
 
 
@@ -119,7 +126,13 @@ def learned_from(
         critic = LiveCritic(learner.critics, *value)
     policy = bc_from_file(bc, task, seed, config.entropy)
     return learned_deciders(
-        config, policy, gate_of(config, task, seed, chooser), Pinned(actor), Pinned(critic), seed
+        config,
+        task,
+        policy,
+        gate_of(config, task, seed, chooser),
+        Pinned(actor),
+        Pinned(critic),
+        seed,
     )
 
 

@@ -130,6 +130,11 @@ class FixedGymTask(GymTask):
         """Length O of the observation vector."""
         return len(self.mean)
 
+    @property
+    def explored_size(self) -> int:
+        """How many components exploration may vary: all, for nothing tells which of them toggle."""
+        return self.action_size
+
     def observe(self, raw: np.ndarray) -> np.ndarray:
         """Return observations as policies see them, (..., O) float32, of the environment's own."""
         limit = self.observation.limit

@@ -77,7 +77,7 @@ class InProcessRun:
         self._cell = make_cell(task, settings.seed, ROBOT)
         gate = gate_of(learner.config, task, settings.seed)
         self._deciders = learned_deciders(
-            learner.config, bc, gate, self.actor, self.critic, settings.seed
+            learner.config, task, bc, gate, self.actor, self.critic, settings.seed
         )
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory

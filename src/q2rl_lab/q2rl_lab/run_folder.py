@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from q2rl_task.atomic_file import write_atomically
 from q2rl_task.errors import InputError
+from q2rl_task.spec import TaskSpec
 
 LATEST = 'latest'
 
@@ -35,6 +36,23 @@ class RunConfig:
     shadow: bool = False
     sim: str = 'mujoco'
     robot_type: str = 'panda'
+
+    @classmethod
+    def of_task(cls, spec: TaskSpec, method: str | None = None, **asked: Any) -> RunConfig:
+        """Return what was `asked` for, with the task's own word on how it is learned where that is None.
+
+        :param method: laid over the preset
+        """
+        said = spec.learning
+        default = {
+            'preset': said.preset,
+            'steps': said.online_steps,
+            'rollouts': said.rollouts,
+        }
+        given = default | {key: value for key, value in asked.items() if value is not None}
+        if method is not None:
+            given['preset'] = f'{given["preset"]}+{method}'
+        return cls(**given)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class RLPolicy:
     :param noise: explore with Gaussian noise of that standard deviation, in units of the action
     :param correlation: of what is drawn from one tick to the next; each tick's draw has the same distribution for any.
         Above 0 the arm sweeps where it would else tremble (Eberhard et al., Pink noise is all you need, ICLR 2023)
+    :param explored: how many of the first components exploration varies (`Contract.explored_size`); the others are
+        the mode's. None: all
     :param seed: of the exploration
     """
 
@@ -46,12 +48,14 @@ class RLPolicy:
         samples: bool = False,
         noise: float = 0.0,
         correlation: float = 0.0,
+        explored: int | None = None,
         seed: int = 0,
     ) -> None:
         self._live = live
         self._samples = samples
         self._noise = noise
         self._correlation = correlation
+        self._explored = explored
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
@@ -75,6 +79,8 @@ class RLPolicy:
     def _draw(self, size: int) -> np.ndarray:
         """Return standard normal noise (D,), correlated with that of the tick before."""
         fresh = self._rng.standard_normal(size, dtype=np.float32)
+        if self._explored is not None:
+            fresh[self._explored :] = 0.0
         if self._drawn is None:
             self._drawn = fresh
         else:

@@ -52,7 +52,11 @@ class RlPolicyNode(PolicyNode):
         self._inbox = WeightsInbox(self, LiveActor)
         samples = self.value('rl_action') == 'sample'
         self._policy = RLPolicy(
-            self._inbox.live, samples, self.value('rl_noise'), self.value('rl_correlation')
+            self._inbox.live,
+            samples,
+            self.value('rl_noise'),
+            self.value('rl_correlation'),
+            self.task.explored_size,
         )
 
     def diagnose(self) -> dict[str, object]:

@@ -252,6 +252,19 @@ def test_correlated_samples_keep_the_distribution_of_each():
     assert abs((first[:-1] * first[1:]).mean()) < 0.06  # episodes are independent
 
 
+def test_components_that_are_not_explored_are_the_modes_own():
+    torch.manual_seed(0)
+    actor = TanhGaussianActor(O, D, (16,))
+    observation = batch()[0][0]
+    mode = actor.mode(observation).detach().numpy()
+    made = {'samples': True, 'noise': 0.1, 'correlation': 0.5}
+    free, held = (RLPolicy(Pinned(LiveActor(actor)), **made, explored=n) for n in (None, D - 1))
+    for _ in range(5):
+        one, other = (policy.act(observation.numpy(), True).action for policy in (free, held))
+        np.testing.assert_array_equal(one[:-1], other[:-1])
+        assert abs(other[-1] - mode[-1]) < 1e-6 < abs(one[-1] - mode[-1])
+
+
 @pytest.mark.parametrize(
     'made, explore', [({'samples': True, 'noise': 0.1}, False), ({}, True), ({}, False)]
 )

@@ -32,5 +32,9 @@ class Contract(Protocol):
         """Length D of the action vector; each component lies in [-1, 1]."""
 
     @property
+    def explored_size(self) -> int:
+        """How many of its components, the first ones, an exploring policy may vary."""
+
+    @property
     def contract_hash(self) -> str:
         """16 hex digits over all that gives observation, action and reward their meaning."""

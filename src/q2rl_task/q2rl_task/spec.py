@@ -261,6 +261,17 @@ class DemonstrationSpec(Section):
     noise: float = Field(default=2.0, ge=0)
 
 
+class LearningSpec(Section):
+    """What learns the task unless told otherwise: a preset of the learner, and how long.
+
+    `rollouts`: BC-only episodes before. `online_steps`: transitions to learn from.
+    """
+
+    preset: str = 'laptop'
+    rollouts: int = Field(default=20, ge=2)
+    online_steps: int = Field(default=13_000, ge=0)
+
+
 class TaskSpec(Section):
     """A whole task. `observation_size`, `action_size` and `contract_hash` follow from it.
 
@@ -286,6 +297,7 @@ class TaskSpec(Section):
     gripper: GripperSpec | None = None
     part: PartSpec | None = None
     demonstrations: DemonstrationSpec = DemonstrationSpec()
+    learning: LearningSpec = LearningSpec()
     obstacles: tuple[BoxSpec, ...] = ()
 
     @model_validator(mode='after')
@@ -318,6 +330,11 @@ class TaskSpec(Section):
     def action_size(self) -> int:
         """Length D of the action vector."""
         return 7 if self.action.gripper else 6
+
+    @property
+    def explored_size(self) -> int:
+        """How many of the first components exploration may vary: the arm's. A toggled gripper drops its part."""
+        return 6
 
     @cached_property
     def contract_hash(self) -> str:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Bc, Json, Method, Preset, RunsDir, Seed
+from q2rl_lab.commands.options import (
+    Bc,
+    Json,
+    Method,
+    Rollouts,
+    RunsDir,
+    Seed,
+    Steps,
+    TaskPreset,
+)
 
 
 def learn(
@@ -16,12 +25,10 @@ def learn(
         str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
     ],
     seed: Seed = 0,
-    preset: Preset = 'laptop',
+    preset: TaskPreset = None,
     method: Method = None,
-    steps: Annotated[int, typer.Option(min=0, help='Steps of the online phase.')] = 13_000,
-    rollouts: Annotated[
-        int, typer.Option(min=2, help='BC-only episodes that V is fitted on.')
-    ] = 20,
+    steps: Steps = None,
+    rollouts: Rollouts = None,
     eval_episodes: Annotated[
         int, typer.Option(min=0, help='Fresh scenes at the end, each run by BC, gated and RL.')
     ] = 100,
@@ -59,14 +66,12 @@ def learn(
     from q2rl_task import Phase, load_task
 
     spec = load_task(task)
-    if method is not None:
-        preset = f'{preset}+{method}'
-    load_preset(preset)
-    config = RunConfig(
-        task=task, seed=seed, preset=preset, demonstrations=demonstrations, steps=steps,
-        rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
+    config = RunConfig.of_task(
+        spec, method, task=task, seed=seed, preset=preset, demonstrations=demonstrations,
+        steps=steps, rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
         bc=str(bc) if bc else None,
     )  # fmt: skip
+    load_preset(config.preset)
     if bc is not None:
         check_adopted(bc, spec)
     folder = create_run(runs_dir, name, config, versions())

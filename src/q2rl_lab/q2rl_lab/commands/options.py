@@ -16,7 +16,31 @@ Task = Annotated[
 ]
 Preset = Annotated[
     str,
-    typer.Option('--preset', help="The learner's settings: laptop, paper, or the path of a YAML."),
+    typer.Option(
+        '--preset',
+        help="The learner's settings: laptop, laptop-long, paper, or the path of a YAML.",
+    ),
+]
+TaskPreset = Annotated[
+    str | None,
+    typer.Option(
+        '--preset',
+        help="The learner's settings: laptop, laptop-long, paper, or the path of a YAML.",
+        show_default="the task's",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option('--steps', min=0, help='Steps of the online phase.', show_default="the task's"),
+]
+Rollouts = Annotated[
+    int | None,
+    typer.Option(
+        '--rollouts',
+        min=2,
+        help='BC-only episodes that V is fitted on.',
+        show_default="the task's",
+    ),
 ]
 Bc = Annotated[
     Path | None,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from q2rl_lab.commands.options import Bc, Json, RunsDir
+from q2rl_lab.commands.options import Bc, Json, Rollouts, RunsDir, Steps, TaskPreset
 
 
 def up(
@@ -21,20 +21,9 @@ def up(
             '--seed', min=0, help='Seed of scenes, samples and networks.', show_default='0'
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option('--preset', help="The learner's settings.", show_default='laptop'),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option('--steps', min=0, help='Steps of the online phase.', show_default='13000'),
-    ] = None,
-    rollouts: Annotated[
-        int | None,
-        typer.Option(
-            '--rollouts', min=2, help='BC-only episodes that V is fitted on.', show_default='20'
-        ),
-    ] = None,
+    preset: TaskPreset = None,
+    steps: Steps = None,
+    rollouts: Rollouts = None,
     eval_episodes: Annotated[
         int | None,
         typer.Option(
@@ -169,7 +158,7 @@ def up(
         if config.in_process:
             raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
     else:
-        config = RunConfig(**{key: value for key, value in asked.items() if value is not None})
+        config = RunConfig.of_task(spec, **asked)
         load_preset(config.preset)
         if bc is not None:
             check_adopted(bc, spec)
