@@ -101,7 +101,8 @@ def test_the_part_is_seen_from_the_tip_finely_and_only_near():
     far = builder.build(measured(FIXTURE, 1.0), FIXTURE, FIXTURE)
     assert names[:3] == ['tip_position', 'tip_position', 'part_position']
     np.testing.assert_allclose(near[6:9], [0.4, 0.0, -2.0], atol=1e-5)
-    assert near[-1] == pytest.approx(1.0) and far[-1] == pytest.approx(2.0)
+    assert names[-2:] == ['gripper', 'elapsed']
+    assert near[-2] == pytest.approx(1.0) and far[-2] == pytest.approx(2.0)
     np.testing.assert_allclose(far[:6], 0.0, atol=1e-5)
     limit = TASK.observation.fields[2].limit
     assert np.abs(far[6:9]).max() == pytest.approx(limit)
