@@ -128,6 +128,7 @@ SUITES = {
         window=20,
     ),
     'pipe': PIPE,
+    'tight': replace(PIPE, name='tight', tasks=('pipe_assembly_tight',), demonstrations=60),
     'kitting': KITTING,
     # The budget of `pipe`, and runs of `q2rl` are the same in both.
     'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),

@@ -90,3 +90,33 @@ def test_the_contract_hash_follows_meaning_not_limits(tmp_path, content):
     assert load_task(written(tmp_path, content)).contract_hash == reference
     content['reward']['per_step'] = -2.0
     assert load_task(written(tmp_path, content)).contract_hash != reference
+
+
+VARIANTS = {
+    'pipe_assembly_ur5e': {'frames.base'},
+    'pipe_assembly_tight': {
+        'max_steps',
+        'fixture.estimate_error_m',
+        'fixture.estimate_error_deg',
+        'fixture.radial_clearance_m',
+        'demonstrations.count',
+        'demonstrations.noise',
+    },
+}
+
+
+@pytest.mark.parametrize('name', VARIANTS)
+def test_a_variant_differs_in_what_it_is_about_alone(name):
+    first, second = (flat(load_task(n).model_dump()) for n in ('pipe_assembly', name))
+    assert first.keys() == second.keys()
+    differing = {field for field in first if first[field] != second[field]}
+    assert differing == VARIANTS[name] | {'name', 'description'}
+
+
+def flat(content: dict, above: str = '') -> dict:
+    """Return nested mappings as one, by dotted names."""
+    found = {}
+    for name, value in content.items():
+        deeper = isinstance(value, dict)
+        found |= flat(value, f'{above}{name}.') if deeper else {f'{above}{name}': value}
+    return found
