@@ -19,6 +19,7 @@ from typing import Any
 
 from q2rl_lab.bench_results import append_line
 from q2rl_lab.bench_run import Emit, Job, run_job
+from q2rl_lab.console import say
 from q2rl_lab.gym_process import THREADS
 from q2rl_task import InputError
 
@@ -84,7 +85,12 @@ def _fetch(ray: Any, done: Any, out: Path) -> str:
 
 
 def _work(job: Job, out: Path) -> str:
-    return _answer(partial(_run, job, partial(append_line, out)))
+    def emit(line: dict[str, Any]) -> None:
+        append_line(out, line)
+        if not line['final']:  # of its end the caller is told
+            say(f'{job.name}: {line["success"]:.0%} after {line["online_steps"]} steps')
+
+    return _answer(partial(_run, job, emit))
 
 
 def _collect(job: Job) -> tuple[list[dict[str, Any]], str]:

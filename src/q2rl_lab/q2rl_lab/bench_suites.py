@@ -179,6 +179,19 @@ def find_suite(name: str) -> Suite:
     )
 
 
+def pick_tasks(suite: Suite, names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the suite's tasks, each once and in the order given.
+
+    :raises InputError: one of them is not in the suite
+    """
+    picked = tuple(dict.fromkeys(name.strip() for name in names))
+    for name in picked:
+        if name not in suite.tasks:
+            known = ', '.join(suite.tasks)
+            raise InputError(f'--tasks {name}', f'is not in suite {suite.name}', f'it has {known}')
+    return picked
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the seeds of a list like '0-4' or '0,2,7-9', each once and in order.
 

@@ -18,7 +18,7 @@ from q2rl_lab.bench_pool import run_here, run_on_ray
 from q2rl_lab.bench_report import build_bench_result, course_of, notes, table_rows
 from q2rl_lab.bench_results import append_line, finished_runs, read_lines, refuse_other_settings
 from q2rl_lab.bench_run import Job
-from q2rl_lab.bench_suites import SUITES, bench_task, parse_seeds
+from q2rl_lab.bench_suites import SUITES, bench_task, find_suite, parse_seeds, pick_tasks
 from q2rl_lab.cli import app
 from q2rl_lab.tiny_task import DEPTH, SLOT, Slot, TinyCell, tiny_demonstrations, tiny_task
 from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
@@ -102,6 +102,17 @@ def test_lists_of_seeds(text, seeds):
 def test_what_is_no_list_of_seeds_is_said_so(text):
     with pytest.raises(InputError, match='seeds'):
         parse_seeds(text)
+
+
+def test_some_of_a_suites_tasks_can_be_picked_and_no_others():
+    suite = find_suite('metaworld')
+    assert pick_tasks(suite, [' door_open', 'peg_insert_side', 'door_open']) == (
+        'door_open',
+        'peg_insert_side',
+    )
+    with pytest.raises(InputError, match='peg_insert_side') as caught:
+        pick_tasks(suite, ['peg'])
+    assert caught.value.where == '--tasks peg'
 
 
 def line(method='q2rl', seed=0, final=True, attempt=None, success=0.9, outcomes='', **more):

@@ -27,6 +27,10 @@ def learning(
     suite: Annotated[
         str, typer.Option(help='Tasks and budget: a shipped suite, or the path of a suite YAML.')
     ] = 'tiny',
+    tasks: Annotated[
+        str | None,
+        typer.Option(help='Those of the suite to run.', show_default='all of them'),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -62,12 +66,12 @@ def learning(
     q2rl bench learning --suite tiny --methods q2rl,rlpd --seeds 0-2
     q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
     q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate,q2rl/alpha-0.2
-    q2rl bench learning --suite metaworld --methods q2rl,bc --seeds 0-2
+    q2rl bench learning --suite metaworld --tasks peg_insert_side --seeds 0-2
     """  # noqa: D301
     import dataclasses
     import os
 
-    from q2rl_lab.bench_suites import find_suite, parse_seeds
+    from q2rl_lab.bench_suites import find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
     from q2rl_lab.console import EXIT_FAILED, say
 
@@ -75,6 +79,8 @@ def learning(
     if steps is not None:
         every = max(1, steps // 4)
         chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
+    if tasks is not None:
+        chosen = dataclasses.replace(chosen, tasks=pick_tasks(chosen, tasks.split(',')))
     wanted = chosen.methods if methods is None else methods.split(',')
     names = list(dict.fromkeys(name.strip() for name in wanted))
     if explain:
