@@ -11,7 +11,7 @@ from typing import Any
 
 from q2rl_lab.console import say
 from q2rl_lab.run_folder import RunConfig, RunFolder
-from q2rl_task import Contract, TaskSpec, episode_seed, load_task
+from q2rl_task import Contract, InputError, TaskSpec, episode_seed, load_task
 from q2rl_task.atomic_file import write_atomically
 
 
@@ -77,14 +77,21 @@ def clone(
     return {'file': str(path), 'kind': config.bc.kind, **report, 'wall_s': time.monotonic() - began}
 
 
-def check_adopted(policy: Path, task: TaskSpec) -> None:
-    """Refuse a policy that cannot be used for a task before anything is made for it.
+def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
+    """Refuse a policy that cannot be used for a task, or by a preset, before anything is made for it.
 
     :raises InputError: it cannot
     """
+    from q2rl_learner.config import load_preset
     from q2rl_policies.policy_file import load_bc
 
-    load_bc(policy, task)
+    loaded = load_bc(policy, task)
+    if not loaded.has_density and load_preset(preset).needs_density:
+        raise InputError(
+            policy,
+            f'says what to do, not how likely that is, and preset {preset} rates BC by its density',
+            'q2rl adopt --distil gives it one; or let the critics rate BC: --preset laptop+ibrl',
+        )
 
 
 def take(task: TaskSpec, policy: Path, folder: Path) -> dict[str, Any]:

@@ -13,8 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from q2rl_lab.cli import app
+from q2rl_lab.preparation import check_adopted
 from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
 from q2rl_policies.policy_file import load_bc
+from q2rl_task import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'q2rl_policies' / 'test'))
 
@@ -135,6 +137,15 @@ def test_what_is_wrong_is_not_written(adopt, tmp_path, name, check, said):
     assert code == 1 and not result['applies'] and result['file'] is None
     assert result['checks'][check]['level'] == 'FAIL' and said in result['verdict']
     assert not list(tmp_path.glob('bc.*'))
+
+
+def test_a_run_refuses_a_policy_without_the_density_that_its_preset_needs(adopt, tmp_path):
+    adopt('mine.py:Silent', episodes=2)
+    policy = tmp_path / 'bc.yaml'
+    with pytest.raises(InputError, match='preset laptop rates BC by its density') as caught:
+        check_adopted(policy, TASK, 'laptop')
+    assert '--distil' in caught.value.remedy and 'laptop+ibrl' in caught.value.remedy
+    check_adopted(policy, TASK, 'laptop+ibrl')
 
 
 def test_a_policy_that_never_succeeds_is_told_so(adopt):

@@ -216,6 +216,11 @@ class LearnerConfig(Section):
         acting = self.acting
         return self.fit.warm_start or (acting.chooser == 'gate' and acting.bc_value != 'critic')
 
+    @property
+    def needs_density(self) -> bool:
+        """Whether anything asks how likely BC's action was: Q_BC = V + alpha (log pi + H) does."""
+        return self.needs_value and self.fit.estimator == 'boltzmann'
+
     def scaled(self, reward: float) -> float:
         """Return the reward the learner uses for a reward of the task."""
         return self.reward_scale * reward + self.reward_bias

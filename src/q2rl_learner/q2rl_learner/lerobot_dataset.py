@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Demonstrations as a LeRobotDataset of codebase version v3.0, without videos.
 
-A frame is (observation, action) and the reward of its arrival. LeRobot's frames do not hold what the last action led
-to: files that are written here say it in `next.observation.state`, and in files without it the last action of an
-episode is left out. `meta/q2rl.json` names the task and its contract.
+A frame is (observation, action) and the reward of its arrival. The observation is written twice, since LeRobot's ACT
+and diffusion policies want `observation.environment_state` where there are no images. LeRobot's frames do not hold
+what the last action led to: files that are written here say it in `next.observation.state`, and in files without it
+the last action of an episode is left out. `meta/q2rl.json` names the task and its contract.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 VERSION = 'v3.0'
 FILE = 'chunk-000/file-000.parquet'
 STATE, ACTION, NEXT = 'observation.state', 'action', 'next.observation.state'
+ENVIRONMENT = 'observation.environment_state'
 REWARD, DONE, SUCCESS = 'next.reward', 'next.done', 'next.success'
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 ANEW = 'copy the dataset again, or record it anew'
@@ -100,8 +102,10 @@ def _frames(task: TaskSpec, episodes: Sequence[Episode]) -> dict[str, np.ndarray
     steps = np.concatenate([np.arange(n) for n in lengths])
     last = np.concatenate([np.arange(n) == n - 1 for n in lengths])
     won = np.repeat([e.terminated for e in episodes], lengths)
+    observations = np.concatenate([e.observations for e in episodes])
     return {
-        STATE: np.concatenate([e.observations for e in episodes]),
+        STATE: observations,
+        ENVIRONMENT: observations,
         ACTION: np.concatenate([e.actions for e in episodes]),
         NEXT: np.concatenate([e.next_observations for e in episodes]),
         REWARD: np.concatenate([e.rewards for e in episodes]).astype(np.float32),

@@ -140,6 +140,8 @@ class TestLeRobot:
             else:
                 assert kind == pa.list_(pa.float32(), feature['shape'][0])
         assert table['index'].to_pylist() == list(range(steps))
+        # Without images, ACT and diffusion of LeRobot want this one.
+        assert table['observation.environment_state'] == table['observation.state']
         rows = pq.read_table(dataset / 'meta/episodes' / FILE).to_pylist()
         assert [row['length'] for row in rows] == [len(e) for e in episodes]
         assert [row['dataset_to_index'] for row in rows][-1] == steps

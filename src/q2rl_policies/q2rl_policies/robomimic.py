@@ -35,6 +35,8 @@ MAX_STD = 7.5
 """Where robomimic's Gaussian policy caps its standard deviations."""
 GUIDE = 'see docs/adopt-a-policy.md'
 PREFIX = 'policy.nets.'
+KEPT = 'model, config, algo_name, shape_metadata, obs_normalization_stats and action_normalization_stats'
+"""What is read of a checkpoint; the last two only where it has them."""
 NUMPY_DATA = [
     np.dtype,
     np.ndarray,
@@ -122,8 +124,8 @@ def read_robomimic(
 
 def _load(path: Path) -> Mapping[str, Any]:
     remedy = (
-        'load it once where you trust it, and save {k: c[k] for k in ("model", "config", "algo_name", '
-        '"shape_metadata")} again, with numbers as lists and tensors'
+        f'if you trust it, load it in the environment that trained it, and save {KEPT} of it anew '
+        '(five lines in docs/adopt-a-policy.md)'
     )
     try:
         with torch.serialization.safe_globals(NUMPY_DATA):

@@ -146,6 +146,8 @@ def test_a_pickle_with_a_payload_is_refused_and_not_run(tmp_path, where):
     with pytest.raises(InputError, match='not unpickled') as caught:
         read_robomimic(path, TASK)
     assert '\n' not in str(caught.value) and 'weights_only=False' not in str(caught.value)
+    # A copy without its statistics would be another policy.
+    assert 'obs_normalization_stats' in caught.value.remedy
     assert not bait.exists()
 
 
@@ -156,6 +158,19 @@ def test_numpys_numbers_and_arrays_are_data(tmp_path):
     keys = {'force': 3, 'tip_position': 3}
     make_checkpoint(path, keys=keys, obs_stats=stats, variable_state=state)
     assert read_robomimic(path, TASK).algorithm == 'BC-GMM'
+
+
+@pytest.mark.parametrize('kind', ['gmm', 'gaussian', 'rnn'])
+def test_release_0_3_keeps_the_networks_bare_and_calls_its_statistics_mean_and_std(tmp_path, kind):
+    stats = {'state': {'mean': [[0.5] * O], 'std': [[2.0] * O]}}
+    newer = {'state': {'offset': stats['state']['mean'], 'scale': stats['state']['std']}}
+    checkpoint = make_checkpoint(None, kind, obs_stats=newer)
+    path = tmp_path / 'model_epoch_1.pth'
+    of_0_3 = ('config', 'algo_name', 'env_metadata', 'shape_metadata')
+    bare = {'model': checkpoint['model']['nets'], 'obs_normalization_stats': stats}
+    torch.save({name: checkpoint[name] for name in of_0_3} | bare, path)
+    seen = observations()
+    check_density(read_robomimic(path, TASK), density(checkpoint, {'state': seen}), seen)
 
 
 def without(checkpoint: dict, *path: str) -> dict:

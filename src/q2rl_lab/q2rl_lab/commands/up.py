@@ -161,7 +161,7 @@ def up(
         config = RunConfig.of_task(spec, **asked)
         load_preset(config.preset)
         if bc is not None:
-            check_adopted(bc, spec)
+            check_adopted(bc, spec, config.preset)
         check_start(config)
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
