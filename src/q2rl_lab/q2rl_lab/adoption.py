@@ -179,6 +179,13 @@ def _judge_distilled(measured: Measured, up: str) -> Verdict:
         'Q2RL applies to the distilled mixture: BC is then the mixture, not the policy that it was '
         'fitted to.'
     )
+    own = measured.success
+    if rate.as_dict()['wilson'][1] < own.as_dict()['wilson'][0]:
+        text += (
+            f' It succeeds less often ({rate.successes} of {rate.n}, against {own.successes} of '
+            f'{own.n}): distil on more episodes (-n, --demonstrations), or take the policy itself and '
+            'let the critics rate it (--preset laptop+ibrl).'
+        )
     return Verdict(True, 'distilled', text, up)
 
 

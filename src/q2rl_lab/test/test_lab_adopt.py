@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from q2rl_lab.adoption import Measured, judge
+from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
 from q2rl_lab.preparation import check_adopted
+from q2rl_lab.statistics import Rate
 from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
 from q2rl_policies.policy_file import load_bc
 from q2rl_task import InputError
@@ -126,6 +129,13 @@ def test_without_a_density_it_says_so_and_a_mixture_can_be_distilled(adopt, tmp_
     assert said['applies'] is (found['success']['success'] > 0)
     loaded = load_bc(tmp_path / 'bc.safetensors', TASK)
     assert loaded.density is not None and loaded.what == 'network `gmm`'
+
+
+@pytest.mark.parametrize('successes, said', [(2, True), (11, False)])
+def test_a_mixture_that_lost_what_the_policy_could_says_so(successes, said):
+    measured = Measured((), (), Rate(12, 20), distilled=Rate(successes, 20))
+    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up')
+    assert verdict.applies and ('against 12 of 20' in verdict.text) is said
 
 
 @pytest.mark.parametrize(
