@@ -9,9 +9,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from q2rl_bringup.robot_description import robot_urdf
+from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.planners import PlannerSettings
 from q2rl_control.planning import PlannedPath, PlanRequest
-from q2rl_control.planning_kinematics import load_arm
 from q2rl_sim.panda import HOME
 from q2rl_task import Pose, TaskSpec, load_task
 
@@ -30,7 +30,7 @@ def urdf(name: str = 'pipe_assembly') -> str:
 
 @cache
 def arm():
-    return load_arm(urdf(), None, TASK.frames.tip)
+    return ArmKinematics(urdf(), TASK.frames.base, TASK.frames.tip)
 
 
 def settings(kind: str, task: TaskSpec = TASK, limit_s: float = LIMIT_S) -> PlannerSettings:

@@ -66,7 +66,7 @@ def test_a_path_goes_where_it_should_and_keeps_every_rule(planner, name):
     room = np.maximum(0.0, outside(TASK, start)) + 1e-9
     assert all((outside(TASK, waypoint) <= room).all() for waypoint in path.waypoints)
     assert path.joints.shape == (len(path.waypoints), len(arm().joints))
-    assert (path.joints >= arm().low).all() and (path.joints <= arm().high).all()
+    assert (path.joints >= arm().lower).all() and (path.joints <= arm().upper).all()
     assert np.abs(np.diff(path.joints, axis=0)).max() < 0.025
     for waypoint, joints in zip(path.waypoints, path.joints, strict=True):
         metres, radians = arm().tip_pose(joints).distance_to(waypoint)

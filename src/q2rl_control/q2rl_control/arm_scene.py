@@ -14,6 +14,7 @@ import coal
 import numpy as np
 import pinocchio
 
+from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.obstacles import Solid, obstacles
 from q2rl_control.planning import (
     PlannedPath,
@@ -23,7 +24,6 @@ from q2rl_control.planning import (
     check_waypoints,
     outside,
 )
-from q2rl_control.planning_kinematics import Arm, load_arm, load_geometry
 from q2rl_task import Pose, TaskSpec
 from q2rl_task.rotations import angle_between, from_vector, product
 
@@ -48,8 +48,8 @@ class ArmScene:
     def __init__(self, task: TaskSpec, urdf_text: str) -> None:
         open_fingers = {j: task.gripper.open_m for j in task.gripper.joints} if task.gripper else {}
         self.task = task
-        self.arm: Arm = load_arm(urdf_text, None, task.frames.tip, open_fingers)
-        self._robot = load_geometry(urdf_text, self.arm, open_fingers)
+        self.arm = ArmKinematics(urdf_text, task.frames.base, task.frames.tip, others=open_fingers)
+        self._robot = self.arm.collision_geometry()
         self.solids: tuple[Solid, ...] = ()
         self._place(())
 
@@ -62,11 +62,10 @@ class ArmScene:
 
         :raises PlanRefused: a joint is missing or beyond its limits, or they put the tip elsewhere than it was measured
         """
-        where = dict(zip(request.joint_names, request.joints, strict=False))
-        missing = [name for name in self.arm.joints if name not in where]
+        order, missing = self.arm.among(request.joint_names)
         if missing:
             raise PlanRefused(f'the measured joints lack {", ".join(missing)}')
-        joints = np.array([where[name] for name in self.arm.joints], dtype=np.float64)
+        joints = np.asarray(request.joints, dtype=np.float64)[order]
         metres, radians = self.arm.tip_pose(joints).distance_to(request.start)
         if not (metres <= SAME_M and radians <= SAME_RAD):
             raise PlanRefused(
@@ -85,8 +84,9 @@ class ArmScene:
         """
         check_goal(self.task, request)
         rng, fault = np.random.default_rng(request.seed), 'the arm cannot reach it'
+        whole_turns = np.nan_to_num([self.arm.lower, self.arm.upper], posinf=np.pi, neginf=-np.pi)
         near = [start + 0.3 * rng.normal(size=start.size) for _ in range(IK_SEEDS // 2)]
-        far = [rng.uniform(self.arm.low, self.arm.high) for _ in range(IK_SEEDS // 2)]
+        far = [rng.uniform(*whole_turns) for _ in range(IK_SEEDS // 2)]
         for seed in (start, *near, *far):
             joints = self.arm.solve(request.goal, seed)
             if joints is None:
@@ -103,7 +103,7 @@ class ArmScene:
 
         :param extra_m: distance to keep from obstacles on top of their margins
         """
-        low, high = self.arm.low - LIMIT_RAD, self.arm.high + LIMIT_RAD
+        low, high = self.arm.lower - LIMIT_RAD, self.arm.upper + LIMIT_RAD
         for k in np.flatnonzero((joints < low) | (joints > high)):
             return f'{self.arm.joints[k]} is beyond its limit'
         pair = self._touching(joints, extra_m)
@@ -159,7 +159,7 @@ class ArmScene:
         geometry, number = self._robot.copy(), self._robot.ngeoms
         for solid in solids:
             shape = coal.Box(*solid.size) if solid.is_box else coal.Cylinder(*solid.size)
-            placement = pinocchio.SE3(
+            placement = self.arm.base * pinocchio.SE3(
                 solid.pose.rotation.as_matrix(), np.array(solid.pose.position)
             )
             geometry.addGeometryObject(pinocchio.GeometryObject(solid.name, 0, 0, placement, shape))
@@ -186,7 +186,7 @@ class ArmScene:
             self._extra = extra_m
         arm, checks = self.arm, self._checks
         if not pinocchio.computeCollisions(
-            arm.model, arm.data, self._geometry, checks, joints, True
+            arm.model, arm.data, self._geometry, checks, arm.configuration(joints), True
         ):
             return None
         # The results after the first hit are those of an earlier call.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from q2rl_control.kinematics import ArmKinematics
-from q2rl_task import Pose
+from q2rl_control.kinematics import WHERE, ArmKinematics, damped_step
+from q2rl_task import InputError, Pose
 
 DAMPING = 0.02
 """Of the least squares: below singular values of this size joints no longer race after the tip."""
@@ -33,9 +33,14 @@ class JointTracking:
     tip keeps its direction), and none beyond its limits; a joint that starts outside may only come back.
 
     :param period_s: time from one command to the next [s]
+    :raises InputError: a joint has no velocity limit
     """
 
     def __init__(self, kinematics: ArmKinematics, period_s: float) -> None:
+        if not (np.isfinite(kinematics.speed).all() and (kinematics.speed > 0).all()):
+            raise InputError(
+                WHERE, 'a joint has no velocity limit', 'give each joint a <limit velocity>'
+            )
         self._kinematics = kinematics
         self._reach = kinematics.speed * period_s
         self._commanded: np.ndarray | None = None
@@ -93,8 +98,7 @@ class JointTracking:
         """Return joint positions near `start` that bring the tip as near to `target` as the limits allow."""
         positions = start.copy()
         for iteration in range(ITERATIONS):
-            tip = self._kinematics.tip_pose(positions)
-            error = np.concatenate([target.position - tip.position, tip.rotation_vector_to(target)])
+            error = self._kinematics.error(positions, target)
             if iteration and np.abs(error).max() < REACHED:
                 break
             jacobian = self._kinematics.jacobian(positions)
@@ -103,7 +107,7 @@ class JointTracking:
             posture = POSTURE * (self._posture - positions) if iteration == 0 else 0.0 * positions
             # A joint that would leave its limits is taken out, and the others have to do without it.
             for _ in range(len(positions)):
-                step = _damped_step(jacobian, error, posture, free)
+                step = _step(jacobian, error, posture, free)
                 leaves = free & ((positions + step < low) | (positions + step > high))
                 if not leaves.any():
                     break
@@ -113,15 +117,14 @@ class JointTracking:
         return positions
 
 
-def _damped_step(
+def _step(
     jacobian: np.ndarray, error: np.ndarray, posture: np.ndarray, free: np.ndarray
 ) -> np.ndarray:
     """Return the step (n,) of the free joints for the error (6,), with a wish (n,) that must not move the tip."""
     part = jacobian[:, free]
-    damped = part.T @ np.linalg.inv(part @ part.T + DAMPING**2 * np.eye(6))
     wish = posture[free]
     step = np.zeros(len(free))
-    step[free] = damped @ error + wish - damped @ (part @ wish)
+    step[free] = wish + damped_step(part, error - part @ wish, DAMPING)
     return step
 
 

@@ -8,7 +8,7 @@ import itertools
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
-from q2rl_control.planning_kinematics import Arm
+from q2rl_control.kinematics import ArmKinematics
 from q2rl_task import TaskSpec
 
 GROUP = 'arm'
@@ -17,7 +17,7 @@ PLANNER = 'RRTConnect'
 
 
 def moveit_config(
-    task: TaskSpec, urdf_text: str, arm: Arm, given: Mapping[str, Any]
+    task: TaskSpec, urdf_text: str, arm: ArmKinematics, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the parameters of a MoveIt node that plans for one group, `arm`, from the base to the tip.
 
@@ -62,7 +62,7 @@ def moveit_config(
     return _over(made, given)
 
 
-def srdf(task: TaskSpec, urdf_text: str, arm: Arm) -> str:
+def srdf(task: TaskSpec, urdf_text: str, arm: ArmKinematics) -> str:
     """Return a semantic description: the group, and which links may touch, being neighbours or fixed to one another."""
     robot = ElementTree.fromstring(urdf_text)
     semantic = ElementTree.Element('robot', name=robot.get('name'))
@@ -78,7 +78,7 @@ def srdf(task: TaskSpec, urdf_text: str, arm: Arm) -> str:
     return ElementTree.tostring(semantic, encoding='unicode')
 
 
-def _carriers(robot: ElementTree.Element, arm: Arm) -> dict[str, int]:
+def _carriers(robot: ElementTree.Element, arm: ArmKinematics) -> dict[str, int]:
     """Return by link how many of the arm's joints are between it and the base."""
     parents = {joint.find('child').get('link'): joint for joint in robot.findall('joint')}
     count = {}

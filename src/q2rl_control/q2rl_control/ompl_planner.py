@@ -84,8 +84,8 @@ class OmplPlanner:
         self._util.RNG.setSeed(seed)
         size = start.size
         space = base.RealVectorStateSpace(size)
-        low = np.maximum(scene.arm.low, np.minimum(start, goal) - ROOM_RAD)
-        high = np.minimum(scene.arm.high, np.maximum(start, goal) + ROOM_RAD)
+        low = np.maximum(scene.arm.lower, np.minimum(start, goal) - ROOM_RAD)
+        high = np.minimum(scene.arm.upper, np.maximum(start, goal) + ROOM_RAD)
         bounds = base.RealVectorBounds(size)
         for k in range(size):
             bounds.setLow(k, float(low[k]))

@@ -176,13 +176,12 @@ class SensorInputs:
             if name in at and at[name] < len(msg.position):
                 self._fingers[name] = msg.position[at[name]]
         arm = self._kinematics.joints
-        missing = [name for name in arm if name not in at]
+        order, missing = self._kinematics.among(msg.name)
         if len(missing) == len(arm):
             return False
         if missing or min(len(msg.position), len(msg.velocity)) < len(msg.name):
             lacks = ', '.join(missing) or 'positions or velocities'
             raise MessageError('malformed', f'{JOINTS} without {lacks}')
-        order = [at[name] for name in arm]
         positions, velocities = (
             [field[k] for k in order] for field in (msg.position, msg.velocity)
         )

@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
-from q2rl_control.tip_motion import TipMotion
+from q2rl_control.kinematics import ArmKinematics
 from q2rl_ros.conversions import pose_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
@@ -42,7 +42,7 @@ class TipState(Q2rlNode):
 
     def configure(self) -> None:
         """Make the topics; the description is waited for."""
-        self._motion: TipMotion | None = None
+        self._arm: ArmKinematics | None = None
         self._last = float('-inf')
         self._period = 1.0 / self.value('max_rate')
         self._pose_out = (
@@ -59,18 +59,18 @@ class TipState(Q2rlNode):
 
     def diagnose(self) -> dict[str, object]:
         """Whether the description is there."""
-        return {'description': self._motion is not None}
+        return {'description': self._arm is not None}
 
     def _on_description(self, msg: String) -> None:
         frames = self.task.frames
         try:
-            self._motion = TipMotion(msg.data, frames.base, frames.tip)
+            self._arm = ArmKinematics(msg.data, frames.base, frames.tip)
         except InputError as error:
             self.get_logger().error(str(error))
             self.finish(2)
 
     def _on_joints(self, msg: JointState) -> None:
-        if self._motion is None:
+        if self._arm is None:
             self.drop('no_description', 'joint_states, but no robot_description yet')
             return
         stamp = stamp_from_msg(msg.header.stamp)
@@ -81,14 +81,15 @@ class TipState(Q2rlNode):
             raise MessageError('malformed', 'names, positions and velocities of unequal number')
         if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
             raise MessageError('not_finite', 'a joint reading is not finite')
-        moving = self._motion.of(msg.name, positions, velocities)
-        if moving is None:
+        order, missing = self._arm.among(msg.name)
+        if missing:
             return  # of another part of the robot
         self._last = stamp
-        pose, twist = moving
+        positions, velocities = positions[order], velocities[order]
         base = self.task.frames.base
         if self._pose_out is not None:
-            self._pose_out.publish(pose_to_msg(pose, base, stamp))
+            self._pose_out.publish(pose_to_msg(self._arm.tip_pose(positions), base, stamp))
+        twist = self._arm.jacobian(positions) @ velocities
         out = TwistStamped()
         out.header.stamp, out.header.frame_id = msg.header.stamp, base
         (out.twist.linear.x, out.twist.linear.y, out.twist.linear.z) = twist[:3].tolist()
