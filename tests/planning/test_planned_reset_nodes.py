@@ -71,7 +71,7 @@ class Cell:
     @property
     def planner(self) -> int:
         """Process id of the planner."""
-        return self.arm._logic._planning._process.pid
+        return self.arm._logic._reset._planning._process.pid
 
     def until(self, condition) -> None:
         self.bench.until(condition, WAIT_S)
@@ -107,7 +107,7 @@ def test_the_arm_holds_while_a_plan_takes_its_time(bench, lockstep):
     steps, targets = cell.sim.counters['steps'], len(cell.targets)
     if lockstep:
         # The simulation stands still: planning costs no simulated time, on however slow a machine.
-        cell.until(lambda: cell.arm._logic._plan_asked and cell.arm._waiting)
+        cell.until(lambda: cell.arm._logic._reset._asked and cell.arm._waiting)
         steps, repeats = cell.sim.counters['steps'], cell.arm.counters['repeated_measurements']
         cell.until(lambda: cell.arm.counters['repeated_measurements'] >= repeats + 3)
         assert cell.sim.counters['steps'] == steps

@@ -16,14 +16,8 @@ from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
 from q2rl_control.episode_steps import EpisodeSteps
 from q2rl_control.guard import Guard, GuardedCommand, is_limited, is_usable
 from q2rl_control.halt import Halt
-from q2rl_control.planning import (
-    PlanAtOnce,
-    PlannedPath,
-    Planning,
-    PlanRefused,
-    PlanRequest,
-    StraightLine,
-)
+from q2rl_control.planning import Planning, PlanRefused
+from q2rl_control.reset_course import ResetCourse
 from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_control.right_of_way import RightOfWay, as_hold
 from q2rl_control.safety_latch import SafetyLatch
@@ -38,7 +32,6 @@ from q2rl_task import (
     Source,
     TaskSpec,
     advance_gripper,
-    draw_start,
 )
 
 HAND_BACK_S = 0.5
@@ -78,11 +71,8 @@ class ArmLogic:
         self.guard = Guard(task)
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
-        self._planning = planning or PlanAtOnce(StraightLine(task))
-        self._plan_asked = False
+        self._reset = ResetCourse(task, planning)
         self._steps = EpisodeSteps(task, robot)
-        self._motion: Retreat | Approach | None = None
-        self._motion_started: float | None = None
         self._measurement: Measurement | None = None
         self._seed = 0
         self._halt = Halt()
@@ -117,7 +107,7 @@ class ArmLogic:
     @property
     def plan_is_in(self) -> bool:
         """Whether an arm that holds while its way is planned can go on."""
-        return self._plan_asked and self._motion is None and self._planning.ready()
+        return self._reset.plan_is_in
 
     def activate(self) -> None:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
@@ -260,7 +250,7 @@ class ArmLogic:
         if self.latch.stopped:
             return self._stay(measurement)
         if (self.latch.held or self.blocked) and self.state in OF_ITSELF:
-            self._motion_started = None  # the time limit of a motion does not run while it is held
+            self._reset.pause()
             return self._keep(measurement)
         if self.state is ArmState.RETREATING:
             return self._retreat(measurement)
@@ -317,10 +307,7 @@ class ArmLogic:
 
     def _enter(self, state: ArmState, detail: str = '') -> None:
         self.state, self.detail = state, detail
-        self._motion = self._motion_started = None
-        if self._plan_asked:
-            self._planning.cancel()
-            self._plan_asked = False
+        self._reset.forget()
 
     def _hold(self, measurement: Measurement) -> Tick:
         guarded = self.guard.command(None, measurement, self.fixture)
@@ -344,33 +331,14 @@ class ArmLogic:
         self._note(guarded.interventions)
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
-    def _move(self, measurement: Measurement) -> Tick:
-        reset = self.task.reset
-        goal = self._motion.goal(measurement, self.guard.commanded)
-        guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
-        self._note(guarded.interventions)
-        return Tick(guarded.target)
-
-    def _overdue(self, measurement: Measurement, motion: str) -> bool:
-        """Start the motion's clock, and stop the arm if the motion takes longer than the task allows."""
-        if self._motion_started is None:
-            self._motion_started = measurement.stamp
-        if measurement.stamp - self._motion_started <= self.task.reset.timeout_s:
-            return False
-        self.stop(f'{motion} did not finish within {self.task.reset.timeout_s:g} s')
-        return True
-
     def _retreat(self, measurement: Measurement) -> Tick:
         if self.task.gripper:
             self.gripper = 1.0
-        if self._motion is None:
-            self._motion = Retreat(self.task, measurement.tip_pose, self.fixture)
-        if self._motion.done(measurement):
+        motion = self._reset.retreat(measurement, self.fixture)
+        if motion.done(measurement):
             self._enter(ArmState.READY, self.detail)
             return self._hold(measurement)
-        if self._overdue(measurement, 'the retreat'):
-            return self._hold(measurement)
-        return self._move(measurement)
+        return self._move(motion, measurement, 'the retreat')
 
     def _approach(self, measurement: Measurement) -> Tick:
         limits = self.task.limits
@@ -380,43 +348,37 @@ class ArmLogic:
         if measurement.force > limits.force_stop_n or measurement.torque > limits.torque_stop_nm:
             self._enter(ArmState.RETREATING, 'contact on the way to the start pose')
             return self._retreat(measurement)
-        if self._motion is None:
-            try:
-                path = self._planned(measurement)
-            except PlanRefused as refused:
-                self._enter(ArmState.READY, f'no way to the start pose: {refused}')
-                path = None
-            if path is None:
-                return self._hold(measurement)
-            self._motion = Approach(path)
-        if self._motion.done(self.guard.commanded, measurement):
+        try:
+            motion = self._reset.approach(
+                measurement, self.fixture, self.part, self._seed, self.guard.at_rest
+            )
+        except PlanRefused as refused:
+            self._enter(ArmState.READY, f'no way to the start pose: {refused}')
+            return self._hold(measurement)
+        if motion is None:
+            return self._hold(measurement)
+        if motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.RUNNING)
             self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
-        if self._overdue(measurement, 'the way to the start pose'):
+        return self._move(motion, measurement, 'the way to the start pose')
+
+    def _move(self, motion: Retreat | Approach, measurement: Measurement, name: str) -> Tick:
+        """Go on with a motion between episodes, within its time."""
+        if self._overdue(measurement, name):
             return self._hold(measurement)
-        return self._move(measurement)
+        reset = self.task.reset
+        goal = motion.goal(measurement, self.guard.commanded)
+        guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
+        self._note(guarded.interventions)
+        return Tick(guarded.target)
 
-    def _planned(self, measurement: Measurement) -> PlannedPath | None:
-        """Return the way to the start pose, None while it is being planned; that begins when the arm rests.
-
-        :raises PlanRefused: there is none
-        """
-        if not self._plan_asked:
-            if not (self._planning.instant or self.guard.at_rest):
-                return None
-            request = PlanRequest(
-                start=measurement.tip_pose,
-                goal=draw_start(self.task, self.fixture, self._seed, self.part),
-                fixture=self.fixture,
-                part=self.part,
-                joint_names=measurement.joint_names,
-                joints=measurement.joint_positions,
-                seed=self._seed,
-            )
-            self._planning.begin(request)
-            self._plan_asked = True
-        return self._planning.poll()
+    def _overdue(self, measurement: Measurement, motion: str) -> bool:
+        """Stop the arm if a motion takes longer than the task allows."""
+        if not self._reset.is_overdue(measurement.stamp):
+            return False
+        self.stop(f'{motion} did not finish within {self.task.reset.timeout_s:g} s')
+        return True
 
     def _observe(self, measurement: Measurement) -> Tick:
         record = self._steps.observe(measurement, self.guard.commanded, self.fixture)

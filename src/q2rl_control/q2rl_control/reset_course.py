@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which motion between two episodes is under way, how its way is planned, and when it has taken too long."""
+
+from __future__ import annotations
+
+from q2rl_control.planning import PlanAtOnce, PlannedPath, Planning, PlanRequest, StraightLine
+from q2rl_control.reset_motion import Approach, Retreat
+from q2rl_task import Measurement, Pose, TaskSpec, draw_start
+
+
+class ResetCourse:
+    """The retreat, or the plan of a way to a start pose and the approach along it; one at a time.
+
+    It says where to go; whoever asks moves the arm there, and calls `forget` for the next motion.
+
+    :param planning: finds the way to a start pose; by default it is straight
+    """
+
+    def __init__(self, task: TaskSpec, planning: Planning | None = None) -> None:
+        self._task = task
+        self._planning = planning or PlanAtOnce(StraightLine(task))
+        self._asked = False
+        self._motion: Retreat | Approach | None = None
+        self._started: float | None = None
+
+    @property
+    def plan_is_in(self) -> bool:
+        """Whether an arm that holds while its way is planned can go on."""
+        return self._asked and self._motion is None and self._planning.ready()
+
+    def forget(self) -> None:
+        """Give up the motion that is under way, and the plan for one."""
+        self._motion = self._started = None
+        if self._asked:
+            self._planning.cancel()
+            self._asked = False
+
+    def pause(self) -> None:
+        """Start the time of the motion anew with its next tick: it does not run while the arm is held."""
+        self._started = None
+
+    def is_overdue(self, stamp: float) -> bool:
+        """Whether the motion, which moves at `stamp` [s], has taken longer than the task allows."""
+        if self._started is None:
+            self._started = stamp
+        return stamp - self._started > self._task.reset.timeout_s
+
+    def retreat(self, measurement: Measurement, fixture: Pose) -> Retreat:
+        """Return the motion out of the fixture (estimated, base frame), which begins where the tip is measured."""
+        if self._motion is None:
+            self._motion = Retreat(self._task, measurement.tip_pose, fixture)
+        return self._motion
+
+    def approach(
+        self, measurement: Measurement, fixture: Pose, part: Pose | None, seed: int, at_rest: bool
+    ) -> Approach | None:
+        """Return the motion to the start pose that `seed` draws; None while the arm is to hold and its way is planned.
+
+        :param fixture: as estimated, base frame; likewise `part`, for a task with one
+        :param at_rest: whether the command rests; a planner that takes its time begins only then
+        :raises PlanRefused: there is no way
+        """
+        if self._motion is None:
+            if not self._asked:
+                if not (self._planning.instant or at_rest):
+                    return None
+                self._planning.begin(self._request(measurement, fixture, part, seed))
+                self._asked = True
+            path: PlannedPath | None = self._planning.poll()
+            if path is None:
+                return None
+            self._motion = Approach(path)
+        return self._motion
+
+    def _request(
+        self, measurement: Measurement, fixture: Pose, part: Pose | None, seed: int
+    ) -> PlanRequest:
+        return PlanRequest(
+            start=measurement.tip_pose,
+            goal=draw_start(self._task, fixture, seed, part),
+            fixture=fixture,
+            part=part,
+            joint_names=measurement.joint_names,
+            joints=measurement.joint_positions,
+            seed=seed,
+        )
