@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +18,7 @@ from q2rl_learner.kept_weights import KeptWeights
 from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
 from q2rl_learner.returns import attainable_range, range_of_any
+from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
@@ -32,7 +31,7 @@ from q2rl_learner.warm_start import (
 )
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
-from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.critics import CriticEnsemble
 from q2rl_policies.networks_file import pack
 from q2rl_task import Contract, InputError, Mode, Phase, Transition
 
@@ -60,7 +59,6 @@ class OnlineLearner:
         self.config, self.task = config, task
         self.demonstrations = tuple(demonstrations)
         self._bc = bc
-        self._seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         reward = task.reward
         if reward.step_range is None:
@@ -69,18 +67,13 @@ class OnlineLearner:
             )
         else:
             self.attainable = range_of_any(*map(config.scaled, reward.step_range), reward.discount)
-        o, d = task.observation_size, task.action_size
-        self.networks_made = 0
-        self.value = self._make_value()
-        with self._seeded():
-            critics = self._untrained_critics()
-            actor = TanhGaussianActor(o, d, config.actor_hidden, layer_norm=config.layer_norm)
-            expectile = config.loss.bootstrap == 'expectile'
-            value = ValueNet(o, config.critic_hidden, config.layer_norm) if expectile else None
+        self._networks = SeededNetworks(config, task, seed)
+        self.value = self._networks.value()
+        actor, critics, value = self._networks.to_train()
         self.updater = Updater(actor, critics, config, self.attainable, self.generator, value)
         self.replay = Replay(
-            o,
-            d,
+            task.observation_size,
+            task.action_size,
             config.replay_capacity,
             config.n_step,
             reward.discount,
@@ -93,16 +86,15 @@ class OnlineLearner:
                 self.demonstrations, config.reward_scale, config.reward_bias
             )
         bellman = config.fit.estimator == 'bellman'
-        self.bc_critics = self._make_critics() if bellman else None
+        self.bc_critics = self._networks.critics() if bellman else None
         self._rollouts: list[Transition] = []
         self._bc_only: list[Transition] = []
         self._bc_only_ended = 0
         self._kept = KeptWeights()
         self._pending: deque[Transition] = deque()
         self._newest: dict[str, int] = {}
-        self._skip = (
-            0  # online transitions still to come that gradient steps were made for before a restart
-        )
+        # Online transitions still to come that gradient steps were made for before a restart.
+        self._skip = 0
         self.online_steps = 0
         self.trained_steps = 0
         self.gradient_steps = 0
@@ -112,6 +104,15 @@ class OnlineLearner:
         self.value_version = 0
         self.rollbacks = 0
         self.report: EstimateReport | None = None
+
+    @property
+    def networks_made(self) -> int:
+        """How often networks were made: part of the learner's state, see `SeededNetworks`."""
+        return self._networks.made
+
+    @networks_made.setter
+    def networks_made(self, count: int) -> None:
+        self._networks.made = count
 
     @property
     def actor(self) -> TanhGaussianActor:
@@ -214,9 +215,9 @@ class OnlineLearner:
         given = (episodes, self.config, self.task.reward.discount, self.attainable)
         try:
             if self.bc_critics is not None:
-                make = (self._make_critics, self._make_value)
+                make = (self._networks.critics, self._networks.value)
                 return fit_bellman(*given, *make, self._bc, self.generator)
-            return fit_value(*given, self._make_value, self.generator)
+            return fit_value(*given, self._networks.value, self.generator)
         except ValueError as error:
             raise InputError('rollouts', str(error), 'run more BC rollouts') from None
 
@@ -378,34 +379,3 @@ class OnlineLearner:
         found, parts = kept
         self.updater.restore(**parts)
         return found
-
-    def _untrained_critics(self) -> CriticEnsemble:
-        config, task = self.config, self.task
-        return CriticEnsemble(
-            task.observation_size,
-            task.action_size,
-            config.critic_hidden,
-            members=config.critics,
-            layer_norm=config.layer_norm,
-        )
-
-    def _make_critics(self) -> CriticEnsemble:
-        with self._seeded():
-            return self._untrained_critics()
-
-    def _make_value(self) -> ValueNet:
-        with self._seeded():
-            return ValueNet(
-                self.task.observation_size,
-                self.config.fit.value_hidden,
-                layer_norm=self.config.fit.value_layer_norm,
-            )
-
-    @contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Seed the global generator, which initialises networks, and leave it as it was."""
-        with torch.random.fork_rng(devices=[]):
-            sequence = np.random.SeedSequence([self._seed, self.networks_made])
-            torch.manual_seed(int(sequence.generate_state(1)[0]))
-            self.networks_made += 1
-            yield
