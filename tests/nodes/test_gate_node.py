@@ -45,6 +45,22 @@ class Gate:
         proposal = PROPOSALS[source] if proposal == 'usual' else proposal
         self._propose[source].publish(proposal_to_msg(proposal, source, record))
 
+    def ask(self, record, number: int = 1):
+        """Play a whole tick: the observation, both proposals, and the `number`-th decision, which is returned."""
+        self.observe(record)
+        for source in PROPOSALS:
+            self.propose(source, record)
+        return self.decision(number)
+
+    def learn(self, data: bytes) -> LiveCritic:
+        """Send a critic of version 5, its chunks in the wrong order, and return it."""
+        publisher = self.bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
+        for msg in reversed(chunks(data, 'critic', 5)):
+            publisher.publish(msg)
+        staged = 'critic_weights files staged'
+        self.bench.until(lambda: self.node.diagnose().get(staged) == 1)
+        return LiveCritic.from_file(data, 'test', CONTRACT)
+
     def counted(self, name: str, number: int = 1) -> None:
         self.bench.until(lambda: self.node.counters[name] >= number)
         assert self.node.counters[name] == number
@@ -71,10 +87,7 @@ def gate(bench):
 
 def test_without_a_critic_bc_acts_and_all_that_was_known_goes_along(gate):
     record = observation('e1', 4)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    answer = gate.decision()
+    answer = gate.ask(record)
     decision = answer.decision
     assert (answer.episode, answer.step, answer.stamp) == ('e1', 4, record.stamp)
     assert (decision.source, decision.reason) == (Source.BC, Reason.NO_CRITIC)
@@ -83,18 +96,9 @@ def test_without_a_critic_bc_acts_and_all_that_was_known_goes_along(gate):
     assert (decision.bc_log_prob, decision.bc_entropy, decision.actor_version) == (-1.5, 2.0, 9)
 
 
-def test_values_come_from_the_latest_whole_critic(bench, gate):
-    data = critic_file(5)
-    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
-    for msg in reversed(chunks(data, 'critic', 5)):
-        publisher.publish(msg)
-    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
-    record = observation('e1', 0)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    decision = gate.decision().decision
-    critic = LiveCritic.from_file(data, 'test', CONTRACT)
+def test_values_come_from_the_latest_whole_critic(gate):
+    critic, record = gate.learn(critic_file(5)), observation('e1', 0)
+    decision = gate.ask(record).decision
     members = critic.q(record.observation, PROPOSALS[Source.RL].action)
     assert decision.q_rl == pytest.approx(members.min(), abs=1e-6)
     assert decision.v_bc == pytest.approx(critic.v(record.observation), abs=1e-6)
@@ -105,17 +109,8 @@ def test_values_come_from_the_latest_whole_critic(bench, gate):
 
 def test_the_critic_rates_both_actions_where_the_method_says_so(bench):
     gate = Gate(bench, bc_value='critic')
-    data = critic_file(5)
-    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
-    for msg in chunks(data, 'critic', 5):
-        publisher.publish(msg)
-    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
-    record = observation('e1', 0)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    decision = gate.decision().decision
-    critic = LiveCritic.from_file(data, 'test', CONTRACT)
+    critic, record = gate.learn(critic_file(5)), observation('e1', 0)
+    decision = gate.ask(record).decision
     for source, said in ((Source.RL, decision.q_rl), (Source.BC, decision.q_bc)):
         least = critic.q(record.observation, PROPOSALS[source].action).min()
         assert said == pytest.approx(least, abs=1e-6)
@@ -125,17 +120,8 @@ def test_the_critic_rates_both_actions_where_the_method_says_so(bench):
 
 def test_a_fitted_q_rates_bc_where_the_method_says_so(bench):
     gate = Gate(bench, bc_value='fitted')
-    data = critic_file(5, fitted=True)
-    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
-    for msg in chunks(data, 'critic', 5):
-        publisher.publish(msg)
-    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
-    record = observation('e1', 0)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    decision = gate.decision().decision
-    critic = LiveCritic.from_file(data, 'test', CONTRACT)
+    critic, record = gate.learn(critic_file(5, fitted=True)), observation('e1', 0)
+    decision = gate.ask(record).decision
     said = critic.q_bc(record.observation, PROPOSALS[Source.BC].action)
     assert len(said) == 2 and decision.q_bc == pytest.approx(said.mean(), abs=1e-6)
     assert decision.v_bc == pytest.approx(critic.v(record.observation), abs=1e-6)
@@ -144,26 +130,15 @@ def test_a_fitted_q_rates_bc_where_the_method_says_so(bench):
 
 def test_a_method_without_a_gate_lets_rl_act_alone(bench):
     gate = Gate(bench, chooser='rl')
-    record = observation('e1', 0)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    decision = gate.decision().decision
+    decision = gate.ask(observation('e1', 0)).decision
     assert (decision.source, decision.reason) == (Source.RL, Reason.MODE)
 
 
 @pytest.mark.parametrize('mode', Mode)
 def test_in_the_shadow_the_node_tells_of_rl_and_never_sends_its_action(bench, mode):
     gate = Gate(bench, chooser='shadow', margin=-1e6)  # RL is worth more, whatever the critic says
-    publisher = bench.talk(WeightsChunk, 'critic_weights', QOS.weights)
-    for msg in chunks(critic_file(5), 'critic', 5):
-        publisher.publish(msg)
-    bench.until(lambda: gate.node.diagnose().get('critic_weights files staged') == 1)
-    record = observation('e1', 0, mode)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    decision = gate.decision().decision
+    gate.learn(critic_file(5))
+    decision = gate.ask(observation('e1', 0, mode)).decision
     assert (decision.would_act, decision.reason) == (Source.RL, Reason.RL_HIGHER)
     expected = np.zeros(ACT) if mode is Mode.RL else PROPOSALS[Source.BC].action
     np.testing.assert_array_equal(decision.action, expected)
@@ -220,10 +195,7 @@ def test_an_abstention_counts_as_an_answer(gate):
 
 def test_a_repeated_observation_gets_the_same_decision_again(gate):
     record = observation('e1', 0)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    gate.decision()
+    gate.ask(record)
     gate.observe(record)
     gate.decision(2)
     first, again = (serialize_message(decision) for decision in gate.decisions)
@@ -268,11 +240,7 @@ def test_a_late_proposal_changes_nothing(bench):
 
 def test_an_old_observation_is_dropped(gate):
     for step in (0, 1):
-        record = observation('e1', step)
-        gate.observe(record)
-        for source in PROPOSALS:
-            gate.propose(source, record)
-        gate.decision(step + 1)
+        gate.ask(observation('e1', step), step + 1)
     gate.observe(observation('e1', 0))
     gate.counted('late')
     assert len(gate.decisions) == 2
@@ -324,11 +292,7 @@ def test_a_proposal_that_is_not_finite_never_acts(gate, bad, source):
 
 
 def test_a_final_observation_is_decided_too(gate):
-    record = observation('e1', 9, final=True)
-    gate.observe(record)
-    for source in PROPOSALS:
-        gate.propose(source, record)
-    assert gate.decision().step == 9
+    assert gate.ask(observation('e1', 9, final=True)).step == 9
 
 
 def test_a_silent_policy_is_not_waited_for_long_until_it_is_heard_again(bench):

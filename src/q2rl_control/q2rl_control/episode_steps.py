@@ -143,21 +143,12 @@ class EpisodeSteps:
         self._pending = None
         if not record.final:
             self._step += 1
-        return ExecutedStep(
-            stamp=record.stamp,
+        return ExecutedStep.of(
+            record,
+            outcome,
+            decision,
             robot=self._robot,
-            contract=record.contract,
-            episode=record.episode,
-            step=record.step,
-            mode=record.mode,
-            final=record.final,
-            observation=record.observation,
-            reward=outcome.reward,
-            terminated=outcome.terminated,
-            truncated=outcome.truncated,
-            end_reason=outcome.reason,
             force=force,
             executed_action=executed,
             interventions=interventions,
-            decision=decision,
         )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from q2rl_control.run_plan import RunSettings
 from q2rl_ros.node import Q2rlNode
 from q2rl_task import InputError, Mode
@@ -110,17 +112,5 @@ def read_run_settings(node: Q2rlNode) -> RunSettings:
                 f'name some of {", ".join(Mode.__members__)}',
             )
         modes.append(Mode[name.upper()])
-    plain = (
-        'run_id',
-        'seed',
-        'rollouts',
-        'online_steps',
-        'bc_only_every',
-        'rl_only_every',
-        'bc_only_every_graduated',
-        'evaluation_episodes',
-        'graduation_evidence',
-        'drift_evidence',
-        'drop_bc',
-    )
+    plain = {f.name for f in fields(RunSettings)} - {'evaluation_modes'}
     return RunSettings(**{n: node.value(n) for n in plain}, evaluation_modes=tuple(modes))

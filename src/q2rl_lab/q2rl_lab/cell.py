@@ -21,7 +21,6 @@ from q2rl_task import (
     Mode,
     ObservationRecord,
     Pose,
-    StepOutcome,
     TaskSpec,
     episode_stream,
 )
@@ -145,30 +144,3 @@ class Cell:
         if self._trace:
             stamp = self._measurement.stamp
             self._trace.add(stamp, self.arm.data.qpos, self.arm.fixture_pose)
-
-
-def executed(
-    record: ObservationRecord, outcome: StepOutcome, decision: Decision, robot: str, force: float
-) -> ExecutedStep:
-    """Return the step of a cell that has no guard: what was decided is what was executed.
-
-    :param force: contact force [N]
-    """
-    return ExecutedStep(
-        stamp=record.stamp,
-        robot=robot,
-        contract=record.contract,
-        episode=record.episode,
-        step=record.step,
-        mode=record.mode,
-        final=record.final,
-        observation=record.observation,
-        reward=outcome.reward,
-        terminated=outcome.terminated,
-        truncated=outcome.truncated,
-        end_reason=outcome.reason,
-        force=force,
-        executed_action=decision.action,
-        interventions=(),
-        decision=decision,
-    )

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 import contextlib
 import io
-from types import TracebackType
 
 import numpy as np
 
@@ -40,12 +39,7 @@ class FilmMaker:
     def __enter__(self) -> FilmMaker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._resources.close()
 
     def film(self, ticks: EpisodeTicks) -> tuple[list[bytes], str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from q2rl_lab.cell import Decide, executed
+from q2rl_lab.cell import Decide
 from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_task import EndReason, ExecutedStep, Mode, ObservationRecord, StepOutcome
 
@@ -71,7 +71,7 @@ class GymCell:
                 explore=explore,
             )
             decision = decide(record)
-            yield executed(record, outcome, decision, self._robot, NO_FORCE)
+            yield ExecutedStep.of(record, outcome, decision, robot=self._robot, force=NO_FORCE)
             if outcome.final:
                 return
             raw, answer = self._process.step(np.asarray(decision.action))

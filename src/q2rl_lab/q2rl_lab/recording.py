@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 import time
-from types import TracebackType
 
 from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_control.run_plan import EpisodePlan, RunProgress
@@ -34,12 +33,7 @@ class EpisodeRecorder:
     def __enter__(self) -> EpisodeRecorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._log.close()
 
     def begin(self, plan: EpisodePlan) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from q2rl_lab.cell import Decide, executed
+from q2rl_lab.cell import Decide
 from q2rl_sim.demonstrations import Demonstration
 from q2rl_task import (
     ExecutedStep,
@@ -110,7 +110,7 @@ class TinyCell:
                 explore=explore,
             )
             decision = decide(record)
-            yield executed(record, outcome, decision, self._robot, slot.force)
+            yield ExecutedStep.of(record, outcome, decision, robot=self._robot, force=slot.force)
             if outcome.final:
                 return
             slot.move(decision.action)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import BCConfig
-from q2rl_learner.episodes import Episode
+from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_task import Contract, InputError
 
@@ -69,8 +69,8 @@ def train_bc(
     order = torch.randperm(len(demonstrations), generator=generator).tolist()
     held = max(1, round(config.held_out * len(demonstrations)))
     train, test = (
-        _stack([demonstrations[i] for i in order[held:]]),
-        _stack([demonstrations[i] for i in order[:held]]),
+        acting_steps([demonstrations[i] for i in order[held:]]),
+        acting_steps([demonstrations[i] for i in order[:held]]),
     )
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -107,8 +107,3 @@ def train_bc(
 def mean_nll(net: DensityNet, observations: Tensor, actions: Tensor) -> float:
     """Return the mean negative log-likelihood [nat] of actions (N, D) at observations (N, O)."""
     return float(-net(observations).log_prob(actions).mean())
-
-
-def _stack(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-    observations = torch.cat([torch.from_numpy(e.observations) for e in episodes])
-    return observations, torch.cat([torch.from_numpy(e.actions) for e in episodes])

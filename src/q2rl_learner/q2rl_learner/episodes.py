@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from q2rl_task import Source, Transition
 
@@ -121,6 +123,14 @@ def group_episodes(transitions: Iterable[Transition]) -> list[Episode]:
     for transition in transitions:
         groups.setdefault(transition.episode, []).append(transition)
     return [Episode.from_transitions(group) for group in groups.values()]
+
+
+def acting_steps(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+    """Return observations (N, O) and actions (N, D) of all steps at which somebody acted: nobody imitates a hold."""
+    return (
+        torch.from_numpy(np.concatenate([e.observations[~e.held] for e in episodes])),
+        torch.from_numpy(np.concatenate([e.actions[~e.held] for e in episodes])),
+    )
 
 
 def finished_episodes(transitions: Sequence[Transition]) -> list[Episode]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.episodes import Episode, finished_episodes
+from q2rl_learner.episodes import Episode, acting_steps, finished_episodes
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
 from q2rl_learner.kept_weights import KeptWeights
@@ -22,7 +22,6 @@ from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import (
-    acting_steps,
     demonstration_pairs,
     fit_actor,
     fit_critics,

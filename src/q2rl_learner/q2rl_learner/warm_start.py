@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.episodes import Episode
+from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import output_scaled, spread_of
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
@@ -58,18 +58,9 @@ def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) ->
     return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
 
 
-def acting_steps(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-    """Return observations (N, O) and actions (N, D) of all steps at which somebody acted."""
-    return (
-        _tensor([e.observations[~e.held] for e in episodes]),
-        _tensor([e.actions[~e.held] for e in episodes]),
-    )
-
-
 def demonstration_pairs(episodes: Sequence[Episode], score: Score) -> Pairs:
     """Return the steps of demonstrations, scored by BC."""
-    observations = _tensor([e.observations for e in episodes])
-    actions = _tensor([e.actions for e in episodes])
+    observations, actions = acting_steps(episodes)
     with torch.no_grad():
         log_prob, entropy = score(observations, actions)
     return Pairs(observations, actions, log_prob, entropy, torch.full_like(log_prob, float('nan')))

@@ -147,17 +147,19 @@ class MixtureSampler:
         )
 
 
-class MixtureBCPolicy:
-    """Sample a density network without memory; the other parameters are those of `MixtureSampler`.
+class DensityPolicy:
+    """What BC policies share that sample a density: contract and version of their proposals, and the sampler.
 
-    :param net: a `GmmNet` or `GaussianNet`; its parameters may change in place but not be exchanged
+    The other parameters are those of `MixtureSampler`.
+
+    :param contract: hash of the contract that the policy is for; '': of any
+    :param version: of its weights
     """
 
     recurrent = False
 
     def __init__(
         self,
-        net: DensityNet,
         seed: int,
         contract: str = '',
         version: int = 0,
@@ -166,9 +168,20 @@ class MixtureBCPolicy:
     ) -> None:
         self.contract = contract
         self.version = version
+        self._sampler = MixtureSampler(seed, entropy_kind, deterministic)
+
+
+class MixtureBCPolicy(DensityPolicy):
+    """Sample a density network without memory.
+
+    :param net: a `GmmNet` or `GaussianNet`; its parameters may change in place but not be exchanged
+    :param given: the parameters of `DensityPolicy`
+    """
+
+    def __init__(self, net: DensityNet, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._head = net.head
         self._forward = mlp_forward(net.net)
-        self._sampler = MixtureSampler(seed, entropy_kind, deterministic)
 
     def reset(self) -> None:
         """Do nothing: the policy has no memory, and one random stream runs through all episodes."""

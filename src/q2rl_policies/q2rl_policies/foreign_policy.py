@@ -9,8 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from q2rl_policies.bc import MixtureSampler
-from q2rl_policies.distributions import EntropyKind
+from q2rl_policies.bc import DensityPolicy
 from q2rl_policies.policy_spec import GUIDE, ActionMap, InputMap, PolicySpec, input_map
 from q2rl_policies.single_state import MixtureState
 from q2rl_task.errors import InputError
@@ -33,29 +32,20 @@ class Predictor(Protocol):
         """Answer one observation (O,) float32 of the task."""
 
 
-class ForeignPolicy:
+class ForeignPolicy(DensityPolicy):
     """A predictor as a BC policy: one distribution object per answer, which is sampled, scored and measured.
 
     An answer that is only an action is proposed without log_prob and entropy; one that is not finite becomes a proposal
-    that is not, which the gate does not execute. Parameters are those of `bc.MixtureSampler`.
+    that is not, which the gate does not execute.
+
+    :param given: the parameters of `DensityPolicy`
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        actions: ActionMap,
-        seed: int,
-        contract: str = '',
-        version: int = 0,
-        entropy_kind: EntropyKind = 'monte_carlo',
-        deterministic: bool = False,
-    ) -> None:
-        self.contract = contract
-        self.version = version
+    def __init__(self, predictor: Predictor, actions: ActionMap, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self.recurrent = predictor.recurrent
         self._predictor = predictor
         self._actions = actions
-        self._sampler = MixtureSampler(seed, entropy_kind, deterministic)
         predictor.reset()
 
     def reset(self) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from q2rl_policies.bc import MixtureSampler, spread_components
-from q2rl_policies.distributions import EntropyKind, GaussianMixture
+from q2rl_policies.bc import DensityPolicy, spread_components
+from q2rl_policies.distributions import GaussianMixture
 from q2rl_policies.head import Head
 from q2rl_policies.mlp import mlp
 from q2rl_task.records import Proposal
@@ -81,27 +81,19 @@ class RecurrentGmmNet(nn.Module):
         return self.net(features)[0, 0].numpy(), state
 
 
-class RecurrentBCPolicy:
+class RecurrentBCPolicy(DensityPolicy):
     """Sample a recurrent density network; sample, log-probability and entropy are of the same hidden state.
 
-    It must see every observation of an episode, in order, and `reset` before each. See `bc.MixtureBCPolicy`.
+    It must see every observation of an episode, in order, and `reset` before each.
+
+    :param given: the parameters of `DensityPolicy`
     """
 
     recurrent = True
 
-    def __init__(
-        self,
-        net: RecurrentGmmNet,
-        seed: int,
-        contract: str = '',
-        version: int = 0,
-        entropy_kind: EntropyKind = 'monte_carlo',
-        deterministic: bool = False,
-    ) -> None:
-        self.contract = contract
-        self.version = version
+    def __init__(self, net: RecurrentGmmNet, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self._net = net
-        self._sampler = MixtureSampler(seed, entropy_kind, deterministic)
         self.reset()
 
     def reset(self) -> None:

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from q2rl_task.episode import EndReason, Mode, Phase, Source
+from q2rl_task.episode import EndReason, Mode, Phase, Source, StepOutcome
 
 NAN = float('nan')
 
@@ -119,6 +119,40 @@ class ExecutedStep:
     executed_action: np.ndarray
     interventions: tuple[str, ...]
     decision: Decision
+
+    @staticmethod
+    def of(
+        record: ObservationRecord,
+        outcome: StepOutcome,
+        decision: Decision,
+        *,
+        robot: str,
+        force: float,
+        executed_action: np.ndarray | None = None,
+        interventions: tuple[str, ...] = (),
+    ) -> ExecutedStep:
+        """Return what became of the observation `record`, in which it was arrived with `outcome`.
+
+        :param executed_action: None: what was decided, in a cell without a guard
+        """
+        return ExecutedStep(
+            stamp=record.stamp,
+            robot=robot,
+            contract=record.contract,
+            episode=record.episode,
+            step=record.step,
+            mode=record.mode,
+            final=record.final,
+            observation=record.observation,
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            end_reason=outcome.reason,
+            force=force,
+            executed_action=decision.action if executed_action is None else executed_action,
+            interventions=interventions,
+            decision=decision,
+        )
 
 
 @dataclass(frozen=True)
