@@ -1,2 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning."""
+"""Learning: replay, BC training, Q-Estimation, updates, and the methods they are compared with.
+
+Modules by subject:
+
+- the whole: `online_learner` (one object, with or without ROS), `learner_node`, `training_loop`, `learner_state`,
+  `kept_weights`, `seeded_networks`
+- settings: `config` and `presets/`; `methods` and `overlays/`; `loss_config`
+- Q-Estimation: `estimation`, `returns`, `fitted_q`, `warm_start`
+- updates: `update`, `replay`, `offline`, `advantage` and `conservative` (losses of rival methods)
+- transitions: `ingest`, `transition_check`, `transition_log`, `episodes`
+- behaviour cloning: `bc_training`, `distillation`
+- demonstrations: `demonstrations` (what is read), `demonstration_files` (one kind into another), `lerobot_dataset`,
+  `mcap_demonstrations`
+"""
