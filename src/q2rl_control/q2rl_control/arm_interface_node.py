@@ -10,7 +10,7 @@ from std_msgs.msg import Float64MultiArray
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_parameters import declare_arm_parameters
-from q2rl_control.arm_reports import arm_status_to_msg
+from q2rl_control.arm_reports import ArmReports
 from q2rl_control.arm_state import OF_ITSELF
 from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.guard import answer_fault
@@ -20,7 +20,7 @@ from q2rl_control.planner_parameters import make_planning
 from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_control.sensor_inputs import WRENCH, SensorInputs
 from q2rl_control.sink_choice import make_kinematics, make_sink
-from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
+from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
 from q2rl_ros.conversions import (
     decision_from_msg,
     executed_step_to_msg,
@@ -62,7 +62,6 @@ class ArmInterface(Q2rlNode):
         self._timeout = self.value('lockstep_timeout')
         self._republish_s = self.value('republish_period')
         self._lost_s = self.value('lost_after')
-        self._shown: tuple | None = None
         qos = self.qos
         kinematics = make_kinematics(self)
         self._sink = make_sink(self, kinematics, self._halted)
@@ -70,7 +69,7 @@ class ArmInterface(Q2rlNode):
             self._gripper_out = self.publisher(Float64MultiArray, GRIPPER_TOPIC, qos.command)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)
         self._step_out = self.publisher(ExecutedStep, 'executed_step', qos.events)
-        self._status_out = self.publisher(ArmStatus, 'arm_status', qos.latched)
+        self._reports = ArmReports(self, self._logic)
         self._forget()
         receive = self._on_sensor_lockstep if self.lockstep else self._on_sensor
         SensorInputs(self, receive, kinematics)
@@ -273,15 +272,8 @@ class ArmInterface(Q2rlNode):
         self._publish_status()
 
     def _publish_status(self, force: bool = False) -> None:
-        logic = self._logic
         self._panel.publish(force)
-        shown = (logic.state, logic.detail, logic.episode)
-        if shown == self._shown and not force:
-            return
-        self._shown = shown
-        msg = arm_status_to_msg(self.robot, logic, self.counters)
-        msg.header.stamp = self.get_clock().now().to_msg()
-        self._status_out.publish(msg)
+        self._reports.publish(force)
 
     def _now(self) -> float:
         """Seconds on the node's clock."""
