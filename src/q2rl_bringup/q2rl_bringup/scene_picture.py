@@ -55,11 +55,6 @@ def run_text(state: SceneState) -> str:
     return f'{state.phase_text()}\nguard {guard}\n{state.success_text()}'
 
 
-def force_text(state: SceneState) -> str:
-    """Say how large the contact force is."""
-    return f'{np.linalg.norm(state.force):.1f} N'
-
-
 def view_point(task: TaskSpec) -> tuple[np.ndarray, np.ndarray]:
     """Return from where a person looks at the cell at first, and what at: two points in the base frame [m].
 

@@ -43,14 +43,18 @@ STYLE = {
     'lines.linewidth': 1.8,
     'figure.constrained_layout.use': True,
 }
+WIDTH = 6.4
 WINDOW = 50
 DEPTH_BINS = 12
 
 
-def draw(name: str, paint: Callable[[Axes], None], width: float = 6.4, height: float = 3.2) -> str:
-    """Return one figure as an `<svg>` element; ids are made unique by `name`."""
+def draw(name: str, paint: Callable[[Axes], None], height: float = 3.2) -> str:
+    """Return one figure as an `<svg>` element; ids are made unique by `name`.
+
+    :param height: for a width of `WIDTH`; the page scales both
+    """
     with plt.rc_context({**STYLE, 'svg.hashsalt': name}):
-        figure, axes = plt.subplots(figsize=(width, height))
+        figure, axes = plt.subplots(figsize=(WIDTH, height))
         try:
             paint(axes)
             buffer = io.StringIO()

@@ -68,10 +68,10 @@ class Domain:
             self._lock = None
 
 
-def busy_domains(tables: tuple[str, ...] = ('/proc/net/udp', '/proc/net/udp6')) -> set[int]:
+def busy_domains() -> set[int]:
     """Return the domains of which some process on this machine has a UDP port bound."""
     busy = set()
-    for table in tables:
+    for table in ('/proc/net/udp', '/proc/net/udp6'):
         try:
             lines = Path(table).read_text().splitlines()[1:]
         except OSError:

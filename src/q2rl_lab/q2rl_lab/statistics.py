@@ -61,16 +61,14 @@ def moving_success(outcomes: Sequence[bool], window: int) -> np.ndarray:
     return (total[end] - total[start]) / (end - start)
 
 
-def moving_band(
-    outcomes: Sequence[bool], window: int, confidence: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return Wilson's interval of every point of `moving_success`; two (n,) arrays."""
+def moving_band(outcomes: Sequence[bool], window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return Wilson's 95 % interval of every point of `moving_success`; two (n,) arrays."""
     counts = np.arange(1, len(outcomes) + 1).clip(max=window)
     wins = np.rint(moving_success(outcomes, window) * counts).astype(int)
     known: dict[tuple[int, int], tuple[float, float]] = {}
     for key in zip(wins.tolist(), counts.tolist(), strict=True):
         if key not in known:
-            known[key] = wilson(*key, confidence)
+            known[key] = wilson(*key)
     pairs = [known[key] for key in zip(wins.tolist(), counts.tolist(), strict=True)]
     low, high = np.array(pairs).reshape(-1, 2).T
     return low, high

@@ -20,6 +20,8 @@ import signal
 import time
 
 STABLE_AFTER_S = 30.0
+TAIL_BYTES = 16384
+"""So much of a log is read for its last lines."""
 
 
 @dataclass(frozen=True)
@@ -272,12 +274,12 @@ def describe_exit(returncode: int) -> str:
         return f'signal {-returncode}'
 
 
-def last_lines(path: Path, count: int = 20, most_bytes: int = 16384) -> tuple[str, ...]:
+def last_lines(path: Path, count: int = 20) -> tuple[str, ...]:
     """Return the last lines of a log file; none when it cannot be read."""
     try:
         with path.open('rb') as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - most_bytes))
+            file.seek(max(0, file.tell() - TAIL_BYTES))
             return tuple(file.read().decode(errors='replace').splitlines()[-count:])
     except OSError:
         return ()

@@ -13,13 +13,13 @@ LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
 KEPT_BYTES = 1 << 30
 
 
-def prepare_torch(threads: int = 1) -> bool:
-    """Set torch's threads, flush denormals, and make glibc keep freed memory; return whether the last was possible.
+def prepare_torch() -> bool:
+    """Give torch one thread, flush denormals, and make glibc keep freed memory; return whether the last was possible.
 
     By default glibc gives every activation of a batched ensemble (megabytes) back to the kernel and faults it in anew:
     a third of an update's time.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is None:  # not glibc
