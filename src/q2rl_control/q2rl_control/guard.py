@@ -62,7 +62,10 @@ def is_limited(interventions: Iterable[str]) -> bool:
 
 
 def action_fault(action: np.ndarray, action_size: int) -> str | None:
-    """Return why an action must be rejected as a whole: 'size', 'not_finite', 'out_of_range'; else None."""
+    """Return why an action must be rejected as a whole: 'size', 'not_finite', 'out_of_range'; else None.
+
+    :param action: (`action_size`,), each in [-1, 1]
+    """
     try:
         vector = np.asarray(action, dtype=np.float64)
     except (TypeError, ValueError):

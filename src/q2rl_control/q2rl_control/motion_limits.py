@@ -21,7 +21,7 @@ REST = (0.0, 0.0, 0.0)
 
 
 class Region(Protocol):
-    """A convex set of configurations, and how a configuration moves by (3,) steps."""
+    """A convex set of configurations (k,), and how one moves by steps (3,) [m or rad, base axes]."""
 
     def path(self, point: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Return the configurations (n, k) after each of `steps` (n, 3) [m or rad, base axes]."""
@@ -30,7 +30,7 @@ class Region(Protocol):
         """Return the (3,) step that leads from `start` to `end`."""
 
     def project(self, point: np.ndarray) -> np.ndarray:
-        """Return the nearest allowed configuration."""
+        """Return the nearest allowed configuration (k,)."""
 
     def contains(self, points: np.ndarray) -> bool:
         """Whether all of `points` (n, k) are allowed, to within 1e-9."""
@@ -40,7 +40,7 @@ class Region(Protocol):
 
 
 class Box:
-    """Allowed positions [m], base frame."""
+    """Allowed positions (3,) [m], base frame; see `Region`."""
 
     def __init__(self, low, high) -> None:
         self._nominal = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
@@ -73,7 +73,10 @@ class Box:
 
 
 class Cone:
-    """Allowed orientations (quaternions x, y, z, w): within `angle` [rad], below pi / 2, of a nominal one."""
+    """Allowed orientations (quaternions x, y, z, w): within `angle` [rad], below pi / 2, of a nominal one.
+
+    See `Region`; k is 4.
+    """
 
     def __init__(self, nominal, angle: float) -> None:
         self._centre = np.asarray(nominal, dtype=np.float64)
@@ -208,7 +211,7 @@ class LimitedMotion:
         self._admit()
 
     def allows(self, velocity: np.ndarray) -> bool:
-        """Whether one tick at `velocity` keeps every limit: the final check, independent of `plan`."""
+        """Whether one tick at `velocity` (3,) keeps every limit: the final check, independent of `plan`."""
         change = velocity - self.velocity
         return (
             bool(np.isfinite(velocity).all())

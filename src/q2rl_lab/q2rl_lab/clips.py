@@ -63,7 +63,7 @@ def choose_episodes(rows: list[EpisodeRow]) -> list[tuple[str, EpisodeRow]]:
 def find_steps(
     records: np.ndarray, stamps: tuple[float, float], fixture: Pose, period_s: float
 ) -> np.ndarray:
-    """Return an episode's records out of a trace: of those stamps and with the fixture at its place.
+    """Return an episode's records out of a trace: of those stamps [s] and with the fixture at its place.
 
     The simulation's clock begins anew whenever it is started, so stamps alone do not tell sessions apart; the latest
     session that fits is taken. Empty where none has all of the episode.

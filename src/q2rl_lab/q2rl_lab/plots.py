@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from q2rl_lab.run_data import EpisodeRow, RunData, Ticks
-from q2rl_lab.statistics import moving_band, moving_success
+from q2rl_lab.statistics import moving_band, moving_success, shares_over
 from q2rl_task import EndReason, Mode, Phase, Source
 
 # A colour that no figure uses for data: it becomes the page's own text colour.
@@ -45,7 +45,6 @@ STYLE = {
 }
 WIDTH = 6.4
 WINDOW = 50
-DEPTH_BINS = 12
 
 
 def draw(name: str, paint: Callable[[Axes], None], height: float = 3.2) -> str:
@@ -136,18 +135,19 @@ def gate_figures(data: RunData) -> dict[str, str]:
             axes.bar(middle, shown, width=0.9 * width, color=RL_COLOUR, label='RL')
             rest = np.where(counts > 0, 100.0 - shown, 0.0)
             axes.bar(middle, rest, width=0.9 * width, bottom=shown, color=BC_COLOUR, label='BC')
-            axes.axvline(0.0, color=INK, lw=1)
-            axes.text(0.0, 101, ' rim', va='bottom')
-            axes.set(
-                xlabel='depth of the tip along the estimated hole [mm]',
-                ylabel='actions [%]',
-                ylim=(0, 112),
-            )
-            axes.grid(visible=False)
+            mark_rim(axes, 'actions [%]')
             axes.legend(loc='lower left')
 
         figures['Who acts, over the depth of insertion'] = draw('gate-depth', over_depth)
     return figures
+
+
+def mark_rim(axes: Axes, shares: str) -> None:
+    """Label axes of `shares` by depth, with a line where the hole begins."""
+    axes.axvline(0.0, color=INK, lw=1)
+    axes.text(0.0, 101, ' rim', va='bottom')
+    axes.set(xlabel='depth of the tip along the estimated hole [mm]', ylabel=shares, ylim=(0, 112))
+    axes.grid(visible=False)
 
 
 def depth_shares(ticks: Ticks | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -158,12 +158,7 @@ def depth_shares(ticks: Ticks | None) -> tuple[np.ndarray, np.ndarray, np.ndarra
     chosen &= np.isin(ticks.source, (Source.BC, Source.RL))
     if not chosen.any():
         return None
-    depth, by_rl = ticks.depth[chosen], (ticks.source[chosen] == Source.RL).astype(float)
-    low, high = np.percentile(depth, (0.5, 99.5))
-    edges = np.linspace(low, max(high, low + 1e-4), DEPTH_BINS + 1)
-    counts, _ = np.histogram(depth, edges)
-    wins, _ = np.histogram(depth, edges, weights=by_rl)
-    return edges, np.divide(wins, counts, out=np.zeros(DEPTH_BINS), where=counts > 0), counts
+    return shares_over(ticks.depth[chosen], ticks.source[chosen] == Source.RL)
 
 
 def value_figures(data: RunData) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from q2rl_lab.console import rate_text
 from q2rl_lab.episode_ticks import REASONS
-from q2rl_lab.plots import ALERT, GATED_COLOUR, INK, RL_COLOUR, draw
+from q2rl_lab.plots import ALERT, GATED_COLOUR, INK, RL_COLOUR, draw, mark_rim
 from q2rl_lab.shadow_result import ShadowTicks, shares_by_depth
 from q2rl_lab.why_page import document
 from q2rl_task import Reason
@@ -187,14 +187,7 @@ def _figures(judged: ShadowTicks) -> dict[str, str]:
             axes.bar(
                 middle, np.where(counts > 0, 100.0 * shares, 0.0), width=0.9 * width, color=RL_COLOUR
             )  # fmt: skip
-            axes.axvline(0.0, color=INK, lw=1)
-            axes.text(0.0, 101, ' rim', va='bottom')
-            axes.set(
-                xlabel='depth of the tip along the estimated hole [mm]',
-                ylabel='RL would act [%]',
-                ylim=(0, 112),
-            )
-            axes.grid(visible=False)
+            mark_rim(axes, 'RL would act [%]')
 
         figures['Over the depth of insertion'] = draw('shadow-depth', over_depth)
     return figures

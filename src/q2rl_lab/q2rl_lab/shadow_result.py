@@ -13,13 +13,12 @@ import numpy as np
 from q2rl_lab.console import finite_or_none
 from q2rl_lab.episode_story import CONTACT_N
 from q2rl_lab.episode_ticks import EpisodeTicks
-from q2rl_lab.statistics import Rate
+from q2rl_lab.statistics import Rate, shares_over
 from q2rl_task import Source, TaskSpec
 
 MOST_APART = 10
 MOST_PER_EPISODE = 2
 QUANTILES = (5, 25, 50, 75, 95)
-DEPTH_BINS = 12
 
 
 @dataclass(frozen=True)
@@ -125,12 +124,7 @@ def shares_by_depth(judged: ShadowTicks) -> tuple[np.ndarray, np.ndarray, np.nda
     known = np.isfinite(judged.depth)
     if not known.any():
         return None
-    depth, wants = judged.depth[known], judged.wants[known].astype(float)
-    low, high = np.percentile(depth, (0.5, 99.5))
-    edges = np.linspace(low, max(high, low + 1e-4), DEPTH_BINS + 1)
-    counts, _ = np.histogram(depth, edges)
-    wins, _ = np.histogram(depth, edges, weights=wants)
-    return edges, np.divide(wins, counts, out=np.zeros(DEPTH_BINS), where=counts > 0), counts
+    return shares_over(judged.depth[known], judged.wants[known])
 
 
 def _worst(episodes: Sequence[EpisodeTicks], judged: ShadowTicks) -> list[dict[str, Any]]:

@@ -74,6 +74,20 @@ def moving_band(outcomes: Sequence[bool], window: int) -> tuple[np.ndarray, np.n
     return low, high
 
 
+def shares_over(
+    place: np.ndarray, wins: np.ndarray, bins: int = 12
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the share of `wins` (n,) bool by `place` (n,): bin edges (bins + 1,), shares and counts (bins,).
+
+    The bins span all but the outermost hundredth; an empty one has the share 0.
+    """
+    low, high = np.percentile(place, (0.5, 99.5))
+    edges = np.linspace(low, max(high, low + 1e-4), bins + 1)
+    counts, _ = np.histogram(place, edges)
+    won, _ = np.histogram(place, edges, weights=wins.astype(float))
+    return edges, np.divide(won, counts, out=np.zeros(bins), where=counts > 0), counts
+
+
 def first_reaching(outcomes: Sequence[bool], level: float, window: int) -> int | None:
     """Return after how many outcomes the last `window` (all of them there) first succeed at `level` or more."""
     moving = moving_success(outcomes, window)

@@ -131,7 +131,10 @@ class Updater:
     def critic_step(
         self, batch: Batch, next_action: Tensor, conservatism: float = 0.0
     ) -> dict[str, Tensor]:
-        """Make one gradient step of all critics and one Polyak step of their targets."""
+        """Make one gradient step of all critics and one Polyak step of their targets; return scalars of it.
+
+        :param next_action: (B, D), the actor's in the batch's next observations
+        """
         settings, metrics = self._config.loss, {}
         if self.expectile_value is not None:
             taken = self._target_value(batch.observation, batch.action)
@@ -205,7 +208,10 @@ class Updater:
         return action
 
     def actor_step(self, batch: Batch, bc_weight: float) -> dict[str, Tensor]:
-        """Make one gradient step of the actor."""
+        """Make one gradient step of the actor; return scalars of it.
+
+        :param bc_weight: w(t)
+        """
         if self._config.loss.actor == 'climb':
             loss, metrics = self._climb(batch, bc_weight)
         else:

@@ -46,7 +46,7 @@ class ContactAudit:
 
     @staticmethod
     def normals(arm) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(normal into the inserted thing, contact point) of every contact now, base frame."""
+        """Return (normal into the inserted thing (3,), contact point (3,) [m]) of every contact now, base frame."""
         found = []
         insert = arm.scene.insert_geoms
         for contact in arm.data.contact:

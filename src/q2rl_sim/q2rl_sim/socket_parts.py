@@ -92,6 +92,6 @@ def depth_in_hole(task: TaskSpec, insert: np.ndarray) -> float:
 
 
 def is_deep(task: TaskSpec, insert: np.ndarray) -> bool:
-    """Whether that depth is enough for the task."""
+    """Whether an insert's tip (3,) [m, fixture frame] is deep enough in the hole for the task."""
     fixture = task.fixture
     return depth_in_hole(task, insert) >= fixture.success_depth_fraction * fixture.depth_m

@@ -29,6 +29,6 @@ def steer(
 def in_fixture(
     fixture: Pose, position: np.ndarray, rotation_vector: np.ndarray | None = None
 ) -> Pose:
-    """Return the base-frame pose at `position` [m] and `rotation_vector` [rad] of the fixture frame."""
+    """Return the base-frame pose at `position` (3,) [m] and `rotation_vector` (3,) [rad] of the fixture frame."""
     turn = Rotation.identity() if rotation_vector is None else Rotation.from_rotvec(rotation_vector)
     return fixture @ Pose.from_rotation(position, turn)

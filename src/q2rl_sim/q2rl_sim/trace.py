@@ -32,7 +32,7 @@ class TraceFile:
             ) from None
 
     def add(self, stamp: float, positions: np.ndarray, fixture: Pose) -> None:
-        """Take a record."""
+        """Take a record: joint positions (nq,) of MuJoCo, and the fixture's pose in the base frame, at `stamp` [s]."""
         self._records.append(
             np.concatenate(([stamp], positions, fixture.position, fixture.quaternion))
         )

@@ -56,7 +56,7 @@ def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 def angle_between(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the angle [rad] in [0, pi] between two orientations, accurate at both ends."""
+    """Return the angle [rad] in [0, pi] between two orientations (4,), accurate at both ends."""
     ax, ay, az, aw = first.tolist()
     bx, by, bz, bw = second.tolist()
     x = aw * bx - ax * bw - ay * bz + az * by
