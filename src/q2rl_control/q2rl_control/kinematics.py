@@ -66,7 +66,9 @@ class ArmKinematics:
         parts = [self.model.joints[self.model.getJointId(name)] for name in self.joints]
         if not parts or any(part.nv != 1 for part in parts):
             raise InputError(
-                WHERE, 'a joint does not turn or slide about one axis', 'use another arm'
+                WHERE,
+                f'from {base} to {tip} not every joint turns about or slides along one axis',
+                "name an arm's base and tip in the task's `frames`",
             )
         self._q = [(part.idx_q, part.nq) for part in parts]
         self._v = np.array([part.idx_v for part in parts])

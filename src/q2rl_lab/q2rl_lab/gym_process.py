@@ -59,7 +59,8 @@ class GymProcess:
                 env=environment,
             )
         except OSError as error:
-            raise InputError(what, f'{python} does not run ({error})', 'mend it') from None
+            remedy = 'make its environment anew, see docs/benchmarks.md'
+            raise InputError(what, f'{python} does not run ({error})', remedy) from None
         self._finalizer = weakref.finalize(self, _close, self._process, self._errors)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ)

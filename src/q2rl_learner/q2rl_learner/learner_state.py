@@ -23,6 +23,7 @@ from q2rl_task import InputError
 from q2rl_task.atomic_file import write_atomically
 
 FORMAT = 'q2rl-learner-1'
+ANEW = 'remove it: the learner then starts over from the log'
 _COUNTERS = (
     'trained_steps',
     'gradient_steps',
@@ -71,13 +72,13 @@ def load_state(path: str | Path, learner: OnlineLearner) -> None:
         raise InputError(
             path,
             f'is not a readable state of a learner ({" ".join(str(error).split())})',
-            'remove it: the learner then starts over from the log',
+            ANEW,
         ) from None
 
 
 def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
     if meta.get('format') != FORMAT:
-        raise InputError(path, f'is not a state of a learner ({FORMAT})', 'remove it')
+        raise InputError(path, f'is not a state of a learner ({FORMAT})', ANEW)
     if meta['contract'] != learner.task.contract_hash:
         raise InputError(
             path, f'is of contract {meta["contract"]}', 'resume with the task of the run'
