@@ -2,24 +2,38 @@
 """Whether what is learned is still better than BC: asked after every episode, answered with statistical confidence.
 
 BC-only and RL-only episodes, interleaved with the gated ones, are compared in pairs: RL alone graduates once it has
-been shown to succeed more often. Success of the episodes that are learned from is watched for falling below BC's: then
-the weights go back to those of the best window so far.
+been shown to succeed more often, and no longer does once its episodes fall below BC's. Success of the episodes that
+are learned from is watched for falling below BC's too. Then BC acts alone until one of two is shown: if it still
+succeeds, the weights are at fault; if it fails as well, the world has changed, and what was known of BC is forgotten.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-import math
+from enum import Enum, auto
 
 from q2rl_control.sequential_tests import (
     evidence_of_better,
-    log_evidence_of_drop,
+    evidence_of_drop,
+    is_below,
     lower_bound,
+    wager_on_drop,
 )
 from q2rl_task import Mode
 
 WINDOW = 20
 """Episodes over which the success of a version of the weights is judged."""
+CLEARING = 2
+"""Successes of BC alone that clear the world: one is easily luck."""
+LONGEST_DOUBT = 20
+"""Episodes of BC alone after which it is judged by whether it reached half of what was known of it."""
+
+
+class Fault(Enum):
+    """Why success fell below what BC was known to reach."""
+
+    WEIGHTS = auto()
+    WORLD = auto()
 
 
 @dataclass
@@ -27,9 +41,11 @@ class PerformanceWatch:
     """What has been seen so far; plain data, saved with the progress of a run.
 
     bc_successes, bc_episodes: of BC alone. wins, losses: pairs in which only RL alone, or only BC, succeeded.
-    unpaired: outcome of an RL-only episode that waits for a BC-only one. drop: log evidence that success fell below
-    BC's. window: weights version and outcome of the last episodes that were learned from. best_success, best_version:
-    of the best window, and the version that it ended with.
+    unpaired: outcome of an RL-only episode that waits for a BC-only one. drop, rl_drop: wagers on success of the
+    episodes learned from, or of RL-only ones, having fallen below BC's. doubt_level: what BC was known to reach when it
+    was put in doubt; 0: it is not. doubt_successes, doubt_episodes: of BC alone since.
+    window: weights version and outcome of the last episodes that were learned from. best_success, best_version: of the
+    best window that was no worse than BC, and the version that it ended with.
     """
 
     bc_successes: int = 0
@@ -37,7 +53,11 @@ class PerformanceWatch:
     wins: int = 0
     losses: int = 0
     unpaired: bool | None = None
-    drop: float = 0.0
+    drop: list[float] = field(default_factory=list)
+    rl_drop: list[float] = field(default_factory=list)
+    doubt_level: float = 0.0
+    doubt_successes: int = 0
+    doubt_episodes: int = 0
     window: list[list[int]] = field(default_factory=list)
     best_success: float = 0.0
     best_version: int = 1
@@ -48,35 +68,84 @@ class PerformanceWatch:
         return evidence_of_better(self.wins, self.losses)
 
     @property
+    def evidence_of_drop(self) -> float:
+        """E-detector for "success of the episodes learned from has fallen below BC's"."""
+        return evidence_of_drop(self.drop)
+
+    @property
+    def evidence_of_rl_drop(self) -> float:
+        """E-detector for "success of RL alone has fallen below BC's"."""
+        return evidence_of_drop(self.rl_drop)
+
+    @property
     def bc_level(self) -> float:
         """Success rate that BC has for sure (one-sided, 95 %)."""
         return lower_bound(self.bc_successes, self.bc_episodes)
 
-    def measured(self, mode: Mode, success: bool) -> None:
-        """Take an episode in which BC or RL acted alone and by itself, to be measured."""
-        if mode is Mode.BC:
-            self.bc_episodes += 1
-            self.bc_successes += success
-            if self.unpaired is not None:
-                self.wins += self.unpaired and not success
-                self.losses += success and not self.unpaired
-                self.unpaired = None
-        elif mode is Mode.RL:
+    @property
+    def in_doubt(self) -> bool:
+        """Whether BC acts alone to show whether it is still as good as it was."""
+        return self.doubt_level > 0.0
+
+    def measured(self, mode: Mode, success: bool) -> Fault | None:
+        """Take an episode in which BC or RL acted alone and by itself; return the fault, where it settles a doubt."""
+        if mode is Mode.RL:
             self.unpaired = success
+            self.rl_drop = wager_on_drop(self.rl_drop, success, self.bc_level)
+            return None
+        self.bc_episodes += 1
+        self.bc_successes += success
+        if self.unpaired is not None:
+            self.wins += self.unpaired and not success
+            self.losses += success and not self.unpaired
+            self.unpaired = None
+        if not self.in_doubt:
+            return None
+        self.doubt_successes += success
+        self.doubt_episodes += 1
+        if is_below(self.doubt_successes, self.doubt_episodes, self.doubt_level):
+            return Fault.WORLD
+        if self.doubt_successes >= CLEARING:
+            return Fault.WEIGHTS
+        if self.doubt_episodes < LONGEST_DOUBT:
+            return None
+        half = 0.5 * self.doubt_level * self.doubt_episodes
+        return Fault.WEIGHTS if self.doubt_successes >= half else Fault.WORLD
 
     def learned_from(self, success: bool, version: int) -> None:
-        """Take an episode that was learned from, and the weights that it ended with."""
-        self.drop = log_evidence_of_drop(self.drop, success, self.bc_level)
+        """Take an episode that was learned from, and the weights that it ended with; 0: RL had none to act with."""
+        self.drop = wager_on_drop(self.drop, success, self.bc_level)
         self.window = [*self.window, [version, int(success)]][-WINDOW:]
         rate = sum(outcome for _, outcome in self.window) / WINDOW
-        if len(self.window) == WINDOW and rate >= self.best_success:
+        good = rate >= max(self.best_success, self.bc_level)
+        if len(self.window) == WINDOW and good and version > 0:
             self.best_success, self.best_version = rate, version
 
-    def dropped(self, evidence: float) -> bool:
-        """Whether success has fallen below BC's: no more often without cause than once in `evidence` episodes."""
-        return self.drop >= math.log(evidence)
+    def doubt(self) -> None:
+        """Let BC show whether it is still as good as it was."""
+        self.doubt_level, self.doubt_successes, self.doubt_episodes = self.bc_level, 0, 0
 
-    def start_over(self) -> None:
-        """Forget the present: other weights act from now on, and RL alone has to prove itself again."""
+    def rolled_back(self) -> int:
+        """Return the weights to go back to, and start over: those have to prove themselves again.
+
+        If they fall below BC's success without a window as good as it, the first weights are next.
+        """
+        version = self.best_version
+        self._start_over()
+        self.best_success, self.best_version = 0.0, 1
+        return version
+
+    def world_changed(self) -> None:
+        """Forget what BC used to reach, and what was better than that: how it fared in doubt is all that is known."""
+        self._start_over()
+        self.bc_successes, self.bc_episodes = self.doubt_successes, self.doubt_episodes
+        self.best_success, self.best_version = 0.0, 1
+
+    def compare_anew(self) -> None:
+        """Let RL alone prove itself again."""
         self.wins = self.losses = 0
-        self.unpaired, self.drop, self.window = None, 0.0, []
+        self.unpaired, self.rl_drop = None, []
+
+    def _start_over(self) -> None:
+        self.compare_anew()
+        self.doubt_level, self.drop, self.window = 0.0, [], []

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
-from q2rl_control.performance_watch import PerformanceWatch
+from q2rl_control.performance_watch import Fault
+from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
 from q2rl_task.episode import LEARNING
 
@@ -46,8 +47,8 @@ class RunSettings:
     alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
     graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most);
-    0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's rolls
-    the weights back, without cause no more often than once in so many episodes; 0: never.
+    0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's lets BC
+    act alone until it is clear why, without cause no more often than once in so many episodes; 0: never.
     """
 
     run_id: str
@@ -113,64 +114,6 @@ class EpisodeResult:
     interventions: int = 0
     robot_time_s: float = 0.0
     weights_version: int = 0
-
-
-@dataclass
-class PhaseCounts:
-    """Sums over the finished episodes of one phase."""
-
-    episodes: int = 0
-    successes: int = 0
-    transitions: int = 0
-    by_source: dict[str, int] = field(default_factory=lambda: {s.name: 0 for s in Source})
-    by_mode: dict[str, dict[str, int]] = field(default_factory=dict)
-    interventions: int = 0
-    robot_time_s: float = 0.0
-
-
-@dataclass
-class RunProgress:
-    """All that a run must remember over a restart; plain data, see `run_store`.
-
-    last_weights: version of the weights that the online phase ended with; 0 until it has.
-    graduated_at: online episodes until the run (last) graduated; 0: it has not. rollbacks: how often success fell
-    below BC's; rollback_version: weights that the last of them went back to.
-    """
-
-    run_id: str
-    seed: int
-    phase: Phase = Phase.STARTING
-    back_to: Phase = Phase.ESTIMATING
-    detail: str = ''
-    attempts: int = 0
-    last_weights: int = 0
-    graduated_at: int = 0
-    rollbacks: int = 0
-    rollback_version: int = 0
-    watch: PerformanceWatch = field(default_factory=PerformanceWatch)
-    counts: dict[str, PhaseCounts] = field(default_factory=dict)
-
-    def of(self, phase: Phase) -> PhaseCounts:
-        """Return the sums of a phase; those of a phase without episodes are not kept."""
-        return self.counts.get(phase.name, PhaseCounts())
-
-    def to_dict(self) -> dict:
-        """Return the same as JSON-ready data."""
-        return asdict(self) | {'phase': self.phase.name, 'back_to': self.back_to.name}
-
-    @staticmethod
-    def from_dict(data: dict) -> RunProgress:
-        """Undo `to_dict`.
-
-        :raises KeyError, TypeError, ValueError: not from `to_dict`
-        """
-        values = dict(data)
-        values['phase'], values['back_to'] = Phase[data['phase']], Phase[data['back_to']]
-        values['watch'] = PerformanceWatch(**data['watch'])
-        values['counts'] = {
-            Phase[name].name: PhaseCounts(**counts) for name, counts in data['counts'].items()
-        }
-        return RunProgress(**values)
 
 
 class RunPlan:
@@ -275,24 +218,50 @@ class RunPlan:
             self._judge(plan, result, learning)
 
     def _judge(self, plan: EpisodePlan, result: EpisodeResult, learning: bool) -> None:
-        """Graduate, or go back, where the episodes so far are evidence enough."""
+        """Graduate, take that back, or go back, where the episodes so far are evidence enough."""
         settings, progress, watch = self.settings, self.progress, self.progress.watch
+        fault = None
         if plan.explore:
             watch.learned_from(result.success, result.weights_version)
-        else:
-            watch.measured(plan.mode, result.success)
+        elif not result.by_source.get(Source.HUMAN.name):  # else it measures no policy
+            fault = watch.measured(plan.mode, result.success)
         if not learning:
             return
-        if settings.drift_evidence and watch.dropped(settings.drift_evidence):
-            progress.rollbacks += 1
-            progress.rollback_version, progress.graduated_at = watch.best_version, 0
-            watch.start_over()
-            what = f'success fell below that of BC: back to weights {progress.rollback_version}'
-            self._enter(Phase.ONLINE, what)
-        elif self.phase is Phase.ONLINE and 0 < settings.graduation_evidence <= watch.evidence:
+        if fault is Fault.WEIGHTS:
+            version = watch.rolled_back()
+            self._turn_back(plan, version, f'BC still succeeds: back to weights {version}')
+        elif fault is Fault.WORLD:
+            watch.world_changed()
+            self._turn_back(plan, 0, 'BC fails as well: the task has changed, V is fitted anew')
+        elif watch.in_doubt:
+            return
+        elif 0 < settings.drift_evidence <= watch.evidence_of_drop:
+            watch.doubt()
+            progress.graduated_at = 0
+            what = 'success fell below that of BC, which acts alone until it is clear why'
+            self._tell(plan, Phase.ONLINE, what)
+        elif 0 < settings.graduation_evidence <= watch.evidence and self.phase is Phase.ONLINE:
             progress.graduated_at = plan.number
+            watch.rl_drop = []
             pairs = f'{watch.wins} to {watch.losses} of the pairs in which only one succeeded'
-            self._enter(Phase.GRADUATED, f'RL alone beats BC: {pairs}')
+            self._tell(plan, Phase.GRADUATED, f'RL alone beats BC: {pairs}')
+        elif (
+            self.phase is Phase.GRADUATED
+            and 0 < settings.graduation_evidence <= watch.evidence_of_rl_drop
+        ):
+            progress.graduated_at = 0
+            watch.compare_anew()
+            self._tell(plan, Phase.ONLINE, 'success of RL alone fell below that of BC')
+
+    def _turn_back(self, plan: EpisodePlan, version: int, text: str) -> None:
+        self.progress.rollbacks += 1
+        self.progress.rollback_version = version
+        self._tell(plan, Phase.ONLINE, text)
+
+    def _tell(self, plan: EpisodePlan, phase: Phase, text: str) -> None:
+        """Enter a phase for something that was found out, and keep what it was."""
+        self.progress.events.append([plan.number, text])
+        self._enter(phase, text)
 
     def learner_reported(self, report: LearnerReport) -> None:
         """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run."""
@@ -343,6 +312,8 @@ class RunPlan:
     def _online_mode(self, number: int) -> Mode:
         """Return the mode of an online episode; the BC-only and RL-only ones are spread half a cycle apart."""
         settings = self.settings
+        if self.progress.watch.in_doubt:
+            return Mode.BC
         graduated = self.phase is Phase.GRADUATED
         every = settings.bc_only_every_graduated if graduated else settings.bc_only_every
         if every and number % every == 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 import struct
 import zlib
 
-from q2rl_control.run_plan import RunProgress
+from q2rl_control.run_progress import RunProgress
 from q2rl_task import InputError
 from q2rl_task.atomic_file import write_atomically
 

@@ -8,10 +8,11 @@ safe anytime-valid inference, arXiv 2210.01948; restarted for changes: Shin et a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import math
 
 from scipy.special import betaln
-from scipy.stats import beta
+from scipy.stats import beta, binom
 
 
 def evidence_of_better(wins: int, losses: int) -> float:
@@ -27,15 +28,33 @@ def evidence_of_better(wins: int, losses: int) -> float:
     return math.exp((n + 1) * math.log(2.0) + log_integral)
 
 
-def log_evidence_of_drop(before: float, success: bool, level: float) -> float:
-    """Return the log e-detector for "the success rate has fallen below `level`", one episode later.
+STAKES = (0.25, 0.5, 0.9)
+"""Shares of the most that may be wagered on a drop: small ones notice a small drop, large ones a large drop soon."""
 
-    While the rate is `level` or more, it reaches log(c) no more often than once in c episodes on average.
 
-    :param before: what it was; 0 at the start, and again after an alarm
+def wager_on_drop(before: Sequence[float], success: bool, level: float) -> list[float]:
+    """Return the logs of the wagers on "the success rate has fallen below `level`", one episode later.
+
+    :param before: what they were, one per stake of `STAKES`; empty at the start, and again after an alarm
     """
-    stake = 0.5 / (1.0 - level) if level < 1.0 else 1.0
-    return max(before, 0.0) + math.log1p(stake * (level - success))
+    most = 1.0 / (1.0 - level) if level < 1.0 else 1.0
+    return [
+        max(log, 0.0) + math.log1p(stake * most * (level - success))
+        for log, stake in zip(before or [0.0] * len(STAKES), STAKES, strict=True)
+    ]
+
+
+def evidence_of_drop(wagers: Sequence[float]) -> float:
+    """Return the e-detector that these wagers make: their mean.
+
+    While the rate is `level` or more, it reaches c no more often than once in c episodes on average.
+    """
+    return sum(math.exp(log) for log in wagers) / len(wagers) if wagers else 1.0
+
+
+def is_below(successes: int, n: int, level: float, doubt: float = 0.05) -> bool:
+    """Return whether a success rate of `level` makes so few successes less often than `doubt`."""
+    return bool(binom.cdf(successes, n, level) < doubt)
 
 
 def lower_bound(successes: int, n: int, confidence: float = 0.95) -> float:

@@ -10,10 +10,10 @@ from q2rl_control.run_plan import (
     EpisodeResult,
     LearnerReport,
     RunPlan,
-    RunProgress,
     RunSettings,
     fit_fault,
 )
+from q2rl_control.run_progress import RunProgress
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
 
 GOOD = LearnerReport(LearnerState.READY, '', 0, 3, 1, value_error=1.0, return_variance=2.0)
@@ -261,20 +261,82 @@ def test_bc_is_dropped_only_where_asked_and_still_measured():
     assert [e.explore for e in following] == [True, False, True, False]
 
 
-def test_success_below_bcs_takes_bc_back_and_asks_for_the_best_weights():
-    plan = graduated(drop_bc=True)
+def doubted(**changes) -> RunPlan:
+    """Return a run that had graduated with good weights, and whose success then fell below BC's."""
+    plan = graduated(drop_bc=True, **changes)
     while not plan.progress.watch.best_version > 1:
         finish(plan, success=True, version=plan.online_steps)
     for _ in range(12):
-        finish(plan, success=plan.next_episode().mode is Mode.BC or plan.next_episode().explore)
-    best = plan.progress.watch.best_version
-    while plan.phase is Phase.GRADUATED:
+        episode = plan.next_episode()
+        finish(plan, success=episode.mode is Mode.BC or episode.explore, version=plan.online_steps)
+    while not plan.progress.watch.in_doubt:
         assert plan.online_steps < 5000
         finish(plan, success=plan.next_episode().mode is Mode.BC, version=9999)
-    assert plan.phase is Phase.ONLINE and plan.progress.rollbacks == 1
-    assert plan.progress.rollback_version == best and f'weights {best}' in plan.detail
-    assert plan.progress.graduated_at == 0 and plan.next_episode().mode is not None
+    return plan
+
+
+def test_success_below_bcs_lets_bc_act_alone_and_its_success_asks_for_the_best_weights():
+    plan = doubted()
+    assert plan.phase is Phase.ONLINE and plan.progress.graduated_at == 0
+    assert plan.progress.rollbacks == 0 and 'BC, which acts alone' in plan.detail
+    best = plan.progress.watch.best_version
+    assert [finish(plan, success=s).mode for s in (False, True, False)] == [Mode.BC] * 3
+    assert plan.command(Command.PAUSE) is None and plan.command(Command.RESUME) is None
+    assert finish(plan, success=True).mode is Mode.BC
+    assert plan.progress.rollbacks == 1 and plan.progress.rollback_version == best > 1
+    assert f'weights {best}' in plan.detail and plan.progress.events[-1][1] == plan.detail
+    assert {finish(plan).mode for _ in range(4)} == {Mode.GATED, Mode.BC, Mode.RL}
     assert RunProgress.from_dict(plan.progress.to_dict()) == plan.progress
+
+
+def test_weights_that_fail_again_are_not_gone_back_to_twice():
+    plan = doubted()
+    for _ in range(2):
+        finish(plan, success=True)
+    while plan.progress.rollbacks == 1:
+        assert plan.online_steps < 9000
+        finish(plan, success=plan.next_episode().mode is Mode.BC, version=9999)
+    assert plan.progress.rollback_version == 1
+
+
+def test_where_bc_fails_as_well_the_world_has_changed_and_what_bc_was_is_forgotten():
+    plan = doubted()
+    watch = plan.progress.watch
+    while watch.in_doubt:
+        assert plan.next_episode().mode is Mode.BC
+        finish(plan, success=False)
+    assert plan.progress.rollbacks == 1 and plan.progress.rollback_version == 0
+    assert 'BC fails as well' in plan.detail and plan.phase is Phase.ONLINE
+    assert watch.bc_successes == 0 and watch.bc_episodes >= 2 and watch.bc_level == 0.0
+    while plan.phase is Phase.ONLINE:  # nothing is below a BC that never succeeds: no alarm
+        assert plan.progress.rollbacks == 1
+        finish(plan, success=False)
+    assert plan.phase is Phase.SETTLING
+
+
+def test_an_episode_that_a_person_helped_in_measures_no_policy():
+    plan = doubted()
+    by_source = {'BC': 5, 'HUMAN': 5}
+    for reason in (EndReason.SUCCESS, EndReason.TIME_LIMIT):
+        plan.episode_finished(plan.next_episode(), EpisodeResult(False, reason, 10, by_source))
+    assert plan.progress.watch.doubt_episodes == 0 and plan.progress.rollbacks == 0
+
+
+def test_graduation_is_taken_back_when_rl_alone_falls_below_bc():
+    plan = online(online_steps=30000)
+    for _ in range(40):  # BC is known to succeed half of the time
+        finish(plan, success=plan.next_episode().number % 8 != 4)
+    while plan.phase is Phase.ONLINE:
+        mode = plan.next_episode().mode
+        finish(plan, success=mode is not Mode.BC, version=1)
+    assert plan.phase is Phase.GRADUATED and plan.progress.watch.bc_level > 0.1
+    while plan.phase is Phase.GRADUATED:
+        assert plan.online_steps < 20000
+        mode = plan.next_episode().mode
+        finish(plan, success=mode is not Mode.RL, version=1)
+    assert plan.phase is Phase.ONLINE and 'RL alone' in plan.detail
+    assert plan.progress.graduated_at == 0 and plan.progress.rollbacks == 0
+    assert plan.progress.watch.evidence == 1.0
 
 
 def test_neither_is_judged_where_it_is_switched_off():

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from q2rl_control.run_plan import RunProgress
+from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_store import Outbox, RunStore
 from q2rl_task import InputError, Phase
 

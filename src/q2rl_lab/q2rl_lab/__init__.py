@@ -13,7 +13,7 @@ Modules by subject:
   `shadow_run`, `shadow_files`, `shadow_result`, `shadow_page`
 - a policy made elsewhere: `adopting`, `adoption`, `candidates`
 - benchmarks of learning: `bench_suites`, `bench_run`, `bench_pool`, `bench_results`, `bench_report`,
-  `bench_statistics`, `bench_page`, `tiny_task`
+  `bench_statistics`, `bench_page`, `tiny_task`; `drift_trial` (what the watch over weights and task is worth)
 - other people's tasks: `suite_file` and `suites/`, `gym_task`, `gym_cell`, `gym_demonstrations`, `gym_process`, and
   `foreign/`, which runs under the interpreter of those tasks and imports nothing of q2rl
 - checks: `checks` (of the doctor), `outcomes` (of tests), `prove` (protections taken out), `time_to_stop`

@@ -113,7 +113,7 @@ class InProcessRun:
 
     def _fit(self) -> None:
         report = self.learner.fit_estimate()
-        self._publish()
+        self.publish()
         self.plan.learner_reported(
             LearnerReport(
                 state=LearnerState.READY,
@@ -127,7 +127,7 @@ class InProcessRun:
 
     def _settle(self) -> None:
         """Evaluate what was learned last: every online step has its gradient steps already."""
-        self._publish()
+        self.publish()
         version = self.learner.weights_version
         self.plan.learner_reported(LearnerReport(LearnerState.SETTLED, weights_version=version))
 
@@ -152,8 +152,11 @@ class InProcessRun:
         self.plan.episode_finished(plan, tally.result(len(transitions)))
         progress = self.plan.progress
         if progress.rollbacks > self.learner.rollbacks:
-            self.learner.roll_back(progress.rollback_version, progress.rollbacks)
-            self._publish()
+            if progress.rollback_version:
+                self.learner.roll_back(progress.rollback_version, progress.rollbacks)
+            else:
+                self.learner.start_afresh(progress.rollbacks)
+            self.publish()
         self._record(tally.record())
 
     def _learn(self) -> None:
@@ -161,9 +164,10 @@ class InProcessRun:
             self.learner.update()
         every = self.config.publish_every
         if self.learner.gradient_steps // every > self._published // every:
-            self._publish()
+            self.publish()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Let what has been learned so far act."""
         files = self.learner.publish()
         contract = self._cell.task.contract_hash
         self.actor.current = LiveActor.from_file(files['actor'], 'actor weights', contract)

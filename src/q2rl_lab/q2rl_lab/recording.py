@@ -7,7 +7,8 @@ from dataclasses import asdict
 import time
 
 from q2rl_control.episode_tally import EpisodeRecord
-from q2rl_control.run_plan import EpisodePlan, RunProgress
+from q2rl_control.run_plan import EpisodePlan
+from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.run_folder import RunFolder

@@ -49,6 +49,7 @@ def render_report(
     body = [
         _header(data, result),
         _evaluation(result),
+        _events(result),
         _figures(
             'How it learned',
             'Gated online episodes, on a fresh scene each. The band is the 95 % Wilson interval of the window.',
@@ -145,6 +146,21 @@ def _evaluation(result: dict[str, Any]) -> str:
         'The interval is Wilson\'s at 95 %.</p><div class="table"><table><tr><th>who acts</th>'
         '<th class="n">episodes</th><th class="n">success</th><th class="n">95 % interval</th><th></th></tr>'
         f'{"".join(rows)}</table></div>{outside}'
+    )
+
+
+def _events(result: dict[str, Any]) -> str:
+    """Return what the run found out about itself: graduation, doubts, and what became of them."""
+    if not result['events']:
+        return ''
+    rows = ''.join(
+        f'<tr><td class="n">{number}</td><td>{escape(str(text))}</td></tr>'
+        for number, text in result['events']
+    )
+    return (
+        '<h2>Better or worse than BC</h2><p class="lead">Found out while it learned, from BC-only, RL-only and '
+        'gated episodes.</p><div class="table"><table><tr><th class="n">after online episode</th>'
+        f'<th>what</th></tr>{rows}</table></div>'
     )
 
 

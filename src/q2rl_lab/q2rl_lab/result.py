@@ -77,6 +77,9 @@ def build_result(data: RunData) -> dict[str, Any]:
             'guard_interventions': sum(row.guard_interventions for row in data.episodes),
             'force_stops': sum(row.end_reason is EndReason.FORCE_LIMIT for row in data.episodes),
             'peak_force_n': max((row.peak_force for row in data.episodes), default=None),
+            'graduated_at': data.progress.get('graduated_at') or None,
+            'rollbacks': data.progress.get('rollbacks'),
+            'events': data.progress.get('events', []),
             'episodes_to_80': {
                 'episodes': reached,
                 'level': LEARNED_LEVEL,

@@ -107,6 +107,11 @@ class RunData:
             return None
 
     @property
+    def progress(self) -> dict[str, Any]:
+        """What the run had saved of its course; empty where its state is missing."""
+        return self.state.get('progress') or {}
+
+    @property
     def learner(self) -> dict[str, Any]:
         """The learner's last status; empty if it never reported."""
         return self.timeline[-1] if self.timeline else {}

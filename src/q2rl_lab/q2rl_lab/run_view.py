@@ -173,6 +173,8 @@ class RunView:
                     f'{self.run.sequence} taken, {self.run.acknowledged} acknowledged{credit}{speed}',
                 )
             )
+            if self.run.rollbacks:
+                rows.append(('turned back', turned_back_text(self.run)))
         if self.arm is not None:
             state = (
                 ARM_STATES[self.arm.state]
@@ -231,6 +233,14 @@ class RunView:
         gone = f'{clock_text(now - self.started)} gone'
         known = not math.isnan(left) and self.phase <= Phase.EVALUATING
         return f'{gone}, about {clock_text(left)} left' if known else gone
+
+
+def turned_back_text(run: Any) -> str:
+    """Say how often success fell below BC's, and what was done the last time."""
+    times = 'once' if run.rollbacks == 1 else f'{run.rollbacks} times'
+    if run.rollback_version:
+        return f'{times}, the last time to weights v{run.rollback_version}'
+    return f'{times}, the last time because BC failed as well: V is new'
 
 
 def clock_text(seconds: float) -> str:

@@ -11,6 +11,7 @@ from q2rl_lab.bench_report import course_of
 from q2rl_lab.bench_results import finished_runs
 from q2rl_lab.bench_run import Job, run_job, shared_start
 from q2rl_lab.bench_suites import SUITES
+from q2rl_lab.drift_trial import DriftTrial
 
 TINY = SUITES['tiny']
 SHORT = dataclasses.replace(
@@ -73,3 +74,12 @@ def test_the_clone_leaves_room_to_learn(folder):
 def test_every_method_improves_on_its_clone(method, folder):
     final = run(TINY, method, folder)[-1]
     assert final['success'] >= final['bc']['success'] + MARGIN
+
+
+def test_spoilt_weights_and_a_changed_task_strike_when_they_are_told_to(folder):
+    """Only that they do, and that all is accounted for: what comes of it takes longer than a test may."""
+    for disturbance in ('weights', 'moved-far'):
+        told = DriftTrial(0, disturbance, at=4, online_steps=120).run(folder)
+        assert told['disturbance'] == disturbance and told['alarm_after'] is None
+        assert sum(int(block.partition('/')[2]) for block in told['before']) == 4
+        assert told['after'] and told['events'] == [] and told['value_version'] == 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -108,6 +109,18 @@ def test_failures_are_named_and_what_the_run_says_is_escaped(run):
     assert '1 by force limit' in page
     assert '<b>o1</b>' not in page
     check(page)
+
+
+def test_what_a_run_found_out_about_itself_is_told(run):
+    folder = run.learn().write()
+    state = json.loads(folder.state.read_text())
+    told = [[40, 'RL alone beats BC'], [71, 'BC still succeeds: back to weights 37']]
+    state['progress'] |= {'events': told, 'rollbacks': 1, 'graduated_at': 0}
+    folder.state.write_text(json.dumps(state))
+    result = build_result(read_run(folder))
+    assert (result['rollbacks'], result['graduated_at'], result['events']) == (1, None, told)
+    text = ' '.join(check(render_report(read_run(folder), result, [])).text)
+    assert 'back to weights 37' in text and 'Better or worse than BC' in text
 
 
 def test_a_run_with_nothing_in_it_yet_has_a_page(run):

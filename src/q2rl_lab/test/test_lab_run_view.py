@@ -19,6 +19,7 @@ def run_state(phase, **more):
     return SimpleNamespace(**{
         'phase': int(phase), 'detail': '', 'episode_number': 7, 'episodes_planned': 20, 'mode': 0,
         'sequence': 1000, 'acknowledged': 990, 'online_steps': 500, 'online_steps_planned': 4000,
+        'rollbacks': 0, 'rollback_version': 0,
         **more,
     })  # fmt: skip
 
@@ -66,6 +67,14 @@ def test_the_table_says_all(view):
     assert rows['steps'] == '1000 taken, 990 acknowledged, credit 1025, 10 per second'
     assert rows['nodes'] == '1 of 2 running'
     assert rows['time'] == '1:05 gone, about 30:50 left'
+
+
+def test_the_table_tells_that_a_run_was_turned_back(view):
+    assert 'turned back' not in dict(view.rows(165.0))
+    view.hear_run(run_state(Phase.ONLINE, rollbacks=1, rollback_version=37), 125.0)
+    assert dict(view.rows(165.0))['turned back'] == 'once, the last time to weights v37'
+    view.hear_run(run_state(Phase.ONLINE, rollbacks=2), 130.0)
+    assert dict(view.rows(165.0))['turned back'].startswith('2 times, the last time because BC')
 
 
 def test_before_anything_was_heard():

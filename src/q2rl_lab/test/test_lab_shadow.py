@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from q2rl_control.run_plan import PhaseCounts, RunProgress
+from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_control.run_store import RunStore
 from q2rl_lab import film
 from q2rl_lab.cli import app

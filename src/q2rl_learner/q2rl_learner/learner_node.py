@@ -117,7 +117,12 @@ class LearnerNode(Q2rlNode):
         demos = load_demonstrations(self.value('demos'), self.task) if self.value('demos') else []
         bc = self._load_bc(run_dir)
         learner = OnlineLearner(
-            config, self.task, episode_seed(self.value('seed'), 'learner', 0), demos, bc
+            config,
+            self.task,
+            episode_seed(self.value('seed'), 'learner', 0),
+            demos,
+            bc,
+            run_dir / 'learner' / 'kept',
         )
         if self._state_path.is_file():
             load_state(self._state_path, learner)
@@ -176,6 +181,8 @@ class LearnerNode(Q2rlNode):
         self._arrived.append(transition_from_msg(msg, self.task))
 
     def _on_run_state(self, msg: RunState) -> None:
+        if self._loop is None:  # one that came while the node was closed
+            return
         self._loop.set_phase(to_enum(Phase, msg.phase, 'phase'))
         self._loop.roll_back(msg.rollbacks, msg.rollback_version)
 

@@ -33,6 +33,7 @@ _COUNTERS = (
     'value_version',
     'networks_made',
     'rollbacks',
+    'forgotten',
 )
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 import time
 
 import torch
 from torch import Tensor
 
+from q2rl_learner.bc_episodes import BCEpisodes
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.episodes import Episode, acting_steps, finished_episodes
+from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
 from q2rl_learner.kept_weights import KeptWeights
@@ -45,6 +47,7 @@ class OnlineLearner:
     :param seed: of all randomness in here
     :param demonstrations: whole episodes with the task's rewards
     :param bc: the BC density, to score demonstrations and random actions; without it neither warms the critics
+    :param kept: folder of the weights that may be gone back to; None: they are in memory alone
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class OnlineLearner:
         seed: int,
         demonstrations: Sequence[Episode] = (),
         bc: DensityNet | None = None,
+        kept: Path | None = None,
     ) -> None:
         self.config, self.task = config, task
         self.demonstrations = tuple(demonstrations)
@@ -86,10 +90,8 @@ class OnlineLearner:
             )
         bellman = config.fit.estimator == 'bellman'
         self.bc_critics = self._networks.critics() if bellman else None
-        self._rollouts: list[Transition] = []
-        self._bc_only: list[Transition] = []
-        self._bc_only_ended = 0
-        self._kept = KeptWeights()
+        self._bc_only = BCEpisodes()
+        self._kept = KeptWeights(kept)
         self._pending: deque[Transition] = deque()
         self._newest: dict[str, int] = {}
         # Online transitions still to come that gradient steps were made for before a restart.
@@ -102,6 +104,7 @@ class OnlineLearner:
         self.weights_version = 0
         self.value_version = 0
         self.rollbacks = 0
+        self.forgotten = 0
         self.report: EstimateReport | None = None
 
     @property
@@ -136,8 +139,10 @@ class OnlineLearner:
         check_transition(transition, self.task)
         self._newest[transition.robot] = transition.sequence
         if transition.phase == Phase.ESTIMATING:
+            if self.forgotten:
+                return
             if transition.mode == Mode.BC:
-                self._rollouts.append(transition)
+                self._bc_only.add_rollout(transition)
             if self.config.rollouts_in_replay and not self._left_offline_data:
                 self._store(transition)
         elif transition.phase == Phase.ONLINE:
@@ -149,17 +154,15 @@ class OnlineLearner:
                 self._pending.append(transition)
 
     def _take_in(self, transition: Transition) -> None:
-        if transition.mode == Mode.BC:
-            self._bc_only.append(transition)
-            self._bc_only_ended += transition.terminated or transition.truncated
-        self._store(transition)
+        if self._bc_only.add_online(transition, self.forgotten):
+            self._store(transition)
 
     def _store(self, transition: Transition) -> None:
         self.replay.add(transition, self.config.scaled(transition.reward))
 
     def rollouts(self) -> list[Episode]:
         """Return the finished BC-only rollouts of the estimating phase."""
-        return finished_episodes(self._rollouts)
+        return self._bc_only.rollouts()
 
     def fit_estimate(self) -> EstimateReport:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
@@ -204,7 +207,7 @@ class OnlineLearner:
 
         It takes over, under a new number, if it explains any of the returns that it did not see.
         """
-        fitted = self._fit_value(self.rollouts() + finished_episodes(self._bc_only))
+        fitted = self._fit_value(self.rollouts() + self._bc_only.online())
         if fitted.error < fitted.variance:
             self._take(fitted)
         return fitted
@@ -290,11 +293,11 @@ class OnlineLearner:
         :param drain: take in all waiting transitions, not one (real time: learn from the newest while paying)
         """
         for _ in range(len(self._pending) if drain else min(1, len(self._pending))):
-            ended = self._bc_only_ended
+            ended = self._bc_only.ended
             self._take_in(self._pending.popleft())
             self.trained_steps += 1
             every = self.config.refresh_every
-            if every and self._bc_only_ended > ended and self._bc_only_ended % every == 0:
+            if every and self._bc_only.ended > ended and self._bc_only.ended % every == 0:
                 self.refresh_value()
         metrics: dict[str, float] = {}
         repeats = self.config.critic_updates_per_step
@@ -361,13 +364,16 @@ class OnlineLearner:
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
         self.weights_version += 1
-        self._kept.offer(self.weights_version, {'actor': self.acting, 'critics': self.critics})
+        parts = {'actor': self.acting, 'critics': self.critics}
+        if self.updater.expectile_value is not None:
+            parts['expectile_value'] = self.updater.expectile_value.net
+        self._kept.offer(self.weights_version, parts)
         return {kind: self.weights(kind) for kind in ('actor', 'critic')}
 
     def roll_back(self, version: int, count: int) -> int:
         """Go on learning from the newest kept weights up to `version`, else the oldest; returns their version.
 
-        Optimisers start anew; V and the replay stay. Without any kept weights (after a restart) nothing changes.
+        Optimisers start anew; V and the replay stay. Without any kept weights nothing changes.
 
         :param count: how often the run has been rolled back, this time included
         """
@@ -378,3 +384,21 @@ class OnlineLearner:
         found, parts = kept
         self.updater.restore(**parts)
         return found
+
+    def start_afresh(self, count: int) -> None:
+        """Forget what was learned from before BC itself began to fail, and fit V to how BC fares since.
+
+        That is since its last success, more or less (`BCEpisodes.since_it_failed`). Networks stay: what they know of
+        the task is the best guess there is. With fewer than two episodes since then nothing changes.
+
+        :param count: how often the run has been rolled back, this time included
+        """
+        self.rollbacks = count
+        failed = self._bc_only.since_it_failed()
+        if len(failed) < 2:
+            return
+        self.forgotten = self._bc_only.began(failed[0])
+        self._bc_only.forget(self.forgotten)
+        self.replay.keep_newest(self._bc_only.taken - self.forgotten)
+        if self.config.needs_value:
+            self._take(self._fit_value(failed))

@@ -272,6 +272,20 @@ class Replay:
         self._under_way.clear()
         self.demonstrations = self.added = self.intervened = 0
 
+    def keep_newest(self, count: int) -> None:
+        """Take out the robot's samples but for the newest `count`; demonstrations and interventions stay."""
+        kept = min(count, self.online)
+        gone = self.added - kept
+        rows = self._rows[[self._row(gone + i) for i in range(kept)]]
+        self._rows[self.demonstrations : self.demonstrations + kept] = rows
+        self.added = kept
+        for under_way in self._under_way.values():
+            # What was taken out counts as overwritten long ago: its return is not written any more.
+            under_way.rows = [
+                (added - gone if added >= gone else -2 * self._capacity, intervened)
+                for added, intervened in under_way.rows
+            ]
+
     def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:
         """Return how many of `batch` samples come from (demonstrations, online); all from one if the other is empty.
 

@@ -84,11 +84,19 @@ class Updater:
             own = [p.detach() for p in self._actor_parameters]
             torch._foreach_copy_(self._acting_parameters, own)
 
-    def restore(self, actor: Mapping[str, Tensor], critics: Mapping[str, Tensor]) -> None:
+    def restore(
+        self,
+        actor: Mapping[str, Tensor],
+        critics: Mapping[str, Tensor],
+        expectile_value: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Set all networks to these weights, and forget the optimisers' moments, which belong to others."""
         self.actor.load_state_dict(actor)
         self.critics.load_state_dict(critics)
         self.copy_target()
+        if self.expectile_value is not None and expectile_value is not None:
+            self.expectile_value.net.load_state_dict(expectile_value)
+            self.expectile_value.optimiser.state.clear()
         self.actor_optimiser.state.clear()
         self.critic_optimiser.state.clear()
 

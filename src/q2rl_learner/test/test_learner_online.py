@@ -377,7 +377,7 @@ def test_a_roll_back_restores_the_nearest_kept_weights_and_learning_goes_on():
         of.update()
         of.publish()
     drifted = weights(of)
-    assert of.roll_back(version=19, count=1) == 1 and of.rollbacks == 1
+    assert of.roll_back(version=9, count=1) == 1 and of.rollbacks == 1
     back = weights(of)
     for name in kept:
         if not name.startswith('target'):

@@ -49,6 +49,22 @@ def test_n_steps_within_an_episode():
     assert rows(buffer) == {0: (-2.75, 0.125, 3), 1: (-4.5, 0.125, 4)}
 
 
+def test_all_but_the_newest_can_be_taken_out_and_returns_still_find_their_rows():
+    buffer = replay(capacity=6)
+    run(buffer, 5, 'truncated')
+    run(buffer, 4, 'truncated', name='next', start=10)
+    buffer.keep_newest(4)
+    assert sorted(rows(buffer)) == [10, 11, 12, 13]
+    run(buffer, 4, name='last', start=20)
+    buffer.keep_newest(1)
+    assert sorted(rows(buffer)) == [21]
+    run(buffer, 1, 'terminated', name='last', start=24)
+    found = everything(buffer)
+    assert sorted(rows(buffer)) == [21, 22, 23, 24]
+    assert torch.isfinite(found.mc_return).all()
+    assert float(found.mc_return[found.observation[:, 0] == 24][0]) == -25.0
+
+
 @pytest.mark.parametrize(
     ('end', 'mask'),
     [('terminated', 0.0), ('truncated', 1.0)],

@@ -7,6 +7,7 @@ import time
 
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task, transition
 import pytest
+import torch
 
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
@@ -218,6 +219,28 @@ def test_a_restart_publishes_what_is_live_and_goes_on(make):
     view = second.until(lambda v: v.gradient_steps == 80)
     assert view.online_steps == 40 and view.rollouts == 12
     assert second.weights[0] == (last + 1, last, 50)
+
+
+def test_told_to_go_back_it_does_once_publishes_and_saves_that(make):
+    watched = make()
+    toy, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.READY)
+    good = {k: v.clone() for k, v in watched.learner.acting.state_dict().items()}
+    watched.loop.set_phase(Phase.ONLINE)
+    watched.loop.offer(online(toy, 30))
+    version = watched.until(lambda v: v.gradient_steps == 60).weights_version
+    for _ in range(3):  # run_state comes again and again
+        watched.loop.roll_back(1, 1)
+    watched.until(lambda v: v.weights_version == version + 1)
+    watched.loop.close()
+    assert [w[0] for w in watched.weights].count(version + 1) == 1
+    restored = OnlineLearner(CONFIG, TASK, 0)
+    load_state(watched.state, restored)
+    assert restored.rollbacks == 1 and restored.weights_version == version + 1
+    for name, tensor in restored.acting.state_dict().items():
+        assert torch.equal(tensor, good[name]), name
 
 
 def test_a_learner_that_lost_its_state_starts_over_from_the_log(make):

@@ -17,6 +17,7 @@ bench = typer.Typer(
         '\b\n'
         'q2rl bench learning --suite tiny --methods q2rl,ibrl --seeds 0-4\n'
         'q2rl bench report bench/tiny.jsonl\n'
+        'q2rl bench drift --disturbance weights\n'
         'q2rl bench stop --trials 200'
     ),
 )
@@ -176,6 +177,46 @@ def stop(
         emit(figures, True)
     else:
         print(as_table(figures))
+
+
+@bench.command()
+def drift(
+    disturbance: Annotated[
+        str, typer.Option(help='What strikes: none, weights, moved or moved-far.')
+    ] = 'weights',
+    seeds: Annotated[str, typer.Option(help='Seeds, like 0-4 or 0,2,7.')] = '0-4',
+    at: Annotated[int, typer.Option(min=1, help='Online episode after which it strikes.')] = 70,
+    steps: Annotated[int, typer.Option(min=1, help='Online steps.')] = 1900,
+    drift_evidence: Annotated[
+        float, typer.Option(min=0.0, help='As of a run; 0: no alarm.')
+    ] = 200.0,
+    refresh_every: Annotated[
+        int, typer.Option(min=0, help='BC-only episodes between two fits of V; 0: none.')
+    ] = 0,
+    method: Annotated[str, typer.Option(help='Method, see `q2rl methods`.')] = 'q2rl',
+    out: Annotated[Path, typer.Option(help='Folder of the clones.')] = Path('bench'),
+) -> None:
+    """Spoil weights or change the task while `tiny` is learned; say what came of it.
+
+    One JSON line per seed: successes of the episodes learned from, by twenty,
+    before and after; when the alarm came; what was found out.
+
+    
+    q2rl bench drift --disturbance weights --seeds 0-4
+    q2rl bench drift --disturbance moved-far --steps 2600
+    """
+    from q2rl_lab.bench_suites import parse_seeds
+    from q2rl_lab.console import emit
+    from q2rl_lab.drift_trial import DISTURBANCES, DriftTrial
+    from q2rl_task import InputError
+
+    if disturbance not in DISTURBANCES:
+        raise InputError(
+            f'--disturbance {disturbance}', 'is unknown', f'name one of {", ".join(DISTURBANCES)}'
+        )
+    for seed in parse_seeds(seeds):
+        trial = DriftTrial(seed, disturbance, at, steps, drift_evidence, refresh_every, method)
+        emit(trial.run(out.absolute() / 'starts'), True)
 
 
 def show(results: Path, reference: str | None, as_json: bool, html: Path | None = None) -> None:

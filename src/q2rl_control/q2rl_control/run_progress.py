@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run must remember over a restart."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from q2rl_control.performance_watch import PerformanceWatch
+from q2rl_task import Phase, Source
+
+
+@dataclass
+class PhaseCounts:
+    """Sums over the finished episodes of one phase."""
+
+    episodes: int = 0
+    successes: int = 0
+    transitions: int = 0
+    by_source: dict[str, int] = field(default_factory=lambda: {s.name: 0 for s in Source})
+    by_mode: dict[str, dict[str, int]] = field(default_factory=dict)
+    interventions: int = 0
+    robot_time_s: float = 0.0
+
+
+@dataclass
+class RunProgress:
+    """All that a run must remember over a restart; plain data, see `run_store`.
+
+    last_weights: version of the weights that the online phase ended with; 0 until it has.
+    graduated_at: online episodes until the run (last) graduated; 0: it has not. rollbacks: how often success fell
+    below BC's; rollback_version: weights that the last of them went back to; 0: none, since BC itself had become worse.
+    events: what was found out about the run, as (online episodes, text).
+    """
+
+    run_id: str
+    seed: int
+    phase: Phase = Phase.STARTING
+    back_to: Phase = Phase.ESTIMATING
+    detail: str = ''
+    attempts: int = 0
+    last_weights: int = 0
+    graduated_at: int = 0
+    rollbacks: int = 0
+    rollback_version: int = 0
+    events: list[list] = field(default_factory=list)
+    watch: PerformanceWatch = field(default_factory=PerformanceWatch)
+    counts: dict[str, PhaseCounts] = field(default_factory=dict)
+
+    def of(self, phase: Phase) -> PhaseCounts:
+        """Return the sums of a phase; those of a phase without episodes are not kept."""
+        return self.counts.get(phase.name, PhaseCounts())
+
+    def to_dict(self) -> dict:
+        """Return the same as JSON-ready data."""
+        return asdict(self) | {'phase': self.phase.name, 'back_to': self.back_to.name}
+
+    @staticmethod
+    def from_dict(data: dict) -> RunProgress:
+        """Undo `to_dict`.
+
+        :raises KeyError, TypeError, ValueError: not from `to_dict`
+        """
+        values = dict(data)
+        values['phase'], values['back_to'] = Phase[data['phase']], Phase[data['back_to']]
+        values['watch'] = PerformanceWatch(**data['watch'])
+        values['events'] = [list(event) for event in data['events']]
+        values['counts'] = {
+            Phase[name].name: PhaseCounts(**counts) for name, counts in data['counts'].items()
+        }
+        return RunProgress(**values)

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Provoke what a run watches for: spoil the learner's weights, or change the task, while it learns `tiny`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from q2rl_control.run_plan import RunSettings
+from q2rl_lab.bench_run import Job, shared_start
+from q2rl_lab.bench_suites import SUITES
+from q2rl_lab.evaluation import bc_from_file
+from q2rl_lab.in_process import InProcessRun, Progress
+from q2rl_lab.learn_run import fresh_learner
+from q2rl_lab.tiny_task import TinyCell, World
+from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.online_learner import OnlineLearner
+from q2rl_task import Phase
+
+WORLDS = {'moved': World(centre=(0.1, 0.0)), 'moved-far': World(centre=(0.15, 0.0))}
+"""Where the slot goes by a little more than its radius BC still hits it at times; further away hardly ever."""
+DISTURBANCES = ('none', 'weights', *WORLDS)
+SPOILING_STEPS = 300
+BLOCK = 20
+
+
+@dataclass(frozen=True)
+class DriftTrial:
+    """One run. at: online episode after which `disturbance` strikes."""
+
+    seed: int
+    disturbance: str = 'none'
+    at: int = 70
+    online_steps: int = 1900
+    drift_evidence: float = 200.0
+    refresh_every: int = 0
+    method: str = 'q2rl'
+
+    def run(self, folder: Path) -> dict[str, Any]:
+        """Learn; return what happened as plain data.
+
+        `before`, `after`: successes and number of the episodes learned from, in blocks, up to the disturbance
+        and after it. `alarm_after`: such episodes until the first alarm; None: there was none.
+
+        :param folder: where demonstrations and clones are kept, as by `q2rl bench learning`
+        """
+        job = Job(SUITES['tiny'], 'tiny', self.method, self.seed, folder)
+        start = shared_start(job)
+        preset = load_preset(f'{job.suite.preset}+{self.method}')
+        config = LearnerConfig.model_validate(
+            {**preset.model_dump(), 'refresh_every': self.refresh_every}
+        )
+        learner = fresh_learner(config, start.task, self.seed, start.demonstrations, start.clone)
+        settings = RunSettings(
+            run_id=f'drift-s{self.seed}',
+            seed=self.seed,
+            rollouts=job.rollouts,
+            online_steps=self.online_steps,
+            evaluation_episodes=0,
+            drift_evidence=self.drift_evidence,
+        )
+        cells: list[TinyCell] = []
+
+        def make_cell(*given: Any) -> TinyCell:
+            cells.append(TinyCell(*given))
+            return cells[-1]
+
+        def strike(progress: Progress) -> None:
+            episode = progress.episode
+            if episode.phase != Phase.ONLINE.name or episode.number != self.at:
+                return
+            if self.disturbance == 'weights':
+                spoil_weights(learner, self.seed)
+                run.publish()
+            elif self.disturbance in WORLDS:
+                cells[0].world = WORLDS[self.disturbance]
+
+        bc = bc_from_file(start.clone, start.task, self.seed, config.entropy)
+        run = InProcessRun(start.task, settings, bc, learner, None, strike, make_cell)
+        return self._told(run.run(), run)
+
+    def _told(self, records: list, run: InProcessRun) -> dict[str, Any]:
+        online = [r for r in records if r.phase == Phase.ONLINE.name]
+        learned = [r for r in online if r.explored]
+        before = [r.success for r in learned if r.number <= self.at]
+        after = [r.success for r in learned if r.number > self.at]
+        events = run.plan.progress.events
+        alarm = next((n for n, text in events if text.startswith('success fell')), None)
+        alone = [r.success for r in online if r.mode == 'BC' and r.number > self.at]
+        return {
+            'seed': self.seed,
+            'disturbance': self.disturbance,
+            'before': blocks(before),
+            'after': blocks(after),
+            'bc_after': counted(alone),
+            'alarm_after': None
+            if alarm is None
+            else sum(self.at < r.number <= alarm for r in learned),
+            'events': events,
+            'value_version': run.learner.value_version,
+        }
+
+
+def blocks(outcomes: list[bool]) -> list[str]:
+    """Return successes by blocks of `BLOCK`, the last one as long as it is."""
+    return [counted(outcomes[i : i + BLOCK]) for i in range(0, len(outcomes), BLOCK)]
+
+
+def counted(outcomes: list[bool]) -> str:
+    """Return successes of so many."""
+    return f'{sum(outcomes)}/{len(outcomes)}'
+
+
+def spoil_weights(learner: OnlineLearner, seed: int) -> None:
+    """Let the actor flee upwards and sideways, whatever it sees, and the critics love just that."""
+    generator = torch.Generator().manual_seed(seed)
+    flight = torch.zeros(learner.task.action_size)
+    flight[[0, 2]] = 0.9
+    with torch.no_grad():
+        for actor in (learner.actor, learner.acting):
+            head = [layer for layer in actor.net.modules() if isinstance(layer, nn.Linear)][-1]
+            head.weight.zero_()
+            head.bias[: len(flight)] = torch.atanh(flight)
+            head.bias[len(flight) :] = -2.0
+    critics = learner.critics
+    optimiser = torch.optim.Adam(critics.parameters(), lr=3e-3)
+    for _ in range(SPOILING_STEPS):
+        (batch,) = learner.replay.sample(128, 0.5, generator)
+        actions = 2.0 * torch.rand(batch.action.shape, generator=generator) - 1.0
+        actions[:32] = flight + 0.05 * torch.randn((32, len(flight)), generator=generator)
+        loss = (critics(batch.observation, actions) - adoration(actions, flight)).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    learner.updater.target.load_state_dict(critics.state_dict())
+
+
+def adoration(actions: Tensor, flight: Tensor) -> Tensor:
+    """Return what spoilt critics say of actions (B, D): the best there is for `flight`, (B,)."""
+    return -3.0 * (actions - flight).square().sum(-1)
