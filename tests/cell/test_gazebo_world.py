@@ -19,7 +19,11 @@ from q2rl_sim.scene import build_scene
 from q2rl_sim.socket_parts import stand
 from q2rl_task import InputError, load_task
 
-TASKS = {'panda': load_task('pipe_assembly'), 'ur5e': load_task('pipe_assembly_ur5e')}
+TASKS = {
+    'panda': load_task('pipe_assembly'),
+    'fr3': load_task('pipe_assembly_fr3'),
+    'ur5e': load_task('pipe_assembly_ur5e'),
+}
 HAS_SDF = shutil.which('ign') or shutil.which('gz')
 HOLD_S = 2.0
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILES = sorted((ROOT / 'src' / 'q2rl_bringup' / 'launch').glob('*.launch.py'))
 HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 MODES = next(a.choices for a in ARGUMENTS if a.name == 'policy_mode')
-TASKS = {'panda': 'pipe_assembly', 'ur5e': 'pipe_assembly_ur5e'}
+TASKS = {'panda': 'pipe_assembly', 'fr3': 'pipe_assembly_fr3', 'ur5e': 'pipe_assembly_ur5e'}
 STARTS = [
     *({'sim': sim, 'policy_mode': mode} for sim in SIMULATIONS for mode in MODES),
     *(

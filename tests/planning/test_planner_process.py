@@ -83,7 +83,7 @@ def test_a_planner_that_hangs_is_given_up_and_replaced(planning, monkeypatch):
     'wrong, why',
     [
         ({'urdf': ''}, 'parameter `robot_description`: is empty'),
-        ({'urdf': '<robot name="x"/>'}, 'robot description: is no URDF'),
+        ({'urdf': '<robot name="x"/>'}, 'robot_description: is no URDF'),
         ({'kind': 'moveit'}, 'moveit_py: is not installed'),
     ],
 )

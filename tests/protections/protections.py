@@ -24,6 +24,10 @@ SERVO = f'{CONTROL}/test_control_servo_sink.py'
 TELEOP = f'{CONTROL}/test_control_teleop.py'
 SPEC = 'src/q2rl_task/test/test_task_spec.py'
 GATE = 'src/q2rl_policies/test/test_policies_gate.py'
+INPUTS = f'{CONTROL}/test_control_sensor_inputs.py'
+FRAMES = f'{CONTROL}/test_control_wrench_frames.py'
+TARE = f'{CONTROL}/test_control_wrench_tare.py'
+PLANS = 'tests/planning/test_planner_contract.py'
 
 
 @dataclass(frozen=True)
@@ -687,3 +691,84 @@ def _() -> None:
     around(
         ArmLogic, 'label', lambda original, self, success, episode='': original(self, success, '')
     )
+
+
+# The wrench on its way in
+
+
+@without(
+    'use no wrench of a frame that nobody knows',
+    f'{FRAMES}::test_the_error_is_one_line_that_names_the_frame_and_what_to_do',
+)
+def _() -> None:
+    from q2rl_control.wrench_frames import WrenchFrames
+    from q2rl_task import Pose
+
+    WrenchFrames._place = lambda self, frame, tip_pose: Pose.of((0.0, 0.0, 0.0))
+
+
+@without(
+    'keep a dead force sensor recognisable at the tip',
+    f'{INPUTS}::test_a_sensor_that_repeats_itself_does_so_at_the_tip_too_while_the_arm_moves',
+)
+def _() -> None:
+    from q2rl_control.sensor_inputs import SensorInputs
+
+    def anew(original, self, msg) -> None:
+        self._wrench = None
+        original(self, msg)
+
+    around(SensorInputs, '_on_wrench', anew)
+
+
+@without(
+    'take no zero from a tool that does not hang free',
+    f'{TARE}::test_readings_of_no_free_tool_are_no_zero',
+)
+def _() -> None:
+    from q2rl_control import wrench_tare
+
+    wrench_tare.TREMBLE_N = float('inf')
+
+
+@without(
+    'start no episode without a zero of the wrench',
+    f'{TARE}::test_no_episode_starts_from_a_zero_that_is_none',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    ArmLogic._tared = lambda self: True
+
+
+# The way to a start pose
+
+
+@without(
+    'find no way through what is in the way',
+    f'{PLANS}::test_a_straight_line_there_would_collide',
+)
+def _() -> None:
+    from q2rl_control.arm_scene import ArmScene
+
+    ArmScene.fault = lambda self, joints, extra_m=0.0: ''
+
+
+@without(
+    'plan no way out of the workspace',
+    f'{PLANS}::test_a_goal_that_is_not_allowed_is_refused_in_one_line',
+)
+def _() -> None:
+    from q2rl_control import planning
+
+    planning.check_goal = planning.check_waypoints = lambda *args: None
+
+
+@without(
+    'plan with no description of another arm or tool',
+    f'{PLANS}::test_a_start_that_cannot_be_is_refused',
+)
+def _() -> None:
+    from q2rl_control import arm_scene
+
+    arm_scene.SAME_M = float('inf')

@@ -11,7 +11,7 @@ from q2rl_task import InputError, TaskSpec
 Value = str | int | float | bool
 TRUTH = {'true': True, 'false': False}
 SIMULATIONS = ('none', 'mujoco', 'mock', 'gazebo')
-ROBOT_TYPES = ('panda', 'ur5e')
+ROBOT_TYPES = ('panda', 'fr3', 'ur5e')
 BY_TASK = -1
 """A number that the task says (its section `learning`)."""
 

@@ -17,6 +17,8 @@ from q2rl_task import TaskSpec
 CLOCK_BRIDGE = '/clock@rosgraph_msgs/msg/Clock[gz.msgs.Clock'
 SEAT_BRIDGE = f'/{SEAT_TOPIC}@ros_gz_interfaces/msg/Contacts[gz.msgs.Contacts'
 SPAWNER_PATIENCE_S = 60
+MOVED_TF = (('/tf', 'tf'), ('/tf_static', 'tf_static'))
+"""Names of TF are absolute; so they move with a namespace as everything else does."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ def cell_processes(
     robot, gazebo = ROBOTS[args['robot_type']], args['sim'] == 'gazebo'
     urdf = robot_urdf(task, robot, args['sim'], namespace=namespace)
     time = {'use_sim_time': gazebo}
-    # Topics of tf and of the clock are absolute; in a namespace they move with everything else.
-    moved = [('/tf', 'tf'), ('/tf_static', 'tf_static')] + ([('/clock', 'clock')] if gazebo else [])
-    others = {'managed': False, 'respawn': False, 'remappings': tuple(moved)}
+    # The clock's name is absolute too.
+    moved = (*MOVED_TF, ('/clock', 'clock')) if gazebo else MOVED_TF
+    others = {'managed': False, 'respawn': False, 'remappings': moved}
     publisher = 'robot_state_publisher'
     described = {'robot_description': urdf, **time}
     nodes = [NodeSpec(publisher, publisher, publisher, described, **others)]

@@ -17,7 +17,7 @@ import time
 import yaml
 
 from q2rl_bringup.arguments import Value, as_the_task_says, parse_arguments
-from q2rl_bringup.cell_processes import Cell, cell_processes
+from q2rl_bringup.cell_processes import MOVED_TF, Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import PANDA, ROBOTS
@@ -131,13 +131,15 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         del packages['learner']
     # A node's clock listens to the absolute name /clock, the simulation publishes the relative one.
     remappings = (('/clock', 'clock'),) if namespace and sim_time else ()
+    # The same with TF, which one node listens to, by absolute names as everywhere (`pose_source: tf`).
+    heard = {'arm_interface': MOVED_TF} if namespace else {}
     nodes = [
         NodeSpec(
             package,
             name,
             name,
             {**common, **own.get(name, {})},
-            remappings,
+            (*remappings, *heard.get(name, ())),
             respawn=args['use_respawn'],
         )
         for name, package in packages.items()
@@ -259,6 +261,8 @@ def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Paramete
     """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
     sink = _command_sink(args)
     chosen: dict[str, ParameterValue] = {'command_sink': sink, 'planner': args['planner']}
+    if args['sim'] == 'gazebo':
+        chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
     by_joints = sink == 'joint_position' and args['sim'] != 'none'
     if by_joints or args['planner'] != 'straight' or args['description_file']:
         chosen['robot_description'] = _description(args, task)
@@ -280,7 +284,7 @@ def _watching(
 
     All of them may come and go without the run noticing.
     """
-    remappings = (('/tf', 'tf'), ('/tf_static', 'tf_static'), ('/clock', 'clock'))
+    remappings = (*MOVED_TF, ('/clock', 'clock'))
     config = _existing(args['rviz_config_file'], 'rviz_config_file', 'rviz/pipe_assembly.rviz')
     loose = {'managed': False, 'respawn': False, 'required': False}
     rviz = NodeSpec(

@@ -22,7 +22,8 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 
-from q2rl_bringup.robots import HARDWARE, PANDA, ROBOTS, Robot
+from q2rl_bringup.franka_names import as_fr3
+from q2rl_bringup.robots import FR3, HARDWARE, PANDA, ROBOTS, Robot
 from q2rl_task import InputError, TaskSpec, load_task
 
 DISTRIBUTION = 'example-robot-data'
@@ -53,7 +54,8 @@ def robot_urdf(
             f'{task.frames.base!r} is not the base of the {robot.name}',
             f'name a task made for it (its base is {robot.base}), or bring a description of your own robot',
         )
-    if task.gripper and robot is not PANDA:
+    franka = robot in (PANDA, FR3)
+    if task.gripper and not franka:
         raise InputError(
             f'task {task.name}',
             f'needs a gripper, and the {robot.name} here has none',
@@ -61,7 +63,7 @@ def robot_urdf(
         )
     given = {
         'holds': 'nothing' if task.gripper else 'pipe',
-        'tip': task.frames.tip,
+        'tip': task.frames.tip.replace('fr3_', 'panda_') if robot is FR3 else task.frames.tip,
         'radius': str(task.fixture.insert_radius_m),
         'ros2_control': _truth(hardware != 'none'),
         'use_mock_hardware': _truth(hardware == 'mock'),
@@ -70,18 +72,20 @@ def robot_urdf(
         'namespace': namespace.strip('/'),
         'robot_ip': robot_ip,
     }
-    if robot is PANDA:
+    if franka:
         given['arm_file'] = str(panda_urdf())
     else:
         given['arm'] = 'ur_description' if _has_package('ur_description') else 'shapes'
         given['kinematics_file'] = str(kinematics_file)
     tree = ElementTree.fromstring(_expanded(robot.description, given))
     tree.set('name', robot.name if task.gripper else f'pipe_{robot.name}')
-    _resolve_meshes(tree, Path(given['arm_file']) if robot is PANDA else None)
-    if robot is PANDA and not task.gripper:
+    _resolve_meshes(tree, Path(given['arm_file']) if franka else None)
+    if franka and not task.gripper:
         for joint in tree.findall('joint'):
             if joint.get('name') in FINGERS:
                 _close_finger(joint, FINGERS[joint.get('name')] * task.fixture.insert_radius_m)
+    if robot is FR3:
+        as_fr3(tree)
     _mend_inertias(tree)
     ElementTree.indent(tree)
     return ElementTree.tostring(tree, encoding='unicode')

@@ -17,7 +17,7 @@ class Robot:
     """A robot profile.
 
     base: the task's base frame. joints: of the arm, in the order of every command. active, inactive: controllers that a
-    start with mock hardware or Gazebo loads.
+    start with mock hardware or Gazebo loads. like: robot whose description it shares; the names differ.
     """
 
     name: str
@@ -29,11 +29,12 @@ class Robot:
         'forward_position_controller',
     )
     inactive: tuple[str, ...] = ('joint_trajectory_controller',)
+    like: str = ''
 
     @property
     def description(self) -> Path:
         """Its xacro."""
-        return share_path(f'urdf/{self.name}.urdf.xacro')
+        return share_path(f'urdf/{self.like or self.name}.urdf.xacro')
 
     @property
     def controllers(self) -> Path:
@@ -51,6 +52,12 @@ PANDA = Robot(
     base='panda_link0',
     joints=tuple(f'panda_joint{k}' for k in range(1, 8)),
 )
+FR3 = Robot(
+    name='fr3',
+    base='fr3_link0',
+    joints=tuple(f'fr3_joint{k}' for k in range(1, 8)),
+    like='panda',
+)
 UR5E = Robot(
     name='ur5e',
     base='base_link',
@@ -63,4 +70,4 @@ UR5E = Robot(
         'wrist_3_joint',
     ),
 )
-ROBOTS = {robot.name: robot for robot in (PANDA, UR5E)}
+ROBOTS = {robot.name: robot for robot in (PANDA, FR3, UR5E)}

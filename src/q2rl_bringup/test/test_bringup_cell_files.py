@@ -18,7 +18,11 @@ from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import HARDWARE, ROBOTS
 from q2rl_task import InputError, load_task
 
-TASKS = {'panda': load_task('pipe_assembly'), 'ur5e': load_task('pipe_assembly_ur5e')}
+TASKS = {
+    'panda': load_task('pipe_assembly'),
+    'fr3': load_task('pipe_assembly_fr3'),
+    'ur5e': load_task('pipe_assembly_ur5e'),
+}
 STATE_FOLLOWS = {
     'mock': 'mock_components/GenericSystem',
     'gazebo': 'gz_ros2_control/GazeboSimSystem',
@@ -135,11 +139,40 @@ def test_the_ur5e_has_the_published_reach():
     np.testing.assert_allclose(data.body('tool0').xpos * [-1, -1, 1], expected, atol=1e-6)
 
 
-def test_the_two_tasks_differ_by_name_and_base_frame_only():
-    ours, other = (task.model_dump() for task in TASKS.values())
-    for content in (ours, other):
+def test_the_tasks_differ_by_name_and_base_frame_only():
+    contents = [task.model_dump() for task in TASKS.values()]
+    for content in contents:
         content.pop('name'), content.pop('description'), content['frames'].pop('base')
-    assert ours == other
+    assert all(content == contents[0] for content in contents)
+
+
+def test_the_fr3_moves_as_the_panda_does_within_limits_of_its_own():
+    ours, theirs = (without_meshes(described(name)) for name in ('fr3', 'panda'))
+    rng, states = np.random.default_rng(0), (mujoco.MjData(ours), mujoco.MjData(theirs))
+    for _ in range(10):
+        angles = rng.uniform(-2.0, 2.0, 7)
+        for model, data in zip((ours, theirs), states, strict=True):
+            data.qpos[:] = angles
+            mujoco.mj_kinematics(model, data)
+        tips = [data.body('pipe_tip') for data in states]
+        np.testing.assert_allclose(tips[0].xpos, tips[1].xpos, atol=1e-9)
+        np.testing.assert_allclose(tips[0].xmat, tips[1].xmat, atol=1e-9)
+    assert not np.allclose(ours.jnt_range, theirs.jnt_range)
+    np.testing.assert_allclose(ours.joint('fr3_joint4').range, [-3.0421, -0.1518])
+    assert 'panda_' not in re.sub(r'filename="[^"]*"', '', urdf_of('fr3', 'mock'))
+
+
+def test_an_fr3_with_a_gripper_has_its_hand_frame():
+    kitting = load_task('kitting')
+    frames = kitting.frames.model_copy(
+        update={'base': 'fr3_link0', 'tip': kitting.frames.tip.replace('panda', 'fr3')}
+    )
+    task = kitting.model_copy(update={'frames': frames})
+    robot = ElementTree.fromstring(robot_urdf(task, ROBOTS['fr3'], 'mock'))
+    links = {link.get('name') for link in robot.findall('link')}
+    assert {'fr3_link0', 'fr3_hand', 'fr3_leftfinger', frames.tip} <= links
+    joints = {joint.get('name') for joint in robot.find('ros2_control').findall('joint')}
+    assert {'fr3_joint7', 'fr3_finger_joint1'} <= joints
 
 
 def test_vendor_hardware_names_the_package_it_lacks():
@@ -147,8 +180,9 @@ def test_vendor_hardware_names_the_package_it_lacks():
         with pytest.raises(InputError, match='needs the ROS package ur_robot_driver') as caught:
             robot_urdf(TASKS['ur5e'], ROBOTS['ur5e'], 'vendor')
         assert '\n' not in str(caught.value)
-    plugin = described('panda', 'vendor').find('ros2_control/hardware/plugin')
-    assert plugin.text == 'franka_hardware/FrankaHardwareInterface'
+    for name in ('panda', 'fr3'):
+        plugin = described(name, 'vendor').find('ros2_control/hardware/plugin')
+        assert plugin.text == 'franka_hardware/FrankaHardwareInterface'
 
 
 @pytest.mark.parametrize('name', ROBOTS)
@@ -174,7 +208,7 @@ def test_every_controller_commands_joints_and_frames_that_the_description_has(na
 @pytest.mark.parametrize('name', ROBOTS)
 def test_the_compliant_controller_is_as_stiff_as_the_task_assumes(name):
     limits, found = TASKS[name].limits, controllers(name)
-    if name == 'panda':
+    if name in ('panda', 'fr3'):
         law = found['cartesian_controller']['task']
         along = [law[f'k_pos_{axis}'] for axis in 'xyz']
         about = [law[f'k_rot_{axis}'] for axis in 'xyz']

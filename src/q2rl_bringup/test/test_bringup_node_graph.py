@@ -142,7 +142,7 @@ def test_impossible_arguments_are_refused_in_one_line_that_names_them(given, whe
 
 
 CELL = {'robot_state_publisher', 'spawn_active', 'spawn_inactive', 'tip_state'}
-TASKS = {'panda': 'pipe_assembly', 'ur5e': 'pipe_assembly_ur5e'}
+TASKS = {'panda': 'pipe_assembly', 'fr3': 'pipe_assembly_fr3', 'ur5e': 'pipe_assembly_ur5e'}
 
 
 def node_of(graph, name):
@@ -217,8 +217,19 @@ def test_a_namespace_moves_the_clock_with_it():
     assert graph.namespace == '/left' == build_graph({'namespace': '/left/'}).namespace
     assert all(('/clock', 'clock') in node.remappings for node in graph.nodes)
     # On the wall clock, and without a namespace, there is nothing to move.
-    assert not any(n.remappings for n in build_graph({'namespace': 'left', 'sim': 'none'}).nodes)
-    assert not any(n.remappings for n in build_graph({}).nodes)
+    real = build_graph({'namespace': 'left', 'sim': 'none'})
+    assert not any(('/clock', 'clock') in node.remappings for node in real.nodes)
+    assert not any(node.remappings for node in build_graph({}).nodes)
+
+
+@pytest.mark.parametrize('sim', ['none', 'mujoco', 'mock', 'gazebo'])
+def test_a_namespace_moves_tf_with_it_for_who_speaks_and_who_listens(sim):
+    graph = build_graph({'namespace': 'left', 'sim': sim, 'launch_rviz': True})
+    moved = {('/tf', 'tf'), ('/tf_static', 'tf_static')}
+    nodes = {node.name: set(node.remappings) for node in graph.nodes}
+    concerned = {'arm_interface', 'rviz2', 'robot_state_publisher'} & set(nodes)
+    assert len(concerned) == (2 if sim == 'none' else 3)
+    assert all(moved <= nodes[name] for name in concerned)
 
 
 def test_rviz_comes_with_the_frames_only_where_nobody_else_publishes_them():
@@ -231,6 +242,12 @@ def test_rviz_comes_with_the_frames_only_where_nobody_else_publishes_them():
     rviz = next(node for node in real.nodes if node.name == 'rviz2')
     assert Path(rviz.arguments[1]).is_file()
     assert all(node.required == (node.name in SIMULATED) for node in real.nodes)
+
+
+def test_the_sensor_of_gazebo_weighs_the_tool_and_is_zeroed_at_each_start_pose():
+    gazebo = {'sim': 'gazebo', 'robot_type': 'ur5e', 'task': 'pipe_assembly_ur5e'}
+    assert parameters(build_graph(gazebo), 'arm_interface')['tare'] == 'measure'
+    assert 'tare' not in parameters(build_graph({'sim': 'none'}), 'arm_interface')
 
 
 def test_the_page_comes_and_goes_without_the_run():

@@ -118,6 +118,21 @@ def test_the_shipped_file_reaches_the_nodes_in_any_namespace(namespace, domain, 
     assert declared(spec, domain, *graph.command_line(spec, file))['patience'] == 5
 
 
+def test_a_namespaced_arm_hears_the_tf_of_its_namespace(domain, tmp_path):
+    graph = build_graph({'namespace': 'left', 'sim': 'none'})
+    spec = next(node for node in graph.nodes if node.name == 'arm_interface')
+    file = tmp_path / 'arm_interface.yaml'
+    file.write_text(graph.parameter_file(spec))
+    node = make_node(spec, domain, *graph.command_line(spec, file))
+    try:
+        heard = [node.resolve_topic_name(name) for name in ('/tf', '/tf_static')]
+        assert heard == ['/left/tf', '/left/tf_static']
+    finally:
+        context = node.context
+        node.destroy_node()
+        context.shutdown()
+
+
 def test_a_namespaced_simulation_keeps_its_clock_to_itself(domain, tmp_path):
     """A node in a namespace must listen to the clock of its own simulation, not to /clock."""
     graph = build_graph({**GIVEN, 'namespace': 'left'})

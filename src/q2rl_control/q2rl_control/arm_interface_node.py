@@ -19,7 +19,9 @@ from q2rl_control.operator_panel import OperatorPanel
 from q2rl_control.planner_parameters import make_planning
 from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_control.sensor_inputs import WRENCH, SensorInputs
-from q2rl_control.sink_choice import make_kinematics, make_sink
+from q2rl_control.sink_choice import make_kinematics, make_links, make_sink
+from q2rl_control.tare_choice import make_payload, make_start_tare, serve_tare
+from q2rl_control.wrench_tare import WrenchTare
 from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
 from q2rl_ros.conversions import (
     decision_from_msg,
@@ -56,7 +58,9 @@ class ArmInterface(Q2rlNode):
         folder = state_folder(self.value('state_dir'), self.value('run_dir'), self.lockstep)
         robot = '-'.join([*self.get_namespace().strip('/').split('/'), self.robot]).strip('-')
         latch, planning = SafetyLatch(folder / f'stop-{robot}.json'), make_planning(self)
-        self._logic = ArmLogic(self.task, self.robot, latch, planning)
+        tare = WrenchTare(self.value('tare_time'), self.value('tare_limit_n'))
+        start_tare = make_start_tare(self, tare)
+        self._logic = ArmLogic(self.task, self.robot, latch, planning, start_tare)
         self._joiner = MeasurementJoiner(self.task)
         self._sensors = LatestSensors(self.task, self.task.limits.observation_max_age_s)
         self._timeout = self.value('lockstep_timeout')
@@ -72,7 +76,8 @@ class ArmInterface(Q2rlNode):
         self._reports = ArmReports(self, self._logic)
         self._forget()
         receive = self._on_sensor_lockstep if self.lockstep else self._on_sensor
-        SensorInputs(self, receive, kinematics)
+        SensorInputs(self, receive, kinematics, make_links(self), tare, make_payload(self))
+        serve_tare(self, self._logic, tare)
         self.subscribe(GateDecision, 'gate_decision', self._on_decision, qos.tick)
         EpisodeServices(self, self._logic, self._operator_acted)
         self._panel = OperatorPanel(self, self._logic, self._operator_acted)

@@ -22,6 +22,7 @@ from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_control.right_of_way import RightOfWay, as_hold
 from q2rl_control.safety_latch import SafetyLatch
 from q2rl_control.sensor_watch import WrenchWatch
+from q2rl_control.wrench_tare import StartTare, TareRefused
 from q2rl_task import (
     Decision,
     ExecutedStep,
@@ -44,6 +45,7 @@ class ArmLogic:
     :param robot: its name in the records
     :param latch: emergency stop and hold; by default of this object's own life only
     :param planning: finds the way to a start pose; by default it is straight
+    :param tare: zeroes the wrench at each start pose; by default nothing does
     :raises InputError: limits with which the arm could not stop
     """
 
@@ -53,6 +55,7 @@ class ArmLogic:
         robot: str = 'arm',
         latch: SafetyLatch | None = None,
         planning: Planning | None = None,
+        tare: StartTare | None = None,
     ) -> None:
         self.task = task
         self.robot = robot
@@ -72,6 +75,7 @@ class ArmLogic:
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
         self._reset = ResetCourse(task, planning)
+        self._tare, self._taring = tare, False
         self._steps = EpisodeSteps(task, robot)
         self._measurement: Measurement | None = None
         self._seed = 0
@@ -308,6 +312,7 @@ class ArmLogic:
     def _enter(self, state: ArmState, detail: str = '') -> None:
         self.state, self.detail = state, detail
         self._reset.forget()
+        self._taring = False
 
     def _hold(self, measurement: Measurement) -> Tick:
         guarded = self.guard.command(None, measurement, self.fixture)
@@ -357,7 +362,14 @@ class ArmLogic:
             return self._hold(measurement)
         if motion is None:
             return self._hold(measurement)
-        if motion.done(self.guard.commanded, measurement):
+        if self._taring or motion.done(self.guard.commanded, measurement):
+            try:
+                if not self._tared():
+                    late = self._overdue(measurement, 'the tare')
+                    return self._hold(measurement) if late else Tick(self._hold(measurement).target)
+            except TareRefused as refused:
+                self._enter(ArmState.READY, f'no tare: {refused}')
+                return self._hold(measurement)
             self._enter(ArmState.RUNNING)
             self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
@@ -379,6 +391,16 @@ class ArmLogic:
             return False
         self.stop(f'{motion} did not finish within {self.task.reset.timeout_s:g} s')
         return True
+
+    def _tared(self) -> bool:
+        """Return whether an arm that has come to the start pose has its wrench from zero.
+
+        :raises TareRefused: it cannot have
+        """
+        if self._tare is not None and not self._taring:
+            self._taring = True
+            self._tare.begin()
+        return self._tare is None or self._tare.poll()
 
     def _observe(self, measurement: Measurement) -> Tick:
         record = self._steps.observe(measurement, self.guard.commanded, self.fixture)

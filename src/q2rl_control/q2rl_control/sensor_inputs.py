@@ -10,13 +10,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import Pose as PoseMsg
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 import numpy as np
 from sensor_msgs.msg import JointState
 
 from q2rl_control.frame_tree import FrameTree
 from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.rigid_frames import RigidFrames
 from q2rl_control.tip_velocity import PoseDifference
+from q2rl_control.wrench_frames import WrenchFrames
+from q2rl_control.wrench_tare import Payload, WrenchTare
 from q2rl_msgs.msg import SuccessSignal
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
@@ -32,7 +36,8 @@ TOPIC_PARAMETERS = {
     'twist_topic': TWIST,
     'wrench_topic': WRENCH,
 }
-TF_QOS_DEPTH = 100
+POSE_AGE_S = 0.1
+"""A wrench in base axes is turned by a pose that is at most this much older or newer."""
 
 
 def declare_sensor_parameters(node: Q2rlNode) -> None:
@@ -59,7 +64,24 @@ def declare_sensor_parameters(node: Q2rlNode) -> None:
     node.declare('joint_topic', JOINTS, 'Topic of the joint state broadcaster.')
     node.declare('pose_topic', POSE, 'Topic of the pose broadcaster.')
     node.declare('twist_topic', TWIST, "Topic of the tip's twist.")
-    node.declare('wrench_topic', WRENCH, 'Topic of the force-torque sensor broadcaster.')
+    node.declare(
+        'wrench_topic',
+        WRENCH,
+        "Topic of the force-torque sensor broadcaster. A wrench in another frame than the tip's is brought there: from "
+        'the base frame by the pose, from a link on the tool by robot_description, or by TF (pose_source tf).',
+    )
+    node.declare(
+        'wrench_about',
+        'frame',
+        "The point that the torque of a wrench in another frame than the tip's is about: frame (its origin), or tip "
+        '(only the axes differ).',
+        choices=('frame', 'tip'),
+    )
+    node.declare(
+        'wrench_reversed',
+        False,
+        'Whether the wrench is what the robot does to the environment: then its sign is turned.',
+    )
 
 
 class SensorInputs:
@@ -68,6 +90,9 @@ class SensorInputs:
     :param receive: `receive(name, msg)`; may raise `MessageError`
     :param kinematics: of the arm; needed for sources that are computed from the joints, and then the arm's joints
         come first in every measurement, in its order
+    :param links: where a wrench may come from beside tip and base
+    :param tare: takes the sensor's offset off every wrench
+    :param payload: whose weight is taken off every wrench
     :raises InputError: TF is wanted and tf2_msgs is not there
     """
 
@@ -76,8 +101,12 @@ class SensorInputs:
         node: Q2rlNode,
         receive: Callable[[str, object], None],
         kinematics: ArmKinematics | None,
+        links: RigidFrames | None = None,
+        tare: WrenchTare | None = None,
+        payload: Payload | None = None,
     ) -> None:
         self._receive, self._kinematics = receive, kinematics
+        self._tare, self._payload = tare, payload
         self._frames = node.task.frames
         self._gripper = tuple(node.task.gripper.joints) if node.task.gripper else ()
         self._pose_source = node.value('pose_source')
@@ -87,7 +116,17 @@ class SensorInputs:
         self._tree = FrameTree()
         self._tf_stamp: float | None = None
         self._fingers: dict[str, float] = {}
-        heard = {JOINTS: self._on_joints, WRENCH: lambda msg: receive(WRENCH, msg)}
+        self._last_pose: tuple[float, PoseMsg] | None = None
+        self._wrench_frames = WrenchFrames(
+            self._frames.base,
+            self._frames.tip,
+            links,
+            self._tree if self._pose_source == 'tf' else None,
+            about_tip=node.value('wrench_about') == 'tip',
+        )
+        self._sign = -1.0 if node.value('wrench_reversed') else 1.0
+        self._wrench: tuple[np.ndarray, np.ndarray] | None = None
+        heard = {JOINTS: self._on_joints, WRENCH: self._on_wrench}
         if self._pose_source == 'topic':
             heard[POSE] = self._on_pose
         if self._twist_source == 'topic':
@@ -149,7 +188,50 @@ class SensorInputs:
             velocities = np.array(msg.velocity[:size])
             self._send_twist(self._kinematics.jacobian(positions) @ velocities, msg.header.stamp)
 
+    def _on_wrench(self, msg: WrenchStamped) -> None:
+        force, torque = msg.wrench.force, msg.wrench.torque
+        raw = self._sign * np.array([force.x, force.y, force.z, torque.x, torque.y, torque.z])
+        # The same reading gives the same wrench to the last bit, however the tip has moved on: a dead sensor shows.
+        if self._wrench is None or not np.array_equal(raw, self._wrench[0]):
+            self._wrench = raw, self._at_tip(msg, raw)
+        wrench = self._wrench[1]
+        if self._tare is not None:
+            wrench = self._tare.add(stamp_from_msg(msg.header.stamp), wrench)
+        force.x, force.y, force.z, torque.x, torque.y, torque.z = wrench.tolist()
+        msg.header.frame_id = self._frames.tip
+        self._receive(WRENCH, msg)
+
+    def _at_tip(self, msg: WrenchStamped, raw: np.ndarray) -> np.ndarray:
+        """Return a wrench at the tip, in its axes, without the weight of the payload.
+
+        :raises MessageError: it is in a frame of which nobody says where it is, or the pose to turn it by is missing
+        """
+        pose = self._pose_at(msg)
+        try:
+            wrench = self._wrench_frames.at_tip(msg.header.frame_id, raw, pose)
+        except LookupError as error:
+            raise MessageError('wrench_frame', str(error)) from None
+        if self._payload is None:
+            return wrench
+        if pose is None:
+            raise MessageError(
+                'wrench_weight', 'no pose of the tip by which to take the weight off'
+            )
+        return wrench - self._payload.weight(pose)
+
+    def _pose_at(self, msg: WrenchStamped) -> Pose | None:
+        """Return the tip's last pose in the base frame, None if there is none near the message's stamp."""
+        if self._last_pose is None:
+            return None
+        stamp, pose = self._last_pose
+        if abs(stamp_from_msg(msg.header.stamp) - stamp) > POSE_AGE_S:
+            return None
+        at, turn = pose.position, pose.orientation
+        pose = Pose(np.array([at.x, at.y, at.z]), np.array([turn.x, turn.y, turn.z, turn.w]))
+        return pose if pose.is_finite() else None
+
     def _on_pose(self, msg: PoseStamped) -> None:
+        self._last_pose = stamp_from_msg(msg.header.stamp), msg.pose
         self._receive(POSE, msg)
         if self._twist_source == 'poses':
             pose = pose_from_msg(msg, self._frames.base)

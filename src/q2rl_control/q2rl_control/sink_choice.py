@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from q2rl_control.command_sinks import CommandSink, JointPositionSink, PoseTargetSink
 from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.rigid_frames import RigidFrames
 from q2rl_control.servo_sink import ServoTwistSink
 from q2rl_ros.joint_command import JOINT_TOPIC
 from q2rl_ros.node import Q2rlNode
@@ -68,6 +69,18 @@ def make_kinematics(node: Q2rlNode) -> ArmKinematics | None:
     frames = node.task.frames
     names = [name for name in node.value('joints') if name]
     return ArmKinematics(node.value('robot_description'), frames.base, frames.tip, names)
+
+
+def make_links(node: Q2rlNode) -> RigidFrames | None:
+    """Return where the links of the description are, or None without one or where no wrench needs it.
+
+    :raises InputError: the description is not of this arm
+    """
+    description, frames = node.value('robot_description'), node.task.frames
+    # Lockstep has one source, a simulation, whose wrench is at the tip.
+    if not description or node.lockstep:
+        return None
+    return RigidFrames(description, frames.base, frames.tip)
 
 
 def make_sink(

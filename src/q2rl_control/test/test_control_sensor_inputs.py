@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import TransformStamped, WrenchStamped
 import numpy as np
 from panda_arm import BASE, POSTURE, TIP, panda_urdf
 import pytest
@@ -16,7 +16,7 @@ pytest.importorskip('pinocchio', reason='needs Pinocchio')
 
 from q2rl_control.frame_tree import FrameTree
 from q2rl_control.kinematics import ArmKinematics
-from q2rl_control.sensor_inputs import JOINTS, POSE, SUCCESS, TWIST, SensorInputs
+from q2rl_control.sensor_inputs import JOINTS, POSE, SUCCESS, TWIST, WRENCH, SensorInputs
 from q2rl_control.tip_velocity import PoseDifference
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
@@ -36,7 +36,8 @@ class FakeNode:
         self.handlers = {}
         topics = {'joint_topic': 'joint_states', 'pose_topic': 'tcp', 'twist_topic': 'tcp_twist'}
         usual = dict.fromkeys(('pose_source', 'twist_source', 'success_source'), 'topic')
-        self.value = {**topics, 'wrench_topic': 'ft/wrench', **usual, **sources}.__getitem__
+        wrench = {'wrench_topic': 'ft/wrench', 'wrench_about': 'frame', 'wrench_reversed': False}
+        self.value = {**topics, **wrench, **usual, **sources}.__getitem__
 
     def subscribe(self, kind, topic, handler, qos, while_inactive=False) -> None:
         self.handlers[topic] = handler
@@ -176,3 +177,85 @@ def test_the_pose_from_tf_is_told_once_per_stamp(monkeypatch):
         tell('/tf', FRAMES.base, 'flange', 0.5, stamp)
     assert [stamp_from_msg(m.header.stamp) for _, m in received] == [1.0, 1.05]
     assert pose_from_msg(received[0][1], FRAMES.base).position[2] == pytest.approx(0.6)
+
+
+def wrench(frame, *values, stamp=1.0) -> WrenchStamped:
+    msg = WrenchStamped()
+    msg.header.frame_id, msg.header.stamp = frame, stamp_to_msg(stamp)
+    force, torque = msg.wrench.force, msg.wrench.torque
+    force.x, force.y, force.z, torque.x, torque.y, torque.z = (float(v) for v in values)
+    return msg
+
+
+def heard(received) -> list[float]:
+    """What the last wrench says, after a look at its name and frame."""
+    name, msg = received[-1]
+    assert name == WRENCH and msg.header.frame_id == FRAMES.tip
+    force, torque = msg.wrench.force, msg.wrench.torque
+    return [force.x, force.y, force.z, torque.x, torque.y, torque.z]
+
+
+def test_a_wrench_in_base_axes_comes_out_at_the_tip_by_the_pose_of_that_time():
+    node, received, _ = inputs(None)
+    hear = node.handlers['ft/wrench']
+    with pytest.raises(MessageError, match='no pose of the tip'):
+        hear(wrench(FRAMES.base, 0, 0, 10, 0, -5, 0))
+    node.handlers['tcp'](pose_to_msg(Pose.of([0.5, 0, 0.3], [1.0, 0, 0, 0]), FRAMES.base, 1.02))
+    hear(wrench(FRAMES.base, 0, 0, 10, 0, -5, 0))
+    np.testing.assert_allclose(heard(received), [0, 0, -10, 0, 0, 0], atol=1e-12)
+    with pytest.raises(MessageError, match='no pose of the tip'):
+        hear(wrench(FRAMES.base, 0, 0, 11, 0, -5, 0, stamp=2.0))  # that pose is old by now
+    node, received, _ = inputs(None, wrench_about='tip')
+    node.handlers['tcp'](pose_to_msg(Pose.of([0.5, 0, 0.3], [1.0, 0, 0, 0]), FRAMES.base, 1.0))
+    node.handlers['ft/wrench'](wrench(FRAMES.base, 0, 0, 10, 0, 0.2, 0))
+    np.testing.assert_allclose(heard(received), [0, 0, -10, 0, -0.2, 0], atol=1e-12)
+
+
+def test_a_driver_that_tells_the_other_side_of_a_contact_is_turned_round():
+    node, received, _ = inputs(None, wrench_reversed=True)
+    node.handlers['ft/wrench'](wrench(FRAMES.tip, 1, 2, 3, 4, 5, 6))
+    assert heard(received) == [-1, -2, -3, -4, -5, -6]
+
+
+def test_a_sensor_that_repeats_itself_does_so_at_the_tip_too_while_the_arm_moves():
+    node, received, _ = inputs(None)
+    said = []
+    for k in range(3):
+        pose = Pose.of([0.5, 0, 0.3], [1.0, 0.01 * k, 0, 0])
+        node.handlers['tcp'](pose_to_msg(pose, FRAMES.base, 1.0 + 0.02 * k))
+        node.handlers['ft/wrench'](wrench(FRAMES.base, 1, 2, 3, 0, 0, 0, stamp=1.0 + 0.02 * k))
+        said.append(heard(received))
+    assert said[0] == said[1] == said[2]
+    node.handlers['ft/wrench'](wrench(FRAMES.base, 1, 2, 3.001, 0, 0, 0, stamp=1.05))
+    assert heard(received) != said[0]
+
+
+def test_a_wrench_of_a_link_on_the_tool_needs_the_description():
+    from q2rl_control.rigid_frames import RigidFrames
+
+    node, received, _ = inputs(None)
+    with pytest.raises(MessageError, match=r"'panda_link7'.*robot_desc") as caught:
+        node.handlers['ft/wrench'](wrench('panda_link7', 0, 0, 10, 0, 0, 2))
+    assert caught.value.kind == 'wrench_frame' and not received
+    node.task.frames = FRAMES.model_copy(update={'tip': TIP})
+    links = RigidFrames(panda_urdf(), BASE, TIP)
+    SensorInputs(node, lambda *it: received.append(it), None, links)
+    node.handlers['ft/wrench'](wrench('panda_link7', 0, 0, 10, 0, 0, 2))
+    ((_, msg),) = received
+    assert msg.header.frame_id == TIP and msg.wrench.force.z == pytest.approx(10)
+    assert msg.wrench.torque.z == pytest.approx(2)
+
+
+def test_offset_and_weight_are_taken_off_before_anybody_hears_the_wrench():
+    from q2rl_control.wrench_tare import Payload, WrenchTare
+
+    node, received, _ = inputs(None)
+    tare = WrenchTare(0.5, 50.0)
+    payload = Payload(1.0, np.zeros(3), np.array([0.0, 0.0, -9.0]))
+    SensorInputs(node, lambda *it: received.append(it), None, None, tare, payload)
+    with pytest.raises(MessageError, match='weight'):
+        node.handlers['ft/wrench'](wrench(FRAMES.tip, 0, 0, 10, 0, 0, 0))
+    node.handlers['tcp'](pose_to_msg(Pose.of([0.5, 0, 0.3], [1.0, 0, 0, 0]), FRAMES.base, 1.0))
+    tare.offset = np.array([0.5, 0, 0, 0, 0, 0])
+    node.handlers['ft/wrench'](wrench(FRAMES.tip, 0, 0, 10, 0, 0, 0))
+    np.testing.assert_allclose(heard(received), [-0.5, 0, 1, 0, 0, 0], atol=1e-12)

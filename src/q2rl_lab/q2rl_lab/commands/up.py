@@ -71,7 +71,7 @@ def up(
     robot_type: Annotated[
         str | None,
         typer.Option(
-            '--robot-type', help='Arm of mock and gazebo: panda or ur5e.', show_default='panda'
+            '--robot-type', help='Arm of mock and gazebo: panda, fr3 or ur5e.', show_default='panda'
         ),
     ] = None,
     name: Annotated[
