@@ -133,15 +133,15 @@ def test_an_episode_with_a_gripper(bench):
     cell.until_steps(2)
     above = cell.sim._arm.measure().tip_pose.relative_to(part).position
     assert abs(above[2] + TASK.reset.height_m) < 0.006
-    gripper = [observation.observation[-1] * 0.5 for observation in cell.observations]
+    gripper = [observation.observation[-2] * 0.5 for observation in cell.observations]
     assert gripper[0] == pytest.approx(1.0, abs=0.02)
     cell.action[6] = -1.0
     before = len(cell.steps)
     cell.until_steps(before + 15)
-    assert cell.observations[-1].observation[-1] < 0.1  # nothing between the fingers
+    assert cell.observations[-1].observation[-2] < 0.1  # nothing between the fingers
     cell.action[6] = 0.0
     cell.until_steps(len(cell.steps) + 3)
-    assert cell.observations[-1].observation[-1] < 0.1  # left as it is
+    assert cell.observations[-1].observation[-2] < 0.1  # left as it is
     assert bench.call(Trigger, 'arm_interface/end_episode', Trigger.Request()).success
     bench.until(lambda: cell.state is ArmState.READY)
     assert cell.sim._arm.gripper > 0.8

@@ -48,7 +48,7 @@ def test_a_malformed_preset_is_named(tmp_path, text, problem):
 
 
 def test_an_unknown_preset_names_the_known():
-    with pytest.raises(InputError, match='laptop, paper'):
+    with pytest.raises(InputError, match='laptop, laptop-long, paper'):
         load_preset('laptpo')
 
 

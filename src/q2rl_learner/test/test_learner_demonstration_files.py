@@ -194,7 +194,9 @@ class TestLeRobot:
             (lambda t: t.set_column(0, 'observation.state', t['action']), 'not of 3 numbers'),
             (lambda t: t.set_column(0, 'observation.state', t['index']), 'not of 3 numbers'),
             (
-                lambda t: t.set_column(1, 'action', pa.array([[9.0] * 6] * len(t))),
+                lambda t: t.set_column(
+                    t.column_names.index('action'), 'action', pa.array([[9.0] * 6] * len(t))
+                ),
                 r'exceeds \[-1, 1\]',
             ),
             (
