@@ -158,6 +158,16 @@ def test_a_run_refuses_a_policy_without_the_density_that_its_preset_needs(adopt,
     check_adopted(policy, TASK, 'laptop+ibrl')
 
 
+def test_learning_asks_that_of_the_preset_that_the_task_names(adopt, tmp_path):
+    adopt('mine.py:Silent', episodes=2)
+    task = tmp_path / 'task.yaml'
+    task.write_text(TASK.model_dump_json())  # JSON is YAML
+    done = runner.invoke(app, ['learn', str(task), '--bc', 'bc.yaml'])
+    assert done.exit_code == 2
+    assert f'preset {TASK.learning.preset} rates BC by its density' in ' '.join(done.stderr.split())
+    assert not (tmp_path / 'runs').exists()
+
+
 def test_a_policy_that_never_succeeds_is_told_so(adopt):
     code, said = adopt('mine.py:Lost', episodes=6)
     assert code == 0 and not said['applies']

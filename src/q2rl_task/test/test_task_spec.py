@@ -94,6 +94,7 @@ def test_the_contract_hash_follows_meaning_not_limits(tmp_path, content):
 
 VARIANTS = {
     'pipe_assembly_ur5e': {'frames.base'},
+    'pipe_assembly_fr3': {'frames.base'},
     'pipe_assembly_tight': {
         'max_steps',
         'fixture.estimate_error_m',

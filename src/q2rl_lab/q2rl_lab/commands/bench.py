@@ -201,10 +201,10 @@ def drift(
     One JSON line per seed: successes of the episodes learned from, by twenty,
     before and after; when the alarm came; what was found out.
 
-    
+    \b
     q2rl bench drift --disturbance weights --seeds 0-4
     q2rl bench drift --disturbance moved-far --steps 2600
-    """
+    """  # noqa: D301
     from q2rl_lab.bench_suites import parse_seeds
     from q2rl_lab.console import emit
     from q2rl_lab.drift_trial import DISTURBANCES, DriftTrial

@@ -73,7 +73,7 @@ def learn(
     )  # fmt: skip
     load_preset(config.preset)
     if bc is not None:
-        check_adopted(bc, spec, preset)
+        check_adopted(bc, spec, config.preset)
     folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         say(f'run {folder.id} in {folder.path}')
