@@ -16,7 +16,7 @@ from q2rl_control.episode_reports import run_state_to_msg
 from q2rl_control.run_plan import EpisodeResult, LearnerReport, RunPlan, RunSettings
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.run_view import Plan, RunView
-from q2rl_lab.tiny_task import TinyCell, World, tiny_task
+from q2rl_lab.tiny_task import TinyCell, tiny_task
 from q2rl_learner.config import load_preset
 from q2rl_learner.learner_node import LearnerNode
 from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
@@ -240,7 +240,7 @@ def test_a_learner_that_was_restarted_goes_back_to_weights_of_its_former_life(gr
 def test_where_the_world_changed_v_is_fitted_anew(graph):
     watch = graph.plan.progress.watch
     graph.run_until(lambda: watch.best_version > 1, 40)
-    graph.cell.world = World(centre=(0.4, 0.0))
+    graph.cell.centre = (0.4, 0.0)
     graph.run_until(lambda: graph.plan.progress.rollbacks, 90)
     assert graph.plan.progress.rollback_version == 0
     assert 'BC failed as well' in dict(graph.view.rows(0.0))['turned back']

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from math import inf
 import xml.etree.ElementTree as ElementTree
 
 FR3_LIMITS = {
@@ -32,14 +31,10 @@ def as_fr3(tree: ElementTree.Element) -> None:
     for system in tree.findall('ros2_control'):
         system.set('name', 'fr3')
     for joint in tree.findall('joint'):
-        lower, upper, speed = FR3_LIMITS.get(joint.get('name'), (-inf, inf, inf))
-        if speed == inf:
+        limits = FR3_LIMITS.get(joint.get('name'))
+        if limits is None:
             continue
-        limit = joint.find('limit')
-        (
-            limit.set('lower', str(lower)),
-            limit.set('upper', str(upper)),
-            limit.set('velocity', str(speed)),
-        )
+        for attribute, value in zip(('lower', 'upper', 'velocity'), limits, strict=True):
+            joint.find('limit').set(attribute, str(value))
         if (safety := joint.find('safety_controller')) is not None:
             joint.remove(safety)

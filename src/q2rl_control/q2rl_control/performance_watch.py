@@ -132,14 +132,12 @@ class PerformanceWatch:
         """
         version = self.best_version
         self._start_over()
-        self.best_success, self.best_version = 0.0, 1
         return version
 
     def world_changed(self) -> None:
         """Forget what BC used to reach, and what was better than that: how it fared in doubt is all that is known."""
         self._start_over()
         self.bc_successes, self.bc_episodes = self.doubt_successes, self.doubt_episodes
-        self.best_success, self.best_version = 0.0, 1
 
     def compare_anew(self) -> None:
         """Let RL alone prove itself again."""
@@ -149,3 +147,4 @@ class PerformanceWatch:
     def _start_over(self) -> None:
         self.compare_anew()
         self.doubt_level, self.drop, self.window = 0.0, [], []
+        self.best_success, self.best_version = 0.0, 1

@@ -14,6 +14,8 @@ from q2rl_task.episode import LEARNING
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
 LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
 RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
+ALARM = 'success fell below that of BC, which acts alone until it is clear why'
+"""The event with which a doubt begins."""
 
 
 class Command(IntEnum):
@@ -238,8 +240,7 @@ class RunPlan:
         elif 0 < settings.drift_evidence <= watch.evidence_of_drop:
             watch.doubt()
             progress.graduated_at = 0
-            what = 'success fell below that of BC, which acts alone until it is clear why'
-            self._tell(plan, Phase.ONLINE, what)
+            self._tell(plan, Phase.ONLINE, ALARM)
         elif 0 < settings.graduation_evidence <= watch.evidence and self.phase is Phase.ONLINE:
             progress.graduated_at = plan.number
             watch.rl_drop = []

@@ -14,6 +14,9 @@ import math
 from scipy.special import betaln
 from scipy.stats import beta, binom
 
+STAKES = (0.25, 0.5, 0.9)
+"""Shares of the most that may be wagered on a drop: small ones notice a small drop, large ones a large drop soon."""
+
 
 def evidence_of_better(wins: int, losses: int) -> float:
     """Return the e-value for "the first of two policies succeeds more often", from pairs of their episodes.
@@ -26,10 +29,6 @@ def evidence_of_better(wins: int, losses: int) -> float:
     n = wins + losses
     log_integral = betaln(wins + 1, losses + 1) + beta.logsf(0.5, wins + 1, losses + 1)
     return math.exp((n + 1) * math.log(2.0) + log_integral)
-
-
-STAKES = (0.25, 0.5, 0.9)
-"""Shares of the most that may be wagered on a drop: small ones notice a small drop, large ones a large drop soon."""
 
 
 def wager_on_drop(before: Sequence[float], success: bool, level: float) -> list[float]:

@@ -95,9 +95,10 @@ class ServiceTare:
 
 def make_start_tare(node: Q2rlNode, tare: WrenchTare) -> StartTare | None:
     """Return what zeroes the wrench before an episode, None where the driver does it by itself."""
-    return {'none': lambda: None, 'measure': lambda: tare, 'service': lambda: ServiceTare(node)}[
-        node.value('tare')
-    ]()
+    way = node.value('tare')
+    if way == 'service':
+        return ServiceTare(node)
+    return tare if way == 'measure' else None
 
 
 def serve_tare(node: Q2rlNode, logic: ArmLogic, tare: WrenchTare) -> None:

@@ -172,7 +172,7 @@ class _Watch:
         self._evaluate(self._job.suite.evaluation_episodes, final=True, **more)
 
     def _evaluate(self, episodes: int, final: bool, **more: Any) -> None:
-        from q2rl_lab.evaluation import bc_from_file, gate_of, learned_deciders
+        from q2rl_lab.evaluation import bc_from_file, learned_deciders
         from q2rl_lab.in_process import evaluate
         from q2rl_task import Mode
 
@@ -183,9 +183,7 @@ class _Watch:
         bc = bc_from_file(self._start.clone, task, seed, config.entropy)
         # A run that was stopped before it learned anything is as good as its clone.
         mode = Mode.GATED if learner.trained_steps else Mode.BC
-        decide = learned_deciders(
-            config, task, bc, gate_of(config, task, seed), run.actor, run.critic, seed
-        )
+        decide = learned_deciders(config, task, bc, run.actor, run.critic, seed)
         found = evaluate(task, decide, mode, episodes, job.seed, make_cell=case.make_cell)
         self._emit(
             {

@@ -102,18 +102,6 @@ PIPE = Suite(
     evaluation_episodes=100,
     window=50,
 )
-KITTING = Suite(
-    'kitting',
-    ('kitting',),
-    'laptop-long',
-    demonstrations=70,
-    rollouts=30,
-    online_steps=8000,
-    evaluate_every=4000,
-    probe_episodes=20,
-    evaluation_episodes=100,
-    window=30,
-)
 SUITES = {
     'tiny': Suite(
         'tiny',
@@ -129,7 +117,17 @@ SUITES = {
     ),
     'pipe': PIPE,
     'tight': replace(PIPE, name='tight', tasks=('pipe_assembly_tight',), demonstrations=60),
-    'kitting': KITTING,
+    'kitting': replace(
+        PIPE,
+        name='kitting',
+        tasks=('kitting',),
+        preset='laptop-long',
+        demonstrations=70,
+        rollouts=30,
+        evaluate_every=4000,
+        probe_episodes=20,
+        window=30,
+    ),
     # The budget of `pipe`, and runs of `q2rl` are the same in both.
     'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),
 }

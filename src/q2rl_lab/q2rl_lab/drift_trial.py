@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from q2rl_control.run_plan import RunSettings
+from q2rl_control.run_plan import ALARM, RunSettings
 from q2rl_lab.bench_run import Job, shared_start
 from q2rl_lab.bench_suites import SUITES
 from q2rl_lab.evaluation import bc_from_file
 from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.learn_run import fresh_learner
-from q2rl_lab.tiny_task import TinyCell, World
+from q2rl_lab.tiny_task import TinyCell
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import Phase
 
-WORLDS = {'moved': World(centre=(0.1, 0.0)), 'moved-far': World(centre=(0.15, 0.0))}
+CENTRES = {'moved': (0.1, 0.0), 'moved-far': (0.15, 0.0)}
 """Where the slot goes by a little more than its radius BC still hits it at times; further away hardly ever."""
-DISTURBANCES = ('none', 'weights', *WORLDS)
+DISTURBANCES = ('none', 'weights', *CENTRES)
 SPOILING_STEPS = 300
 BLOCK = 20
 
@@ -76,8 +76,8 @@ class DriftTrial:
             if self.disturbance == 'weights':
                 spoil_weights(learner, self.seed)
                 run.publish()
-            elif self.disturbance in WORLDS:
-                cells[0].world = WORLDS[self.disturbance]
+            elif self.disturbance in CENTRES:
+                cells[0].centre = CENTRES[self.disturbance]
 
         bc = bc_from_file(start.clone, start.task, self.seed, config.entropy)
         run = InProcessRun(start.task, settings, bc, learner, None, strike, make_cell)
@@ -89,7 +89,7 @@ class DriftTrial:
         before = [r.success for r in learned if r.number <= self.at]
         after = [r.success for r in learned if r.number > self.at]
         events = run.plan.progress.events
-        alarm = next((n for n, text in events if text.startswith('success fell')), None)
+        alarm = next((n for n, text in events if text == ALARM), None)
         alone = [r.success for r in online if r.mode == 'BC' and r.number > self.at]
         return {
             'seed': self.seed,

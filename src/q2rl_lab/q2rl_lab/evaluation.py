@@ -46,15 +46,22 @@ def bc_from_file(
     return load_bc(path, task).make(seed, entropy, False)
 
 
-def gate_of(
-    config: LearnerConfig, task: Contract, seed: int, chooser: Chooser | None = None
-) -> QGate:
-    """Return the gate that a learner's settings ask for.
+def learned_deciders(
+    config: LearnerConfig,
+    task: Contract,
+    bc: BCPolicy,
+    actor: Live[LiveActor],
+    critic: Live[LiveCritic],
+    seed: int,
+    chooser: Chooser | None = None,
+) -> Deciders:
+    """Return BC, the gate and what was learned.
 
+    :param seed: of RL's exploration, in episodes that let it explore, and of a gate's soft choice
     :param chooser: who acts, if not as the settings say
     """
     acting = config.acting
-    return QGate(
+    gate = QGate(
         config.alpha,
         task.action_size,
         bc_value=acting.bc_value,
@@ -62,22 +69,6 @@ def gate_of(
         soft_temperature=acting.soft_temperature,
         seed=seed,
     )
-
-
-def learned_deciders(
-    config: LearnerConfig,
-    task: Contract,
-    bc: BCPolicy,
-    gate: QGate,
-    actor: Live[LiveActor],
-    critic: Live[LiveCritic],
-    seed: int,
-) -> Deciders:
-    """Return BC, the gate and what was learned.
-
-    :param seed: of RL's exploration, in episodes that let it explore
-    """
-    acting = config.acting
     rl = RLPolicy(
         actor,
         acting.rl_action == 'sample',
@@ -129,10 +120,10 @@ def learned_from(
         config,
         task,
         policy,
-        gate_of(config, task, seed, chooser),
         Pinned(actor),
         Pinned(critic),
         seed,
+        chooser,
     )
 
 

@@ -25,7 +25,7 @@ from q2rl_control.run_plan import (
 from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.cell import Cell, Deciders, MakeCell
-from q2rl_lab.evaluation import gate_of, learned_deciders
+from q2rl_lab.evaluation import learned_deciders
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.online_learner import OnlineLearner
@@ -75,9 +75,8 @@ class InProcessRun:
         self.records: list[EpisodeRecord] = []
         self.actor, self.critic = Pinned(None), Pinned(None)
         self._cell = make_cell(task, settings.seed, ROBOT)
-        gate = gate_of(learner.config, task, settings.seed)
         self._deciders = learned_deciders(
-            learner.config, task, bc, gate, self.actor, self.critic, settings.seed
+            learner.config, task, bc, self.actor, self.critic, settings.seed
         )
         self._assembler = TransitionAssembler(ROBOT)
         self._directory = directory
@@ -152,10 +151,7 @@ class InProcessRun:
         self.plan.episode_finished(plan, tally.result(len(transitions)))
         progress = self.plan.progress
         if progress.rollbacks > self.learner.rollbacks:
-            if progress.rollback_version:
-                self.learner.roll_back(progress.rollback_version, progress.rollbacks)
-            else:
-                self.learner.start_afresh(progress.rollbacks)
+            self.learner.turn_back(progress.rollback_version, progress.rollbacks)
             self.publish()
         self._record(tally.record())
 

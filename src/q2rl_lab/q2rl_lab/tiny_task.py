@@ -4,13 +4,12 @@
 The point starts above a table; there is a slot in it at the origin. It moves by `STEP` times the first three
 components of the action. On the table it only creeps (friction), and pressing on it is a contact force; in the slot it
 can go down, and at `-DEPTH` the task is done. So it pays to be above the slot before going down, which a hurried
-novice is not. Position is in units of 1, the slot has the radius `SLOT`. `World` has what may change under a policy.
+novice is not. Position is in units of 1, the slot has the radius `SLOT`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -31,6 +30,7 @@ from q2rl_task import (
 
 STEP, SLOT, DEPTH, START = 0.1, 0.08, 0.2, 0.5
 CREEP = 0.25
+"""Share of a sideways move that friction leaves on the table."""
 STIFFNESS = 400.0
 """Contact force per depth by which a move would go into the table [N]."""
 DEMONSTRATION_ATTEMPTS = 50
@@ -47,25 +47,11 @@ def tiny_task() -> TaskSpec:
     return TaskSpec.model_validate(content)
 
 
-@dataclass(frozen=True)
-class World:
-    """What the policies do not see.
-
-    step: length of a move. radius, centre: of the slot. creep: share of a sideways move that friction leaves on the
-    table.
-    """
-
-    step: float = STEP
-    radius: float = SLOT
-    centre: tuple[float, float] = (0.0, 0.0)
-    creep: float = CREEP
-
-
 class Slot:
     """The point and the table. `position`: (3,); `force`: of the last move on the table [N]."""
 
-    def __init__(self, seed: int, world: World = World()) -> None:
-        self._world = world
+    def __init__(self, seed: int, centre: tuple[float, float] = (0.0, 0.0)) -> None:
+        self._centre = np.array(centre)
         rng = np.random.default_rng(seed)
         angle, radius = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.25, 0.5)
         self.position = np.array([radius * np.cos(angle), radius * np.sin(angle), START])
@@ -82,31 +68,30 @@ class Slot:
 
     def move(self, action: np.ndarray) -> None:
         """Move by an action (D,), of which the first three components count."""
-        world, centre = self._world, np.array(self._world.centre)
-        by = world.step * action[:3].astype(np.float64)
+        by = STEP * action[:3].astype(np.float64)
         z = self.position[2]
-        plane = self.position[:2] - centre
-        on_table = z <= 1e-9 and np.hypot(*plane) > world.radius
-        plane = plane + (world.creep if on_table else 1.0) * by[:2]
+        plane = self.position[:2] - self._centre
+        on_table = z <= 1e-9 and np.hypot(*plane) > SLOT
+        plane = plane + (CREEP if on_table else 1.0) * by[:2]
         if z < -1e-9:
             # In the slot its wall holds the point back.
-            plane *= min(1.0, world.radius / max(float(np.hypot(*plane)), 1e-9))
+            plane *= min(1.0, SLOT / max(float(np.hypot(*plane)), 1e-9))
         height = z + by[2]
         self.force = 0.0
-        if height < 0.0 and np.hypot(*plane) > world.radius:
+        if height < 0.0 and np.hypot(*plane) > SLOT:
             self.force, height = -STIFFNESS * height, 0.0
-        self.position = np.array([*(centre + plane), np.clip(height, -DEPTH, START + 0.2)])
+        self.position = np.array([*(self._centre + plane), np.clip(height, -DEPTH, START + 0.2)])
 
 
 class TinyCell:
     """The task as an in-process run meets it: see `q2rl_lab.cell.AnyCell`. Nothing in it is random but the start.
 
-    `world` may be changed between episodes.
+    centre: of the slot, which policies do not see; it may be changed between episodes.
     """
 
     def __init__(self, task: TaskSpec, seed: int, robot: str) -> None:
         self.task = task
-        self.world = World()
+        self.centre = (0.0, 0.0)
         self._robot = robot
         self.time = 0.0
 
@@ -114,7 +99,7 @@ class TinyCell:
         self, episode: str, mode: Mode, seed: int, decide: Decide, explore: bool = False
     ) -> Iterator[ExecutedStep]:
         """Run one episode from the start pose of `seed`; yields every step, the final one included."""
-        slot = Slot(seed, self.world)
+        slot = Slot(seed, self.centre)
         for step in range(self.task.max_steps + 1):
             self.time += self.task.period_s
             outcome = judge_step(self.task, step, self._measure(slot))

@@ -370,6 +370,16 @@ class OnlineLearner:
         self._kept.offer(self.weights_version, parts)
         return {kind: self.weights(kind) for kind in ('actor', 'critic')}
 
+    def turn_back(self, version: int, count: int) -> None:
+        """Go back to weights `version`; 0: there are none to go back to, since BC itself fares worse.
+
+        :param count: how often the run has been turned back, this time included
+        """
+        if version:
+            self.roll_back(version, count)
+        else:
+            self.start_afresh(count)
+
     def roll_back(self, version: int, count: int) -> int:
         """Go on learning from the newest kept weights up to `version`, else the oldest; returns their version.
 

@@ -123,7 +123,7 @@ class TrainingLoop:
     def roll_back(self, count: int, version: int) -> None:
         """Ask for weights to go back to `version`, once per `count`, which grows; repeating it changes nothing.
 
-        Version 0: there is none to go back to, since BC itself fares worse: `OnlineLearner.start_afresh`.
+        Version 0: there is none to go back to, see `OnlineLearner.turn_back`.
         """
         with self._wake:
             self._rollback = (count, version)
@@ -186,10 +186,7 @@ class TrainingLoop:
             self._fit()
         elif self._published >= 0 and self._rollback[0] > self._learner.rollbacks:
             count, version = self._rollback
-            if version:
-                self._learner.roll_back(version, count)
-            else:
-                self._learner.start_afresh(count)
+            self._learner.turn_back(version, count)
             self._publish()
             self._save()  # what the state file has is what the run has just turned away from
         elif self._published >= 0 and self._learner.busy:

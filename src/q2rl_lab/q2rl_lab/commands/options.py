@@ -14,18 +14,16 @@ RunsDir = Annotated[Path, typer.Option('--runs-dir', help='Folder of all runs.')
 Task = Annotated[
     str, typer.Option('--task', help='Task: the name of a shipped one, or the path of a task YAML.')
 ]
+PRESET_HELP = "The learner's settings: laptop, laptop-long, paper, or the path of a YAML."
 Preset = Annotated[
     str,
-    typer.Option(
-        '--preset',
-        help="The learner's settings: laptop, laptop-long, paper, or the path of a YAML.",
-    ),
+    typer.Option('--preset', help=PRESET_HELP),
 ]
 TaskPreset = Annotated[
     str | None,
     typer.Option(
         '--preset',
-        help="The learner's settings: laptop, laptop-long, paper, or the path of a YAML.",
+        help=PRESET_HELP,
         show_default="the task's",
     ),
 ]
