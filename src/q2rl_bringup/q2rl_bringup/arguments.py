@@ -159,6 +159,11 @@ ARGUMENTS = (
         "(laptop+ibrl). Empty: the task's.",
     ),
     Argument(
+        'device',
+        'cpu',
+        'Where the learner computes: cpu, cuda, or one GPU of several, cuda:1. Policies and gate stay on the CPU.',
+    ),
+    Argument(
         'bc_checkpoint',
         '',
         'BC policy (.safetensors, or .yaml). Empty: bc.safetensors in the run folder.',

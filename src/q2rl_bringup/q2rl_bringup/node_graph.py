@@ -220,6 +220,7 @@ def _own_parameters(
         },
         'learner': {
             'preset': args['preset'],
+            'device': args['device'],
             'demos': '' if demos == 'none' else demos,
             'bc_checkpoint': checkpoint,
             'rollouts': args['rollouts'],

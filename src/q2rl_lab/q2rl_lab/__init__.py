@@ -16,7 +16,8 @@ Modules by subject:
   `bench_statistics`, `bench_page`, `tiny_task`; `drift_trial` (what the watch over weights and task is worth)
 - other people's tasks: `suite_file` and `suites/`, `gym_task`, `gym_cell`, `gym_demonstrations`, `gym_process`, and
   `foreign/`, which runs under the interpreter of those tasks and imports nothing of q2rl
-- checks: `checks` (of the doctor), `outcomes` (of tests), `prove` (protections taken out), `time_to_stop`
+- checks: `checks` (of the doctor), `outcomes` (of tests), `prove` (protections taken out), `time_to_stop`,
+  `update_rate`
 
 `vendor/` holds the plotting library that is written into pages.
 """

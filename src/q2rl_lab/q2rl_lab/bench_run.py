@@ -24,13 +24,17 @@ EVALUATION_STREAM = 1000
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `folder`: where the shared starts are kept; plain data, so that it can go to another process."""
+    """One run. `folder`: where the shared starts are kept; plain data, so that it can go to another process.
+
+    device: where the learner computes, see `find_device`; what is learned depends on it in its random numbers alone.
+    """
 
     suite: Suite
     task: str
     method: str
     seed: int
     folder: Path
+    device: str = 'cpu'
 
     @property
     def rollouts(self) -> int:
@@ -110,7 +114,7 @@ def run_job(job: Job, emit: Emit) -> None:
     suite, start = job.suite, shared_start(job)
     task = start.task
     config = load_preset(f'{suite.preset}+{job.method}')
-    learner = fresh_learner(config, task, job.seed, start.demonstrations, start.clone)
+    learner = fresh_learner(config, task, job.seed, start.demonstrations, start.clone, job.device)
     settings = RunSettings(
         run_id=f'{job.method}-s{job.seed}',
         seed=job.seed,
@@ -192,6 +196,7 @@ class _Watch:
                 'method': job.method,
                 'seed': job.seed,
                 'settings': self._settings,
+                'device': job.device,
                 'attempt': self._attempt,
                 'final': final,
                 'online_steps': learner.online_steps,

@@ -18,6 +18,7 @@ from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.policy_file import load_density
+from q2rl_policies.torch_runtime import find_device
 from q2rl_task import Contract, episode_seed, load_task
 
 TELL_PERIOD_S = 10.0
@@ -32,7 +33,9 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
     task = load_task(config.task)
     settings = load_preset(config.preset)
     settings = LearnerConfig.model_validate({**settings.model_dump(), 'rollouts': config.rollouts})
-    learner = fresh_learner(settings, task, config.seed, folder.demonstrations, folder.bc)
+    learner = fresh_learner(
+        settings, task, config.seed, folder.demonstrations, folder.bc, config.device
+    )
     plan = RunSettings(
         run_id=folder.id,
         seed=config.seed,
@@ -55,12 +58,18 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
 
 
 def fresh_learner(
-    config: LearnerConfig, task: Contract, seed: int, demonstrations: Path, clone: Path
+    config: LearnerConfig,
+    task: Contract,
+    seed: int,
+    demonstrations: Path,
+    clone: Path,
+    device: str = 'cpu',
 ) -> OnlineLearner:
     """Return a learner that has seen nothing yet, from the files of demonstrations and clone.
 
     :param seed: of the run
-    :raises InputError: a file is missing, damaged, or of another task
+    :param device: see `find_device`
+    :raises InputError: a file is missing, damaged, or of another task; no such device
     """
     return OnlineLearner(
         config,
@@ -68,6 +77,7 @@ def fresh_learner(
         episode_seed(seed, 'learner', 0),
         load_demonstrations(demonstrations, task),
         load_density(clone, task),
+        device=find_device(device),
     )
 
 

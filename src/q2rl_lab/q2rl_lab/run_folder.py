@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 import fcntl
 import json
 import os
@@ -25,6 +25,7 @@ class RunConfig:
     task: str
     seed: int = 0
     preset: str = 'laptop'
+    device: str = 'cpu'
     demonstrations: int | None = None
     steps: int = 13_000
     rollouts: int = 20
@@ -245,10 +246,14 @@ def open_run(runs_dir: Path, name: str | None) -> RunFolder:
 def resume_config(run: RunFolder, asked: dict[str, Any]) -> RunConfig:
     """Return the config of a run to resume; options given again must not differ.
 
+    But for the device: the one that the run began on may be gone.
+
     :param asked: options of RunConfig; None where not given
     :raises InputError: an option differs from what the run was started with
     """
     config = run.read_config()
+    if asked.get('device') is not None:
+        config = replace(config, device=asked['device'])
     for option in fields(RunConfig):
         value, started = asked.get(option.name), getattr(config, option.name)
         if value is not None and value != started:

@@ -68,6 +68,7 @@ def graph_arguments(
         'run_id': folder.id,
         'seed': config.seed,
         'preset': config.preset,
+        'device': config.device,
         'policy_mode': 'shadow' if config.shadow else 'gated',
         'rollouts': config.rollouts,
         'online_steps': config.steps,

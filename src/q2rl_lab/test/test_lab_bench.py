@@ -217,6 +217,8 @@ def test_what_is_finished_is_not_run_again_and_one_failure_does_not_stop_the_res
         (['learning', '--suite', 'huge'], 'name one of tiny, pipe'),
         (['learning', '--methods', 'magic'], 'no such method'),
         (['learning', '--seeds', 'all'], 'no list of seeds'),
+        (['learning', '--device', 'gpu'], 'device gpu'),
+        (['updates', '--devices', 'cpu,gpu'], 'device gpu'),
         (['report', 'nothing.jsonl'], 'cannot be read'),
     ],
 )
@@ -225,6 +227,14 @@ def test_bad_input_is_one_line(arguments, said, tmp_path, monkeypatch):
     result = runner.invoke(app, ['bench', *arguments])
     assert result.exit_code == 2 and said in result.stderr
     assert len(result.stderr.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_learner_tells_how_fast_it_learns():
+    command = ['bench', 'updates', '--presets', 'tiny', '--seconds', '0.2', '--json']
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told['preset'] == 'tiny' and told['device'] == 'cpu' and told['env_steps_per_s'] > 0
 
 
 def test_a_worker_process_runs_a_job_and_says_what_went_wrong(tmp_path):

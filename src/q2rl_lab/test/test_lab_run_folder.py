@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 
 import pytest
@@ -73,6 +74,7 @@ def test_resuming_takes_the_old_settings_and_refuses_others(tmp_path):
     assert resume_config(run, {'seed': None, 'task': 'pipe_assembly', 'steps': None}) == CONFIG
     with pytest.raises(InputError, match='--seed: run one was started with 4, not 5'):
         resume_config(run, {'seed': 5})
+    assert resume_config(run, {'device': 'cuda'}) == replace(CONFIG, device='cuda')
 
 
 @pytest.mark.parametrize('text', ['', '{', '{"asked": {"task": "a", "colour": 1}}', '{"asked": 3}'])

@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from q2rl_learner.drawing import uniform_actions
 from q2rl_learner.replay import Batch
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble
@@ -36,7 +37,7 @@ def conservative_term(
     """
     size, width = batch.action.shape
     with torch.no_grad():
-        uniform = 2.0 * torch.rand((actions * size, width), generator=generator) - 1.0
+        uniform = uniform_actions((actions * size, width), generator)
         here, log_here = actor.sample(batch.observation.repeat(actions, 1), generator)
         after, log_after = actor.sample(batch.next_observation.repeat(actions, 1), generator)
     drawn = torch.cat([uniform, here, after])

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from q2rl_learner.drawing import Device
 from q2rl_task import Source, Transition
 
 
@@ -125,11 +126,11 @@ def group_episodes(transitions: Iterable[Transition]) -> list[Episode]:
     return [Episode.from_transitions(group) for group in groups.values()]
 
 
-def acting_steps(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+def acting_steps(episodes: Sequence[Episode], device: Device = 'cpu') -> tuple[Tensor, Tensor]:
     """Return observations (N, O) and actions (N, D) of all steps at which somebody acted: nobody imitates a hold."""
     return (
-        torch.from_numpy(np.concatenate([e.observations[~e.held] for e in episodes])),
-        torch.from_numpy(np.concatenate([e.actions[~e.held] for e in episodes])),
+        torch.from_numpy(np.concatenate([e.observations[~e.held] for e in episodes])).to(device),
+        torch.from_numpy(np.concatenate([e.actions[~e.held] for e in episodes])).to(device),
     )
 
 

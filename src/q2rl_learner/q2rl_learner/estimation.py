@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import FitConfig, LearnerConfig
+from q2rl_learner.drawing import uniform_index
 from q2rl_learner.episodes import Episode
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.distributions import normal_like
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def without_value(rollouts: Sequence[Episode]) -> EstimateReport:
 
 def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Generator) -> list[int]:
     """Return each episode's fold: at random, but with successes and failures spread evenly."""
-    drawn = torch.randperm(len(episodes), generator=generator).tolist()
+    drawn = torch.randperm(len(episodes), generator=generator, device=generator.device).tolist()
     order = sorted(drawn, key=lambda index: episodes[index].terminated)
     fold_of = [0] * len(episodes)
     for rank, index in enumerate(order):
@@ -114,7 +116,7 @@ def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Gener
 
 
 class Samples:
-    """States of all acting steps with the parts of their returns, as tensors; `folds`: of each episode."""
+    """States of all acting steps with the parts of their returns, as tensors on `device`; `folds`: of each episode."""
 
     def __init__(
         self,
@@ -123,8 +125,10 @@ class Samples:
         bias: float,
         discount: float,
         folds: Sequence[int],
+        device: torch.device,
     ) -> None:
-        states, partial, weights, segment_of, fold_of, ends, cuts = [], [], [], [], [], [], []
+        states, partial, weights, segment_of, fold_of, ends = [], [], [], [], [], []
+        end_fold, is_cut = [], []
         for index, segment in enumerate(segments(episodes)):
             count = segment.last - segment.first
             states.append(episodes[segment.episode].observations[segment.first : segment.last])
@@ -133,15 +137,20 @@ class Samples:
             segment_of.append(np.full(count, index))
             fold_of.append(np.full(count, folds[segment.episode]))
             ends.append(segment.end)
-            cuts.append((folds[segment.episode], not segment.terminated))
-        self.states = torch.from_numpy(np.concatenate(states))
-        self._partial = torch.from_numpy(np.concatenate(partial))
-        self._weights = torch.from_numpy(np.concatenate(weights))
-        self._segment_of = torch.from_numpy(np.concatenate(segment_of))
-        self.fold_of = torch.from_numpy(np.concatenate(fold_of))
-        self.ends = torch.from_numpy(np.stack(ends))
-        self.end_fold = torch.tensor([fold for fold, _ in cuts])
-        self.is_cut = torch.tensor([cut for _, cut in cuts])
+            end_fold.append(folds[segment.episode])
+            is_cut.append(not segment.terminated)
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).to(device)
+
+        self.states = tensor(np.concatenate(states))
+        self._partial = tensor(np.concatenate(partial))
+        self._weights = tensor(np.concatenate(weights))
+        self._segment_of = tensor(np.concatenate(segment_of))
+        self.fold_of = tensor(np.concatenate(fold_of))
+        self.ends = tensor(np.stack(ends))
+        self.end_fold = tensor(np.array(end_fold))
+        self.is_cut = tensor(np.array(is_cut))
 
     def constant_tail(self) -> float:
         """Value at the cuts that a value constant over all states would have: c = mean(partial) + mean(weight) c."""
@@ -186,8 +195,9 @@ def fit_value(
     if folds < 2:
         raise ValueError('V needs at least two rollouts')
     fold_of = assign_folds(episodes, folds, generator)
-    samples = Samples(episodes, config.reward_scale, config.reward_bias, discount, fold_of)
-    tails = torch.zeros(len(samples.ends))
+    scale, bias = config.reward_scale, config.reward_bias
+    samples = Samples(episodes, scale, bias, discount, fold_of, generator.device)
+    tails = torch.zeros(len(samples.ends), device=generator.device)
     if fit.completions:
         tails = tails.fill_(samples.constant_tail()).clamp_(*attainable)
     gain, rounds, change = samples.relaxation(), 0, 0.0
@@ -219,7 +229,7 @@ def fit_value(
 def by_episode(episodes: Sequence[Episode], returns: Tensor) -> list[np.ndarray]:
     """Return the returns (N,) of all acting steps as one (T,) per episode, NaN at held ticks."""
     found = [np.full(len(episode), np.nan) for episode in episodes]
-    flat, start = returns.numpy(), 0
+    flat, start = returns.numpy(force=True), 0
     for segment in segments(episodes):
         count = segment.last - segment.first
         found[segment.episode][segment.first : segment.last] = flat[start : start + count]
@@ -286,10 +296,10 @@ def regress(
     for step in range(1, steps + 1):
         optimiser.zero_grad(set_to_none=True)
         for (network, states, targets), spread in zip(problems, spreads, strict=True):
-            index = torch.randint(len(states), (fit.batch,), generator=generator)
+            index = uniform_index(len(states), (fit.batch,), generator)
             inputs = states[index]
             if fit.input_noise:
-                inputs = inputs + fit.input_noise * torch.randn(inputs.shape, generator=generator)
+                inputs = inputs + fit.input_noise * normal_like(inputs, generator)
             (((network(inputs) - targets[index]) / spread).square().mean()).backward()
         optimiser.step()
         if judge is not None and step % fit.evaluate_every == 0 and judge(step):

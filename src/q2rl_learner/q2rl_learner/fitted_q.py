@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.drawing import Device, uniform_index
 from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import (
     Samples,
@@ -52,7 +53,9 @@ class Steps:
     bootstrap: Tensor
 
 
-def n_steps(episodes: Sequence[Episode], config: LearnerConfig, discount: float) -> Steps:
+def n_steps(
+    episodes: Sequence[Episode], config: LearnerConfig, discount: float, device: Device = 'cpu'
+) -> Steps:
     """Return the acting steps whose n-step target can be computed: the task ended, or BC spoke in the state after."""
     rows: list[tuple] = []
     for segment in segments(episodes):
@@ -71,7 +74,7 @@ def n_steps(episodes: Sequence[Episode], config: LearnerConfig, discount: float)
     if not rows:
         raise ValueError('no step of BC is known together with what it does next')
     columns = (np.array(column, dtype=np.float32) for column in zip(*rows, strict=True))
-    return Steps(*(torch.from_numpy(column) for column in columns))
+    return Steps(*(torch.from_numpy(column).to(device) for column in columns))
 
 
 def fit_bellman(
@@ -96,7 +99,7 @@ def fit_bellman(
     fold_of = assign_folds(episodes, folds, generator)
 
     def fitted(chosen: Sequence[Episode]) -> tuple[CriticEnsemble, ValueNet, float]:
-        steps = n_steps(chosen, config, discount)
+        steps = n_steps(chosen, config, discount, generator.device)
         critics = make_critics()
         error = _evaluate_policy(critics, steps, config, discount, attainable, generator)
         value = make_value()
@@ -151,7 +154,7 @@ def _evaluate_policy(
     own, followed = ([p.detach() for p in net.parameters()] for net in (critics, target))
     errors = []
     for step in range(fit.bellman_steps):
-        index = torch.randint(len(steps.reward), (fit.batch,), generator=generator)
+        index = uniform_index(len(steps.reward), (fit.batch,), generator)
         with torch.no_grad():
             after = target(steps.following[index], steps.next_action[index])
             wanted = steps.reward[index] + steps.bootstrap[index] * after
@@ -186,5 +189,6 @@ def _completed(
 ) -> tuple[Tensor, Tensor]:
     """Return states (N, O) and Monte Carlo returns (N,), cut ones completed with V at the cut."""
     scale, bias = config.reward_scale, config.reward_bias
-    samples = Samples(episodes, scale, bias, discount, [0] * len(episodes))
+    folds = [0] * len(episodes)
+    samples = Samples(episodes, scale, bias, discount, folds, next(value.parameters()).device)
     return samples.states, samples.returns(value(samples.ends))

@@ -20,7 +20,7 @@ from q2rl_msgs.msg import Transition as TransitionMsg
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.chunks import split
 from q2rl_policies.policy_file import load_density
-from q2rl_policies.torch_runtime import prepare_torch
+from q2rl_policies.torch_runtime import find_device, prepare_torch
 from q2rl_ros.conversions import to_enum, transition_from_msg, weights_chunk_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.qos import weights_chunk_size
@@ -67,6 +67,11 @@ class LearnerNode(Q2rlNode):
             'Critic updates between two weights; 0: as the preset says.',
             low=0,
             high=10**9,
+        )
+        self.declare(
+            'device',
+            'cpu',
+            'Where gradient steps are made: cpu, cuda, or one GPU of several, cuda:1. Policies act on the CPU.',
         )
         self._loop: TrainingLoop | None = None
         self._log: TransitionLog | None = None
@@ -123,6 +128,7 @@ class LearnerNode(Q2rlNode):
             demos,
             bc,
             run_dir / 'learner' / 'kept',
+            find_device(self.value('device')),
         )
         if self._state_path.is_file():
             load_state(self._state_path, learner)

@@ -2,7 +2,8 @@
 """The state of an `OnlineLearner` as one safetensors file, whole or not at all; nothing is pickled.
 
 The file has networks, optimisers, counters and the random generator. Transitions are not in it: they are replayed
-from the log, and a learner restored this way goes on exactly as one that never stopped.
+from the log, and a learner restored this way goes on exactly as one that never stopped; on another kind of device it
+goes on with other random numbers.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def save_state(path: str | Path, learner: OnlineLearner) -> None:
     meta = {
         'format': FORMAT,
         'contract': learner.task.contract_hash,
+        'device': learner.generator.device.type,
         'config': learner.config.model_dump_json(),
         'counters': json.dumps({name: getattr(learner, name) for name in _COUNTERS}),
         'drawn': json.dumps([learner.replay.drawn, learner.replay.drawn_demonstrations]),
@@ -114,14 +116,17 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
             names = [f'{prefix}.{index}.{moment}' for moment in _MOMENTS]
             if names[0] in stored:
                 optimiser.state[parameter] = {
-                    moment: stored[name].clone()
+                    moment: stored[name].to(parameter.device, copy=True)
                     for moment, name in zip(_MOMENTS, names, strict=True)
                 }
     counters: dict[str, int] = json.loads(meta['counters'])
     report: dict[str, Any] | None = json.loads(meta['report'])
-    learner.generator.set_state(stored['generator'])
     for name in _COUNTERS:
         setattr(learner, name, int(counters[name]))
+    if meta.get('device', 'cpu') == learner.generator.device.type:
+        learner.generator.set_state(stored['generator'])
+    else:  # it counts differently there; but what was drawn so far must not be drawn again
+        learner.generator.manual_seed(learner.generator.initial_seed() + learner.gradient_steps)
     learner.replay.drawn, learner.replay.drawn_demonstrations = json.loads(meta['drawn'])
     learner.report = EstimateReport(**report) if report else None
     learner.replay_until(learner.trained_steps)

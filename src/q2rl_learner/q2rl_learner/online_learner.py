@@ -13,6 +13,7 @@ from torch import Tensor
 
 from q2rl_learner.bc_episodes import BCEpisodes
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.drawing import Device
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
@@ -47,6 +48,7 @@ class OnlineLearner:
     :param seed: of all randomness in here
     :param demonstrations: whole episodes with the task's rewards
     :param bc: the BC density, to score demonstrations and random actions; without it neither warms the critics
+    :param device: where networks and replay are, `bc` too from now on; weights and state files are of no device
     :param kept: folder of the weights that may be gone back to; None: they are in memory alone
     """
 
@@ -58,11 +60,12 @@ class OnlineLearner:
         demonstrations: Sequence[Episode] = (),
         bc: DensityNet | None = None,
         kept: Path | None = None,
+        device: Device = 'cpu',
     ) -> None:
         self.config, self.task = config, task
         self.demonstrations = tuple(demonstrations)
-        self._bc = bc
-        self.generator = torch.Generator().manual_seed(seed)
+        self._bc = bc if bc is None else bc.to(device)
+        self.generator = torch.Generator(device).manual_seed(seed)
         reward = task.reward
         if reward.step_range is None:
             self.attainable = attainable_range(
@@ -70,7 +73,7 @@ class OnlineLearner:
             )
         else:
             self.attainable = range_of_any(*map(config.scaled, reward.step_range), reward.discount)
-        self._networks = SeededNetworks(config, task, seed)
+        self._networks = SeededNetworks(config, task, seed, self.generator.device)
         self.value = self._networks.value()
         actor, critics, value = self._networks.to_train()
         self.updater = Updater(actor, critics, config, self.attainable, self.generator, value)
@@ -83,6 +86,7 @@ class OnlineLearner:
             config.imitation,
             config.episode_ends == 'swapped',
             self.attainable[0],
+            self.generator.device,
         )
         if config.demo_fraction > 0 or config.demo_mixing == 'pooled':
             self.replay.set_demonstrations(
@@ -242,8 +246,8 @@ class OnlineLearner:
             imitated = [e for e in episodes if e.succeeded] or episodes
         nll = fit_actor(
             self.actor,
-            acting_steps(imitated),
-            acting_steps(demonstrations) if demonstrations else None,
+            acting_steps(imitated, self.generator.device),
+            acting_steps(demonstrations, self.generator.device) if demonstrations else None,
             config,
             self.generator,
         )
@@ -251,11 +255,12 @@ class OnlineLearner:
 
     def _warm_start_critics(self, episodes: Sequence[Episode], fitted: ValueFit) -> float:
         config = self.config
-        pairs = rollout_pairs(episodes, fitted.returns)
+        device = self.generator.device
+        pairs = rollout_pairs(episodes, fitted.returns, device)
         demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
         score = self._score if self._bc is not None else None
         if demonstrations and score is not None:
-            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score))
+            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score, device))
         return fit_critics(self.critics, self.value, pairs, score, config, self.generator)
 
     def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -315,7 +320,9 @@ class OnlineLearner:
         metrics = self.updater.step(batches, weight, config.actor_rate.at(steps))
         self.gradient_steps += repeats
         self.actor_steps += config.actor_updates_per_step
-        return {name: float(value) for name, value in metrics.items()} | {'bc_weight': weight}
+        # All in one go: each number fetched from a GPU waits for all that it was given to do.
+        values = torch.stack(list(metrics.values())).tolist()
+        return dict(zip(metrics, values, strict=True)) | {'bc_weight': weight}
 
     def weights(self, kind: str) -> bytes:
         """Return the networks file of the `actor`, or of `critic`: critics and V, with Q_BC where the gate asks it.

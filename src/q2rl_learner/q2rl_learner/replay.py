@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from q2rl_learner.drawing import Device, uniform_index
 from q2rl_learner.episodes import Episode, vector_or_nan
 from q2rl_learner.returns import monte_carlo, n_step
 from q2rl_task import Source, Transition
@@ -87,6 +88,7 @@ class Replay:
     :param discount: gamma per step
     :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
     :param cut_value: value of the state at which an episode was cut, in its Monte Carlo return
+    :param device: where the samples are, and the generator that they are drawn by
     :param swapped_ends: bootstrap past the task's end and not past a cut, as one released entry point of Q2RL did
     """
 
@@ -100,6 +102,7 @@ class Replay:
         imitation: str = 'both',
         swapped_ends: bool = False,
         cut_value: float = 0.0,
+        device: Device = 'cpu',
     ) -> None:
         o, d = observation_size, action_size
         self._action_size = d
@@ -108,7 +111,7 @@ class Replay:
         self._capacity = capacity
         self._kept = max(1, capacity // 10)
         self._swapped_ends, self._cut_value = swapped_ends, cut_value
-        self._rows = torch.empty(capacity + self._kept, sum(self._widths))
+        self._rows = torch.empty(capacity + self._kept, sum(self._widths), device=device)
         self._under_way: dict[str, _UnderWay] = {}  # by robot
         self.demonstrations = 0
         self.added = 0
@@ -161,8 +164,8 @@ class Replay:
             ):
                 row[-1] = found
         if rows:
-            head = torch.from_numpy(np.stack(rows))
-            self._rows = torch.cat([head, torch.empty(self._capacity + self._kept, head.shape[1])])
+            head = torch.from_numpy(np.stack(rows)).to(self._rows.device)
+            self._rows = torch.cat([head, self._rows])
             self.demonstrations = len(rows)
 
     def add(self, transition: Transition, reward: float) -> None:
@@ -312,22 +315,19 @@ class Replay:
         if len(self) == 0:
             raise ValueError('the replay is empty')
         if demo_fraction is None:
-            index = torch.randint(len(self), (repeats, batch), generator=generator)
+            index = uniform_index(len(self), (repeats, batch), generator)
             self.drawn += repeats * batch
             self.drawn_demonstrations += int((index < self.demonstrations).sum())
             return self._gather(index)
         demo, online = self.counts(batch, demo_fraction)
         parts = []
         if demo:
-            shown = torch.randint(
-                self.demonstrations + self.interventions, (repeats, demo), generator=generator
-            )
+            known = self.demonstrations + self.interventions
+            shown = uniform_index(known, (repeats, demo), generator)
             parts.append(shown + (shown >= self.demonstrations) * self._capacity)
         if online:
-            parts.append(
-                torch.randint(self.online, (repeats, online), generator=generator)
-                + self.demonstrations
-            )
+            own = uniform_index(self.online, (repeats, online), generator)
+            parts.append(own + self.demonstrations)
         index = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         self.drawn += repeats * batch
         self.drawn_demonstrations += repeats * demo

@@ -18,24 +18,29 @@ from q2rl_task import Contract
 class SeededNetworks:
     """Make untrained networks of the sizes that `config` and the contract give.
 
+    Weights are drawn on the CPU and moved to `device`: they are the same ones everywhere.
+
     made: how often; the next numbers depend on it, so a learner that is restored restores it as well.
     """
 
-    def __init__(self, config: LearnerConfig, task: Contract, seed: int) -> None:
+    def __init__(
+        self, config: LearnerConfig, task: Contract, seed: int, device: torch.device
+    ) -> None:
         self.made = 0
-        self._config, self._seed = config, seed
+        self._config, self._seed, self._device = config, seed, device
         self._observation, self._action = task.observation_size, task.action_size
 
     def value(self) -> ValueNet:
         """Return a V to fit on returns."""
         fit = self._config.fit
         with self._seeded():
-            return ValueNet(self._observation, fit.value_hidden, layer_norm=fit.value_layer_norm)
+            net = ValueNet(self._observation, fit.value_hidden, layer_norm=fit.value_layer_norm)
+        return net.to(self._device)
 
     def critics(self) -> CriticEnsemble:
         """Return critics, such as Q_BC is fitted with."""
         with self._seeded():
-            return self._critics()
+            return self._critics().to(self._device)
 
     def to_train(self) -> tuple[TanhGaussianActor, CriticEnsemble, ValueNet | None]:
         """Return what online updates train: actor, critics, and the V of updates by expectiles, if these are chosen."""
@@ -48,7 +53,8 @@ class SeededNetworks:
             )
             expectile = config.loss.bootstrap == 'expectile'
             value = ValueNet(self._observation, hidden, norm) if expectile else None
-        return actor, critics, value
+            value = None if value is None else value.to(self._device)
+        return actor.to(self._device), critics.to(self._device), value
 
     def _critics(self) -> CriticEnsemble:
         config = self._config

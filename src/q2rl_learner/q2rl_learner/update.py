@@ -29,13 +29,14 @@ from q2rl_learner.conservative import conservative_term
 from q2rl_learner.replay import Batch
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.distributions import normal_like
 
 
 class Updater:
     """Actor, critics and target critics with their optimisers.
 
     :param attainable: range of possible returns, for `clip_targets`
-    :param generator: the only source of randomness
+    :param generator: the only source of randomness; networks and batches are on its device
     :param value: untrained, for `loss.bootstrap: expectile`
     """
 
@@ -53,6 +54,7 @@ class Updater:
         self._config, self._attainable, self._generator = config, attainable, generator
         sizes = {k: v for k, v in critics.architecture.items() if k not in ('type', 'members')}
         self._subset = CriticEnsemble(members=config.min_subset, **sizes).requires_grad_(False)
+        self._subset.to(generator.device)
         self._subset_parameters = list(self._subset.parameters())
         self._actor_parameters = list(actor.parameters())
         averaged = config.actor_tau < 1
@@ -196,7 +198,9 @@ class Updater:
 
     def _draw_subset(self) -> CriticEnsemble:
         """Return `min_subset` distinct target critics as an ensemble of their own: the others are not computed."""
-        order = torch.randperm(self._config.critics, generator=self._generator)
+        order = torch.randperm(
+            self._config.critics, generator=self._generator, device=self._generator.device
+        )
         members = order[: self._config.min_subset]
         for drawn, target in zip(self._subset_parameters, self._target_parameters, strict=True):
             torch.index_select(target, 0, members, out=drawn)
@@ -209,10 +213,8 @@ class Updater:
         else:
             action = self.actor.mode(observation)
         if config.target_policy_noise > 0:
-            noise = (
-                torch.randn(action.shape, generator=self._generator) * config.target_policy_noise
-            )
-            action = (action + noise).clamp(-1.0, 1.0)
+            noise = normal_like(action, self._generator)
+            action = (action + config.target_policy_noise * noise).clamp(-1.0, 1.0)
         return action
 
     def actor_step(self, batch: Batch, bc_weight: float) -> dict[str, Tensor]:

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.drawing import Device, uniform_actions, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import output_scaled, spread_of
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_policies.distributions import normal_like
 
 Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """BC's (log_prob (B,), entropy (B,)) in nats of actions (B, D) at observations (B, O)."""
@@ -38,7 +40,9 @@ class Pairs:
     returns: Tensor
 
 
-def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) -> Pairs:
+def rollout_pairs(
+    episodes: Sequence[Episode], returns: Sequence[np.ndarray], device: Device = 'cpu'
+) -> Pairs:
     """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,)."""
     parts = []
     for episode, completed in zip(episodes, returns, strict=True):
@@ -55,12 +59,12 @@ def rollout_pairs(episodes: Sequence[Episode], returns: Sequence[np.ndarray]) ->
             completed,
         )
         parts.append([field[scored] for field in fields])
-    return Pairs(*(_tensor(field) for field in zip(*parts, strict=True)))
+    return Pairs(*(_tensor(field).to(device) for field in zip(*parts, strict=True)))
 
 
-def demonstration_pairs(episodes: Sequence[Episode], score: Score) -> Pairs:
+def demonstration_pairs(episodes: Sequence[Episode], score: Score, device: Device = 'cpu') -> Pairs:
     """Return the steps of demonstrations, scored by BC."""
-    observations, actions = acting_steps(episodes)
+    observations, actions = acting_steps(episodes, device)
     with torch.no_grad():
         log_prob, entropy = score(observations, actions)
     return Pairs(observations, actions, log_prob, entropy, torch.full_like(log_prob, float('nan')))
@@ -105,7 +109,7 @@ def fit_critics(
     uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
     errors = []
     for step in range(fit.critic_steps):
-        index = torch.randint(len(targets), (fit.batch,), generator=generator)
+        index = uniform_index(len(targets), (fit.batch,), generator)
         observations, actions, target = (
             pairs.observations[index],
             pairs.actions[index],
@@ -113,8 +117,7 @@ def fit_critics(
         )
         if uniform:
             actions = actions.clone()
-            drawn = torch.rand((uniform, actions.shape[1]), generator=generator)
-            actions[:uniform] = 2.0 * drawn - 1.0
+            actions[:uniform] = uniform_actions((uniform, actions.shape[1]), generator)
             with torch.no_grad():
                 advantage = _advantage(config, *score(observations[:uniform], actions[:uniform]))
             target = torch.cat([base[index[:uniform]] + advantage, target[uniform:]])
@@ -154,11 +157,11 @@ def fit_actor(
     for step in range(fit.actor_steps):
         drawn = []
         for (observations, actions), count in sources:
-            index = torch.randint(len(observations), (count,), generator=generator)
+            index = uniform_index(len(observations), (count,), generator)
             drawn.append((observations[index], actions[index]))
         observations, actions = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         if fit.input_noise:
-            noise = torch.randn(observations.shape, generator=generator)
+            noise = normal_like(observations, generator)
             observations = observations + fit.input_noise * noise
         loss = -actor.log_prob(observations, actions).mean()
         optimiser.zero_grad(set_to_none=True)

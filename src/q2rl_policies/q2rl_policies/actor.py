@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F
 
-from q2rl_policies.distributions import HALF_LOG_2PI
+from q2rl_policies.distributions import HALF_LOG_2PI, normal_like
 from q2rl_policies.mlp import mlp
 
 LOG_2 = math.log(2.0)
@@ -62,7 +62,7 @@ class TanhGaussianActor(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Draw actions (..., D) by reparametrisation, with their log-probabilities (...) [nat]."""
         mean, log_std = self(observation)
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        noise = normal_like(mean, generator)
         unsquashed = torch.addcmul(mean, log_std.exp(), noise)
         return torch.tanh(unsquashed), _log_prob(noise, log_std, unsquashed)
 

@@ -18,6 +18,14 @@ EntropyKind = Literal['monte_carlo', 'bound', 'published']
 """How an entropy is computed; 'published' is the released code's formula and no entropy (see `published_entropy`)."""
 
 
+def normal_like(shown: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return standard normal numbers of the shape, precision and device of `shown`.
+
+    :param generator: of the same device; None: torch's global one
+    """
+    return torch.randn(shown.shape, generator=generator, dtype=shown.dtype, device=shown.device)
+
+
 class DiagonalGaussian:
     """Independent normal components. `mean`, `std`: (..., D), std > 0."""
 
@@ -27,7 +35,7 @@ class DiagonalGaussian:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw one sample per state, (..., D), from `generator` or torch's global one; not differentiable."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
+        noise = normal_like(self.mean, generator)
         return torch.addcmul(self.mean, self.std, noise).detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -56,7 +64,12 @@ class GaussianMixture:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw one sample per state, (..., D), from `generator` or torch's global one; not differentiable."""
         weights = self.log_weights.detach().exp()
-        uniform = torch.rand((*weights.shape[:-1], 1), generator=generator, dtype=weights.dtype)
+        uniform = torch.rand(
+            (*weights.shape[:-1], 1),
+            generator=generator,
+            dtype=weights.dtype,
+            device=weights.device,
+        )
         # The last component takes what rounding leaves of the cumulative sum.
         component = (
             (uniform > weights.cumsum(-1)).sum(-1, keepdim=True).clamp_max(weights.shape[-1] - 1)
@@ -64,7 +77,7 @@ class GaussianMixture:
         index = component.unsqueeze(-1).expand(*component.shape, self.means.shape[-1])
         mean = self.means.gather(-2, index).squeeze(-2)
         std = self.stds.gather(-2, index).squeeze(-2)
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        noise = normal_like(mean, generator)
         return torch.addcmul(mean, std, noise).detach()
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -93,9 +106,9 @@ class GaussianMixture:
         if kind != 'monte_carlo':
             raise ValueError(f'entropy kind {kind!r} is none of {get_args(EntropyKind)}')
         # Stratified: every component draws the same number of samples, weighted afterwards.
-        shape = (samples_per_component, *self.means.shape)
-        noise = torch.randn(shape, generator=generator, dtype=self.means.dtype)
-        draws = torch.addcmul(self.means, self.stds, noise)
+        means = self.means.expand(samples_per_component, *self.means.shape)
+        noise = normal_like(means, generator)
+        draws = torch.addcmul(means, self.stds, noise)
         joint = self._joint(draws.movedim(-2, 0))
         own = joint.movedim(0, -2).diagonal(dim1=-2, dim2=-1)
         responsibility = own - joint.logsumexp(-1).movedim(0, -1)

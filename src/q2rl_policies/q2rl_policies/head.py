@@ -75,10 +75,10 @@ class Head:
         means = torch.tanh(out[..., -2 * size : -size].reshape(shape))
         stds = self._std(out[..., -size:].reshape(shape))
         if self.action_scale is not None:
-            scale = torch.as_tensor(self.action_scale, dtype=out.dtype)
+            scale = out.new_tensor(self.action_scale)
             means, stds = means * scale, stds * scale.abs()
         if self.action_offset is not None:
-            means = means + torch.as_tensor(self.action_offset, dtype=out.dtype)
+            means = means + out.new_tensor(self.action_offset)
         return F.log_softmax(logits, -1), means, stds
 
     def state(self, out: np.ndarray) -> MixtureState:

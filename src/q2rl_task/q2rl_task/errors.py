@@ -17,3 +17,7 @@ class InputError(ValueError):
         self.problem = problem
         self.remedy = remedy
         super().__init__(f'{self.where}: {problem}; {remedy}')
+
+    def __reduce__(self) -> tuple:
+        """Let it come back whole from another process."""
+        return type(self), (self.where, self.problem, self.remedy)

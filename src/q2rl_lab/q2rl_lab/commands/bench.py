@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json
+from q2rl_lab.commands.options import Device, Json
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +18,8 @@ bench = typer.Typer(
         'q2rl bench learning --suite tiny --methods q2rl,ibrl --seeds 0-4\n'
         'q2rl bench report bench/tiny.jsonl\n'
         'q2rl bench drift --disturbance weights\n'
-        'q2rl bench stop --trials 200'
+        'q2rl bench stop --trials 200\n'
+        'q2rl bench updates --devices cpu,cuda'
     ),
 )
 
@@ -49,6 +50,7 @@ def learning(
     jobs: Annotated[
         int | None, typer.Option(min=1, help='Runs side by side.', show_default='one per core')
     ] = None,
+    device: Device = None,
     address: Annotated[
         str | None, typer.Option(help='Run on this Ray cluster (Ray is not installed by default).')
     ] = None,
@@ -90,14 +92,17 @@ def learning(
     from q2rl_lab.bench_pool import run_here, run_on_ray
     from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
     from q2rl_lab.bench_run import Job
+    from q2rl_policies.torch_runtime import find_device
 
+    if device is not None:
+        find_device(device)
     if chosen.gym is not None:
         chosen.gym.host.check()
     out = (out or Path('bench') / f'{chosen.name}.jsonl').absolute()
     folder = out.parent / 'starts'
     # Seeds go round fastest: runs that start together then do not wait for one another's start.
     planned = [
-        Job(chosen, task, method, seed, folder)
+        Job(chosen, task, method, seed, folder, device or 'cpu')
         for task in chosen.tasks
         for method in names
         for seed in parse_seeds(seeds)
@@ -177,6 +182,42 @@ def stop(
         emit(figures, True)
     else:
         print(as_table(figures))
+
+
+@bench.command()
+def updates(
+    task: Annotated[
+        str, typer.Option(help='Task: a shipped one or a YAML file.')
+    ] = 'pipe_assembly',
+    presets: Annotated[
+        str, typer.Option(help='Settings of the learner, several with commas between.')
+    ] = 'laptop,paper',
+    devices: Annotated[str, typer.Option(help='Devices, like cpu,cuda.')] = 'cpu',
+    seconds: Annotated[float, typer.Option(min=0.1, help='To measure each for.')] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Measure how many environment steps per second a learner keeps up with.
+
+    The control rate of a task should not be above it, or the learner falls
+    behind the robot. Small networks are often faster on the CPU than on a GPU.
+
+    \b
+    q2rl bench updates --devices cpu,cuda
+    """  # noqa: D301
+    from q2rl_lab.console import emit
+    from q2rl_lab.update_rate import update_rate
+    from q2rl_learner.config import load_preset
+    from q2rl_policies.torch_runtime import find_device
+    from q2rl_task import load_task
+
+    spec, wanted = load_task(task), [device.strip() for device in devices.split(',')]
+    configs = {name.strip(): load_preset(name.strip()) for name in presets.split(',')}
+    for device in wanted:
+        find_device(device)
+    for name, config in configs.items():
+        for device in wanted:
+            rate = update_rate(config, spec, device, seconds)
+            emit({'preset': name, 'device': device, 'env_steps_per_s': round(rate, 1)}, as_json)
 
 
 @bench.command()

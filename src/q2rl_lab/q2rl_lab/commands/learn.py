@@ -10,6 +10,7 @@ import typer
 
 from q2rl_lab.commands.options import (
     Bc,
+    Device,
     Json,
     Method,
     Rollouts,
@@ -27,6 +28,7 @@ def learn(
     seed: Seed = 0,
     preset: TaskPreset = None,
     method: Method = None,
+    device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
     eval_episodes: Annotated[
@@ -63,15 +65,17 @@ def learn(
     from q2rl_lab.run_folder import RunConfig, create_run
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
+    from q2rl_policies.torch_runtime import find_device
     from q2rl_task import Phase, load_task
 
     spec = load_task(task)
     config = RunConfig.of_task(
-        spec, method, task=task, seed=seed, preset=preset, demonstrations=demonstrations,
+        spec, method, task=task, seed=seed, preset=preset, device=device, demonstrations=demonstrations,
         steps=steps, rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
         bc=str(bc) if bc else None,
     )  # fmt: skip
     load_preset(config.preset)
+    find_device(config.device)
     if bc is not None:
         check_adopted(bc, spec, config.preset)
     folder = create_run(runs_dir, name, config, versions())

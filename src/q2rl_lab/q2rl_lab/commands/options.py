@@ -27,6 +27,14 @@ TaskPreset = Annotated[
         show_default="the task's",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        '--device',
+        help='Where the learner computes: cpu, cuda, or one GPU of several, cuda:1.',
+        show_default='cpu',
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option('--steps', min=0, help='Steps of the online phase.', show_default="the task's"),

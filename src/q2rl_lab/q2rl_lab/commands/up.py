@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from q2rl_lab.commands.options import Bc, Json, Rollouts, RunsDir, Steps, TaskPreset
+from q2rl_lab.commands.options import Bc, Device, Json, Rollouts, RunsDir, Steps, TaskPreset
 
 
 def up(
@@ -22,6 +22,7 @@ def up(
         ),
     ] = None,
     preset: TaskPreset = None,
+    device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
     eval_episodes: Annotated[
@@ -132,6 +133,7 @@ def up(
     )
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
+    from q2rl_policies.torch_runtime import find_device
     from q2rl_task import InputError, load_task
 
     spec = load_task(task)
@@ -141,6 +143,7 @@ def up(
         'task': task,
         'seed': seed,
         'preset': preset,
+        'device': device,
         'demonstrations': demonstrations,
         'steps': steps,
         'rollouts': rollouts,
@@ -155,11 +158,13 @@ def up(
     if resume:
         folder = open_run(runs_dir, name)
         config = resume_config(folder, asked)
+        find_device(config.device)
         if config.in_process:
             raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
     else:
         config = RunConfig.of_task(spec, **asked)
         load_preset(config.preset)
+        find_device(config.device)
         if bc is not None:
             check_adopted(bc, spec, config.preset)
         check_start(config)
