@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -92,6 +92,13 @@ class Decay(Section):
     decay_steps: float | None = Field(default=None, gt=0)
     floor: float = Field(default=0.0, ge=0)
 
+    @model_validator(mode='before')
+    @classmethod
+    def _number(cls, given: Any) -> Any:
+        """Take a number alone as one that stays."""
+        plain = isinstance(given, int | float) and not isinstance(given, bool)
+        return {'initial': given} if plain else given
+
     def at(self, online_steps: int) -> float:
         """Return the number after `online_steps` environment steps."""
         if self.decay_steps is None:
@@ -128,7 +135,7 @@ class LearnerConfig(Section):
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
     the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
     attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
-    per actor step (1: they are one). `actor_rate`: factor of `actor_learning_rate`.
+    per actor step (initially 1: they are one for good). `actor_rate`: factor of `actor_learning_rate`.
     `entropy`: how BC's is computed (`q2rl_policies.distributions`).
     `demo_mixing`: `share` (each batch has `demo_fraction` demonstrations) or `pooled` (drawn like everything else).
     `episode_ends`: `correct`, or `swapped` as in one released entry point: values flow past success and are cut at
@@ -154,7 +161,7 @@ class LearnerConfig(Section):
     actor_batch: Literal['last', 'all'] = 'last'
     n_step: int = Field(default=3, ge=1, le=64)
     tau: float = Field(default=0.005, gt=0, le=1)
-    actor_tau: float = Field(default=1.0, gt=0, le=1)
+    actor_tau: Decay = Decay()
     actor_learning_rate: float = Field(default=3e-4, gt=0)
     critic_learning_rate: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -193,6 +200,8 @@ class LearnerConfig(Section):
 
     @model_validator(mode='after')
     def _consistent(self):
+        if not 0 < self.actor_tau.initial <= 1:
+            raise ValueError('`actor_tau` must begin above 0 and not above 1')
         if self.min_subset > self.critics:
             raise ValueError(
                 f'`min_subset` {self.min_subset} is more than the {self.critics} critics'

@@ -18,6 +18,7 @@ from safetensors.torch import save
 import torch
 from torch import Tensor
 
+from q2rl_learner.config import LearnerConfig
 from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import InputError
@@ -86,7 +87,8 @@ def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
         raise InputError(
             path, f'is of contract {meta["contract"]}', 'resume with the task of the run'
         )
-    ours, theirs = learner.config.model_dump(mode='json'), json.loads(meta['config'])
+    theirs = LearnerConfig.model_validate_json(meta['config']).model_dump(mode='json')
+    ours = learner.config.model_dump(mode='json')
     different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if different:
         raise InputError(

@@ -317,7 +317,9 @@ class OnlineLearner:
         batches = self.replay.sample(config.batch, share, self.generator, repeats)
         steps = self.gradient_steps // repeats
         weight = config.bc_weight.at(steps)
-        metrics = self.updater.step(batches, weight, config.actor_rate.at(steps))
+        metrics = self.updater.step(
+            batches, weight, config.actor_rate.at(steps), config.actor_tau.at(steps)
+        )
         self.gradient_steps += repeats
         self.actor_steps += config.actor_updates_per_step
         # All in one go: each number fetched from a GPU waits for all that it was given to do.

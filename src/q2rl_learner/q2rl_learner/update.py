@@ -57,7 +57,8 @@ class Updater:
         self._subset.to(generator.device)
         self._subset_parameters = list(self._subset.parameters())
         self._actor_parameters = list(actor.parameters())
-        averaged = config.actor_tau < 1
+        self._actor_tau = config.actor_tau.initial
+        averaged = self._actor_tau < 1
         self.acting = copy.deepcopy(actor).requires_grad_(False) if averaged else actor
         self._acting_parameters = list(self.acting.parameters()) if averaged else []
         self._critic_parameters = list(critics.parameters())
@@ -103,14 +104,21 @@ class Updater:
         self.critic_optimiser.state.clear()
 
     def step(
-        self, batches: Sequence[Batch], bc_weight: float, actor_rate: float = 1.0
+        self,
+        batches: Sequence[Batch],
+        bc_weight: float,
+        actor_rate: float = 1.0,
+        actor_tau: float | None = None,
     ) -> dict[str, Tensor]:
         """Make one critic step per batch, then the actor's steps; return scalars of the last of each.
 
         :param bc_weight: w(t)
         :param actor_rate: factor of the actor's learning rate
+        :param actor_tau: share by which the acting actor follows from now on; None: as before
         """
         config = self._config
+        if actor_tau is not None:
+            self._actor_tau = actor_tau
         for group in self.actor_optimiser.param_groups:
             group['lr'] = actor_rate * config.actor_learning_rate
         metrics = self._critic_steps(batches, config.loss.conservatism)
@@ -231,7 +239,7 @@ class Updater:
         self.actor_optimiser.step()
         if self._acting_parameters:
             own = [p.detach() for p in self._actor_parameters]
-            torch._foreach_lerp_(self._acting_parameters, own, self._config.actor_tau)
+            torch._foreach_lerp_(self._acting_parameters, own, self._actor_tau)
         return metrics
 
     def _climb(self, batch: Batch, bc_weight: float) -> tuple[Tensor, dict[str, Tensor]]:

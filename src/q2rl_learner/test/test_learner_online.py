@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from q2rl_learner.config import Decay
 from q2rl_learner.learner_state import load_state, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.gate import GateValues, QGate
@@ -143,7 +144,7 @@ def test_what_is_learned_depends_on_the_order_not_on_the_pace():
 
 @pytest.mark.parametrize(('stop', 'actor_tau'), [(1, 1.0), (33, 1.0), (33, 0.1)])
 def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop, actor_tau):
-    config = CONFIG.model_copy(update={'actor_tau': actor_tau})
+    config = CONFIG.model_copy(update={'actor_tau': Decay(initial=actor_tau)})
     toy, first = rollouts(2)
     log = first + online(toy, 70)
 
