@@ -37,6 +37,7 @@ class RunConfig:
     shadow: bool = False
     sim: str = 'mujoco'
     robot_type: str = 'panda'
+    command_sink: str = 'auto'
 
     @classmethod
     def of_task(cls, spec: TaskSpec, method: str | None = None, **asked: Any) -> RunConfig:

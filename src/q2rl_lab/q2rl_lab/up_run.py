@@ -62,6 +62,7 @@ def graph_arguments(
         'task': config.task,
         'sim': config.sim,
         'robot_type': config.robot_type,
+        'command_sink': config.command_sink,
         'lockstep': 'false' if config.realtime else 'true',
         'planner': config.planner,
         'run_dir': str(folder.path),
@@ -135,7 +136,8 @@ def check_start(config: RunConfig) -> None:
     from q2rl_bringup.node_graph import build_graph
     from q2rl_task import InputError
 
-    asked = {'task': config.task, 'sim': config.sim, 'robot_type': config.robot_type}
+    said = ('task', 'sim', 'robot_type', 'command_sink')
+    asked = {name: getattr(config, name) for name in said}
     graph = build_graph({**asked, 'lockstep': 'false' if config.realtime else 'true'})
     wanted = {node.package for node in graph.nodes if not node.managed}
     wanted |= {spec.package for spec in graph.includes}

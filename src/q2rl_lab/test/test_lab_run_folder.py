@@ -77,6 +77,17 @@ def test_resuming_takes_the_old_settings_and_refuses_others(tmp_path):
     assert resume_config(run, {'device': 'cuda'}) == replace(CONFIG, device='cuda')
 
 
+def test_a_resume_keeps_how_the_arm_is_commanded_and_an_older_run_has_the_usual_way(tmp_path):
+    run = create_run(tmp_path, 'one', replace(CONFIG, command_sink='joint_position'), {})
+    assert resume_config(run, {'command_sink': None}).command_sink == 'joint_position'
+    with pytest.raises(InputError, match='--command-sink: run one was started with joint_position'):
+        resume_config(run, {'command_sink': 'pose_target'})
+    content = json.loads(run.config.read_text())
+    del content['asked']['command_sink']
+    run.config.write_text(json.dumps(content))
+    assert resume_config(run, {}).command_sink == 'auto'
+
+
 @pytest.mark.parametrize('text', ['', '{', '{"asked": {"task": "a", "colour": 1}}', '{"asked": 3}'])
 def test_a_damaged_config_is_said_in_one_line(tmp_path, text):
     run = create_run(tmp_path, 'one', CONFIG, {})

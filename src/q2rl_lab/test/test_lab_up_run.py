@@ -199,6 +199,24 @@ def test_a_page_to_watch_on_is_one_more_process_that_may_die(tmp_path):
     assert 'port: 9001' in (folder.path / 'parameters' / 'operator_view.yaml').read_text()
 
 
+def test_how_the_arm_is_commanded_reaches_the_arm_and_its_simulation(tmp_path):
+    folder = create_run(
+        tmp_path, 'one', RunConfig('pipe_assembly', command_sink='joint_position'), {}
+    )
+    node_processes(folder, folder.read_config(), resume=True)
+    assert (
+        'command_sink: joint_position'
+        in (folder.path / 'parameters/arm_interface.yaml').read_text()
+    )
+    assert 'command_interface: joints' in (folder.path / 'parameters/mujoco_arm.yaml').read_text()
+
+
+@pytest.mark.parametrize('sink', ['servo_twist', 'by_hand'])
+def test_a_way_to_command_the_arm_that_is_not_there_is_refused_before_anything_is_written(sink):
+    with pytest.raises(InputError, match='command_sink'):
+        up_run.check_start(RunConfig('pipe_assembly', command_sink=sink))
+
+
 @pytest.mark.parametrize('sim', ['mock', 'gazebo'])
 def test_a_simulation_whose_packages_are_missing_is_refused_in_one_line(monkeypatch, sim):
     config = RunConfig('pipe_assembly', realtime=True, sim=sim)

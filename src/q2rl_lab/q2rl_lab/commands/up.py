@@ -75,6 +75,14 @@ def up(
             '--robot-type', help='Arm of mock and gazebo: panda, fr3 or ur5e.', show_default='panda'
         ),
     ] = None,
+    command_sink: Annotated[
+        str | None,
+        typer.Option(
+            '--command-sink',
+            help='How the arm is commanded: auto, pose_target, joint_position or servo_twist.',
+            show_default='auto',
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
@@ -154,6 +162,7 @@ def up(
         'shadow': shadow or None,
         'sim': sim,
         'robot_type': robot_type,
+        'command_sink': command_sink,
     }
     if resume:
         folder = open_run(runs_dir, name)
