@@ -11,7 +11,7 @@ from std_msgs.msg import Float64MultiArray
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_parameters import declare_arm_parameters
 from q2rl_control.arm_reports import ArmReports
-from q2rl_control.arm_state import OF_ITSELF
+from q2rl_control.arm_state import OF_ITSELF, ArmState
 from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
@@ -23,11 +23,7 @@ from q2rl_control.sink_choice import make_kinematics, make_links, make_sink
 from q2rl_control.tare_choice import make_payload, make_start_tare, serve_tare
 from q2rl_control.wrench_tare import WrenchTare
 from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
-from q2rl_ros.conversions import (
-    decision_from_msg,
-    executed_step_to_msg,
-    observation_to_msg,
-)
+from q2rl_ros.conversions import decision_from_msg, executed_step_to_msg, observation_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
@@ -191,6 +187,8 @@ class ArmInterface(Q2rlNode):
             if self._silent:
                 self.warn('watchdog', 'no decision in time: holding')
             self._execute(None)
+        elif self._logic.state is not ArmState.RUNNING:
+            self._missed = 0  # nobody is asked: what stayed away in an episode says nothing of what the arm does now
         now, arrived_now = self._now(), time.monotonic()
         stale = self._sensors.stale(now, arrived_now)
         if not stale:
