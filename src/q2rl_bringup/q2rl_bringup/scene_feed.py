@@ -37,7 +37,7 @@ class SceneFeed:
         for kind, topic in (
             (JointState, 'joint_states'),
             (PoseStamped, 'current_pose'),
-            (WrenchStamped, 'force_torque_sensor_broadcaster/wrench'),
+            (WrenchStamped, 'contact_wrench'),
             (GateDecision, 'gate_decision'),
         ):
             node.subscribe(kind, topic, self._keep(kind), STREAM, raw=True)

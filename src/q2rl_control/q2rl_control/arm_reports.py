@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told about the state of the arm."""
+"""What is told about the state of the arm, and what it feels."""
 
 from __future__ import annotations
+
+from geometry_msgs.msg import WrenchStamped
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_msgs.msg import ArmStatus
 from q2rl_ros.node import Q2rlNode
+from q2rl_ros.stamps import stamp_to_msg
+from q2rl_task import Measurement
 
 
 class ArmReports:
-    """The latched `arm_status` of one `ArmLogic`."""
+    """The latched `arm_status` of one `ArmLogic`, and the `contact_wrench` that it acts on, for those who watch."""
 
     def __init__(self, node: Q2rlNode, logic: ArmLogic) -> None:
         self._node, self._logic = node, logic
         self._shown: tuple | None = None
+        self._felt: Measurement | None = None
         self._out = node.publisher(ArmStatus, 'arm_status', node.qos.latched)
+        self._wrench_out = node.publisher(WrenchStamped, 'contact_wrench', node.qos.sensors)
 
     def publish(self, force: bool = False) -> None:
-        """Publish state, detail and episode if one of them changed, or anyway."""
+        """Publish the wrench of a new measurement; state, detail and episode if one of them changed, or anyway."""
         logic, dropped = self._logic, self._node.counters
+        self._publish_wrench(logic.measurement)
         shown = (logic.state, logic.detail, logic.episode)
         if shown == self._shown and not force:
             return
@@ -36,3 +43,16 @@ class ArmReports:
         )
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._out.publish(msg)
+
+    def _publish_wrench(self, measured: Measurement | None) -> None:
+        if measured is None or measured is self._felt:
+            return
+        self._felt = measured
+        if not self._wrench_out.get_subscription_count():
+            return
+        msg = WrenchStamped()
+        msg.header.stamp = stamp_to_msg(measured.stamp)
+        msg.header.frame_id = self._node.task.frames.tip
+        force, torque = msg.wrench.force, msg.wrench.torque
+        force.x, force.y, force.z, torque.x, torque.y, torque.z = measured.wrench.tolist()
+        self._wrench_out.publish(msg)

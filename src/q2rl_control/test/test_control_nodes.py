@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2')
 pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -238,6 +238,22 @@ def test_a_whole_run_with_noise_on_the_decisions(bench, tmp_path):
     state = json.loads((tmp_path / 'run_state.json').read_text())
     assert state['progress']['phase'] == 'FINISHED'
     assert state['extra']['next_sequence'] == 1 + 7 * cell.succeed_at
+
+
+def test_who_watches_is_shown_the_wrench_that_the_guard_has_and_not_the_drivers(bench):
+    cell = bench.add(Cell)
+    cell.arm.force = np.array([1.0, -2.0, 7.0])
+    shown = []
+    cell.create_subscription(WrenchStamped, 'contact_wrench', shown.append, cell.qos.sensors)
+    arm = bench.add(ArmInterface, wrench_reversed=True)
+    bench.add(EpisodeManager, **RUN)
+    bench.until(lambda: len(shown) >= 3 and len(cell.steps) >= 3)
+    force = shown[-1].wrench.force
+    assert [force.x, force.y, force.z] == [-1.0, 2.0, -7.0]
+    assert shown[-1].header.frame_id == TASK.frames.tip
+    stamps = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in shown]
+    assert len(set(stamps)) == len(stamps)
+    assert np.array_equal(arm._logic.measurement.wrench[:3], [-1.0, 2.0, -7.0])
 
 
 def test_a_silent_gate_is_asked_again_and_then_the_steps_hold(bench):
