@@ -40,7 +40,8 @@ def prove(
 ) -> list[Verdict]:
     """Judge the protections listed in a file whose names contain one of `wanted` (none: all).
 
-    Each runs in a process of its own, first its test as it is, then with the protection taken out.
+    Each runs in a process of its own, first its test as it is, then with the protection taken out. One after another,
+    so that of a run that is interrupted all verdicts but the last few have been told; what had not begun never does.
 
     :param told: called with every verdict as it is reached, in the order of the list
     :param listed: the list, a module with `PROTECTIONS` that is a pytest plugin with `--take-out`
@@ -60,17 +61,23 @@ def prove(
             'q2rl test --prove', f'no protection {" ".join(wanted)}', f'known: {known}'
         )
     with ThreadPoolExecutor(jobs) as pool:
-        as_it_is = {test: pool.submit(_run, root, path, test) for test in {p.test for p in chosen}}
-        judged = [pool.submit(_judge, root, path, p.name, p.test, as_it_is[p.test]) for p in chosen]
-        verdicts = []
-        for future in judged:
-            verdicts.append(future.result())
-            told(verdicts[-1])
+        as_it_is, judged, verdicts = {}, [], []
+        for p in chosen:
+            if p.test not in as_it_is:
+                as_it_is[p.test] = pool.submit(_run, root, path, p.test)
+            judged.append(pool.submit(_judge, root, path, p.name, p.test, as_it_is[p.test]))
+        try:
+            for future in judged:
+                verdicts.append(future.result())
+                told(verdicts[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return verdicts
 
 
 def _judge(root: Path, path: Path, name: str, test: str, as_it_is) -> Verdict:
-    # The runs of tests as they are were submitted first, so waiting for one here cannot block them all.
+    # The run of the test as it is was submitted before, so waiting for it here cannot keep it from starting.
     code, ran, detail = as_it_is.result()
     if code != 0 or not ran:
         return Verdict(

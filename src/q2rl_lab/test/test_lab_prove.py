@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from q2rl_lab import prove as module
 from q2rl_lab.prove import prove
 from q2rl_task import InputError
 
@@ -84,3 +87,30 @@ def test_a_wanted_protection_that_does_not_exist_is_bad_input(tree):
         prove(tree, ['teleport'], listed=Path('listed.py'))
     with pytest.raises(InputError, match='no list'):
         prove(tree, listed=Path('elsewhere.py'))
+
+
+def test_an_interrupted_run_has_told_what_was_judged_and_starts_nothing_more(tree, monkeypatch):
+    ran, given_up = [], Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            given_up.set()
+            super().shutdown(wait=wait)
+
+    def run(root, path, test, take_out=''):
+        ran.append((test.partition('::')[2], take_out))
+        if len(ran) > 2:
+            assert given_up.wait(20.0)
+        return (1 if take_out else 0), True, ''
+
+    def told(verdict):
+        assert (verdict.protection, verdict.outcome) == ('limit it', 'noticed')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, 'ThreadPoolExecutor', Pool)
+    monkeypatch.setattr(module, '_run', run)
+    with pytest.raises(KeyboardInterrupt):
+        prove(tree, jobs=1, told=told, listed=Path('listed.py'))
+    assert ran[:2] == [('test_limit', ''), ('test_limit', 'limit it')]
+    assert len(ran) <= 3
