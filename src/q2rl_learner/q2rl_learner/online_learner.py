@@ -9,12 +9,11 @@ from pathlib import Path
 import time
 
 import torch
-from torch import Tensor
 
 from q2rl_learner.bc_episodes import BCEpisodes
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.drawing import Device
-from q2rl_learner.episodes import Episode, acting_steps
+from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
 from q2rl_learner.kept_weights import KeptWeights
@@ -24,13 +23,7 @@ from q2rl_learner.returns import attainable_range, range_of_any
 from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
-from q2rl_learner.warm_start import (
-    demonstration_pairs,
-    fit_actor,
-    fit_critics,
-    join_pairs,
-    rollout_pairs,
-)
+from q2rl_learner.warm_start import warm_start
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble
@@ -190,7 +183,16 @@ class OnlineLearner:
         self._take(fitted)
         critic_error = actor_nll = float('nan')
         if self.config.fit.warm_start:
-            critic_error, actor_nll = self._warm_start(episodes, fitted)
+            critic_error, actor_nll = warm_start(
+                self.actor,
+                self.critics,
+                episodes,
+                fitted,
+                self.demonstrations,
+                self._bc,
+                self.config,
+                self.generator,
+            )
         self.updater.copy_target()
         return EstimateReport(
             rollouts=len(episodes),
@@ -232,41 +234,6 @@ class OnlineLearner:
         if self.bc_critics is not None:
             self.bc_critics = fitted.critics.requires_grad_(False)
         self.value, self.value_version = fitted.value, self.value_version + 1
-
-    def _warm_start(self, episodes: Sequence[Episode], fitted: ValueFit) -> tuple[float, float]:
-        config = self.config
-        if fitted.critics is not None:
-            self.critics.load_state_dict(fitted.critics.state_dict())
-            error = fitted.critic_error
-        else:
-            error = self._warm_start_critics(episodes, fitted)
-        demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
-        imitated = episodes
-        if config.fit.actor_data == 'successes':
-            imitated = [e for e in episodes if e.succeeded] or episodes
-        nll = fit_actor(
-            self.actor,
-            acting_steps(imitated, self.generator.device),
-            acting_steps(demonstrations, self.generator.device) if demonstrations else None,
-            config,
-            self.generator,
-        )
-        return error, nll
-
-    def _warm_start_critics(self, episodes: Sequence[Episode], fitted: ValueFit) -> float:
-        config = self.config
-        device = self.generator.device
-        pairs = rollout_pairs(episodes, fitted.returns, device)
-        demonstrations = self.demonstrations if config.fit.use_demonstrations else ()
-        score = self._score if self._bc is not None else None
-        if demonstrations and score is not None:
-            pairs = join_pairs(pairs, demonstration_pairs(demonstrations, score, device))
-        return fit_critics(self.critics, self.value, pairs, score, config, self.generator)
-
-    def _score(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        distribution = self._bc(observations)
-        entropy = distribution.entropy(self.config.entropy, self.generator)
-        return distribution.log_prob(actions), entropy
 
     @property
     def owed(self) -> int:

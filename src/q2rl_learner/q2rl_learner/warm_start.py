@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.drawing import Device, uniform_actions, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
-from q2rl_learner.estimation import output_scaled, spread_of
+from q2rl_learner.estimation import ValueFit, output_scaled, spread_of
 from q2rl_policies.actor import TanhGaussianActor
+from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.distributions import normal_like
 
@@ -38,6 +40,59 @@ class Pairs:
     log_prob: Tensor
     entropy: Tensor
     returns: Tensor
+
+
+def warm_start(
+    actor: TanhGaussianActor,
+    critics: CriticEnsemble,
+    episodes: Sequence[Episode],
+    fitted: ValueFit,
+    demonstrations: Sequence[Episode],
+    bc: DensityNet | None,
+    config: LearnerConfig,
+    generator: torch.Generator,
+) -> tuple[float, float]:
+    """Warm-start both on rollouts, and on demonstrations where the settings say so.
+
+    Critics that were fitted together with V are taken as they are.
+
+    :param episodes: the rollouts that V was `fitted` on
+    :param bc: scores demonstrations and random actions; without it neither warms the critics
+    :return: mean squared error of the critics, mean NLL of the actor [nat]
+    """
+    device = generator.device
+    shown = demonstrations if config.fit.use_demonstrations else ()
+    if fitted.critics is not None:
+        critics.load_state_dict(fitted.critics.state_dict())
+        error = fitted.critic_error
+    else:
+        pairs = rollout_pairs(episodes, fitted.returns, device)
+        score = partial(_score, bc, config, generator) if bc is not None else None
+        if shown and score is not None:
+            pairs = join_pairs(pairs, demonstration_pairs(shown, score, device))
+        error = fit_critics(critics, fitted.value, pairs, score, config, generator)
+    imitated = episodes
+    if config.fit.actor_data == 'successes':
+        imitated = [e for e in episodes if e.succeeded] or episodes
+    nll = fit_actor(
+        actor,
+        acting_steps(imitated, device),
+        acting_steps(shown, device) if shown else None,
+        config,
+        generator,
+    )
+    return error, nll
+
+
+def _score(
+    bc: DensityNet,
+    config: LearnerConfig,
+    generator: torch.Generator,
+    observations: Tensor,
+    actions: Tensor,
+) -> tuple[Tensor, Tensor]:
+    distribution = bc(observations)
+    return distribution.log_prob(actions), distribution.entropy(config.entropy, generator)
 
 
 def rollout_pairs(
