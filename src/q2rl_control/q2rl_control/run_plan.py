@@ -372,6 +372,7 @@ def fit_fault(report: LearnerReport) -> str | None:
     if not report.value_error < report.return_variance:
         return (
             f'the fitted value is no better than the mean return (error {report.value_error:.3g}, '
-            f'variance {report.return_variance:.3g}): raise `rollouts`, or check the value fit in the report'
+            f'variance {report.return_variance:.3g}): raise `rollouts` (now {report.rollouts}), or take a method that '
+            'needs no V (--method ibrl or rlpd)'
         )
     return None

@@ -97,7 +97,7 @@ def test_a_whole_run():
     ('report', 'said'),
     [
         (LearnerReport(LearnerState.READY, '', 0, 20, 0, 1.0, 2.0), 'none of 20 BC rollouts'),
-        (LearnerReport(LearnerState.READY, '', 0, 20, 5, 2.0, 2.0), 'no better than the mean'),
+        (LearnerReport(LearnerState.READY, '', 0, 20, 5, 2.0, 2.0), '--method ibrl or rlpd'),
         (LearnerReport(LearnerState.READY, '', 0, 20, 5), 'no better than the mean'),
         (LearnerReport(LearnerState.FAILED, 'out of memory'), 'out of memory'),
     ],

@@ -81,8 +81,9 @@ class EstimateReport:
             )
         if not self.value_error < self.return_variance:
             return (
-                f'V explains nothing on held-out rollouts (error {self.value_error:.3g}, variance of returns '
-                f'{self.return_variance:.3g}); run more rollouts (now {self.rollouts})'
+                f'V explains no more than the mean return (error {self.value_error:.3g} on held-out rollouts, variance '
+                f'{self.return_variance:.3g}): raise `rollouts` (now {self.rollouts}), or take a method that needs no '
+                'V (--method ibrl or rlpd)'
             )
         return ''
 

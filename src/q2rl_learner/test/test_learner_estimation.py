@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from q2rl_learner.bc_training import mean_nll, train_bc
+from q2rl_learner.config import load_preset
 from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import EstimateReport, assign_folds, fit_value, output_scaled
 from q2rl_learner.online_learner import OnlineLearner
@@ -192,14 +193,21 @@ def report(**changes) -> EstimateReport:
     [
         ({}, ''),
         ({'successes': 0}, 'succeeded'),
-        ({'value_error': 2.0}, 'V explains nothing'),
-        ({'value_error': NAN}, 'V explains nothing'),
+        ({'value_error': 2.0}, 'V explains no more'),
+        ({'value_error': NAN}, 'V explains no more'),
     ],
 )
 def test_when_learning_may_start(changes, said):
     found = report(**changes)
     assert found.ready == (not said)
     assert said in found.problem() and bool(found.problem()) == bool(said)
+
+
+def test_a_useless_value_names_every_way_on():
+    said = report(value_error=2.0).problem()
+    assert '`rollouts` (now 20)' in said and '--method ibrl or rlpd' in said and '\n' not in said
+    for method in ('ibrl', 'rlpd'):
+        assert not load_preset(f'laptop+{method}').needs_value
 
 
 def test_q_estimation_on_the_toy():
