@@ -151,7 +151,7 @@ def judge(findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up:
             'Q2RL does not apply as it is: the gate rates BC by its density, and there is none. '
             'A distilled mixture has one; or the critics rate BC (method ibrl).'
         )
-        return Verdict(False, 'adopted', text, f'say --distil, or: {up} --preset laptop+ibrl')
+        return Verdict(False, 'adopted', text, f'say --distil, or: {up} --method ibrl')
     if not measured.success.n:
         text = 'Its density is sound. Whether it ever succeeds was not measured.'
         return Verdict(False, 'adopted', text, 'measure it: adopt it with -n 50')
@@ -171,9 +171,7 @@ def _judge_distilled(measured: Measured, up: str) -> Verdict:
             text += (
                 f' The policy itself did ({measured.success.successes} of {measured.success.n}).'
             )
-        remedy = (
-            f'distil on more episodes (-n), or let the critics rate BC: {up} --preset laptop+ibrl'
-        )
+        remedy = f'distil on more episodes (-n), or let the critics rate BC: {up} --method ibrl'
         return Verdict(False, 'distilled', text, remedy)
     text = (
         'Q2RL applies to the distilled mixture: BC is then the mixture, not the policy that it was '
@@ -184,7 +182,7 @@ def _judge_distilled(measured: Measured, up: str) -> Verdict:
         text += (
             f' It succeeds less often ({rate.successes} of {rate.n}, against {own.successes} of '
             f'{own.n}): distil on more episodes (-n, --demonstrations), or take the policy itself and '
-            'let the critics rate it (--preset laptop+ibrl).'
+            'let the critics rate it (--method ibrl).'
         )
     return Verdict(True, 'distilled', text, up)
 

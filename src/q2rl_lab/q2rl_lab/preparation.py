@@ -77,6 +77,23 @@ def clone(
     return {'file': str(path), 'kind': config.bc.kind, **report, 'wall_s': time.monotonic() - began}
 
 
+def wanted_demonstrations(text: str | None, task: TaskSpec) -> int | str | None:
+    """Read the option `--demonstrations`: how many to record, or the path of a file that is there and of this task.
+
+    :raises InputError: neither
+    """
+    from q2rl_learner.demonstrations import load_demonstrations
+
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        if int(text) < 2:
+            raise InputError('--demonstrations', f'{text} is too few', 'record 2 or more')
+        return int(text)
+    load_demonstrations(text, task)
+    return str(Path(text).absolute())
+
+
 def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
     """Refuse a policy that cannot be used for a task, or by a preset, before anything is made for it.
 
@@ -90,7 +107,7 @@ def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
         raise InputError(
             policy,
             f'says what to do, not how likely that is, and preset {preset} rates BC by its density',
-            'q2rl adopt --distil gives it one; or let the critics rate BC: --preset laptop+ibrl',
+            'q2rl adopt --distil gives it one; or let the critics rate BC: --method ibrl',
         )
 
 
@@ -109,12 +126,19 @@ def take(task: TaskSpec, policy: Path, folder: Path) -> dict[str, Any]:
 
 def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """Record and clone what the run does not have yet; returns reports of what was done, also kept in the folder."""
+    from q2rl_learner.demonstrations import load_demonstrations
+
     task = load_task(config.task)
     done: dict[str, Any] = {}
-    if not folder.demonstrations.is_file():
-        done['demonstrations'] = record(
-            task, config.demonstrations, config.seed, folder.demonstrations
-        )
+    wanted = config.demonstrations
+    if not folder.demonstrations.is_file() and isinstance(wanted, str):
+        load_demonstrations(wanted, task)
+        write_atomically(folder.demonstrations, Path(wanted).read_bytes(), durable=True)
+        done['demonstrations'] = {'file': str(folder.demonstrations), 'taken': wanted}
+    elif not folder.demonstrations.is_file():
+        count = task.demonstrations.count if wanted is None else wanted
+        say(f'recording {count} demonstrations in simulation')
+        done['demonstrations'] = record(task, count, config.seed, folder.demonstrations)
     if not folder.bc.is_file() and config.bc is not None:
         done['bc'] = take(task, Path(config.bc), folder.path)
     elif not folder.bc.is_file():
@@ -129,9 +153,12 @@ def tell(reports: dict[str, Any]) -> None:
     """Say on stderr what was prepared."""
     if 'demonstrations' in reports:
         made = reports['demonstrations']
-        say(
-            f'{made["demonstrations"]} demonstrations, {made["steps"]} steps ({made["wall_s"]:.1f} s)'
-        )
+        if 'taken' in made:
+            say(f'demonstrations from {made["taken"]}')
+        else:
+            say(
+                f'{made["demonstrations"]} demonstrations, {made["steps"]} steps ({made["wall_s"]:.1f} s)'
+            )
     if 'bc' in reports:
         fit = reports['bc']
         if 'adopted' in fit:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from q2rl_lab import plots
+from q2rl_lab.result import outside_band
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_lab.run_view import clock_text
 from q2rl_task import Mode, Phase
@@ -136,7 +137,7 @@ def _evaluation(result: dict[str, Any]) -> str:
             f'<td class="n">{low:.1f} to {high:.1f} %</td><td>{bar}</td></tr>'
         )
     outside = ''
-    if result['bc']['n'] and not result['bc_in_band']['holds']:
+    if outside_band(result):
         outside = (
             '<p class="note">The cloned policy lies outside the band of 25 to 45 % that this demonstration '
             'starts from.</p>'

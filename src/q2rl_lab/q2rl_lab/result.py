@@ -50,6 +50,7 @@ def build_result(data: RunData) -> dict[str, Any]:
                 [r.success for r in data.select(Phase.EVALUATING, Mode.GATED)]
             ).as_dict(),
             'rl': Rate.of([r.success for r in data.select(Phase.EVALUATING, Mode.RL)]).as_dict(),
+            'adopted': data.config.bc,
             'bc_in_band': {
                 'low': BC_BAND[0],
                 'high': BC_BAND[1],
@@ -114,6 +115,12 @@ def write_result(data: RunData) -> dict[str, Any]:
     return result
 
 
+def outside_band(result: dict[str, Any]) -> bool:
+    """Whether the run's own clone misses the band that it is meant to lie in; nothing is meant of an adopted policy."""
+    measured = bool(result['bc']['n']) and not result['adopted']
+    return measured and not result['bc_in_band']['holds']
+
+
 def short_result(result: dict[str, Any]) -> dict[str, Any]:
     """Pick and word what a person wants to see first."""
     reached, failures = result['episodes_to_80'], result['failures_to_95']
@@ -122,7 +129,7 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     return {
         'run': result['run'],
         'BC alone': rate_text(result['bc'])
-        + ('' if result['bc_in_band']['holds'] else '  (outside 25 to 45 %)'),
+        + ('  (outside 25 to 45 %)' if outside_band(result) else ''),
         'gated': rate_text(result['gated']),
         'RL alone': rate_text(result['rl']),
         'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}'),

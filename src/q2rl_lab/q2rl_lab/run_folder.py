@@ -26,7 +26,7 @@ class RunConfig:
     seed: int = 0
     preset: str = 'laptop'
     device: str = 'cpu'
-    demonstrations: int | None = None
+    demonstrations: int | str | None = None  # how many to record, or the file to take
     steps: int = 13_000
     rollouts: int = 20
     eval_episodes: int = 100
@@ -244,17 +244,21 @@ def open_run(runs_dir: Path, name: str | None) -> RunFolder:
     raise InputError(candidates[0], 'no such run', remedy)
 
 
-def resume_config(run: RunFolder, asked: dict[str, Any]) -> RunConfig:
+def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = None) -> RunConfig:
     """Return the config of a run to resume; options given again must not differ.
 
     But for the device: the one that the run began on may be gone.
 
     :param asked: options of RunConfig; None where not given
+    :param method: laid over the preset; None where not given
     :raises InputError: an option differs from what the run was started with
     """
     config = run.read_config()
     if asked.get('device') is not None:
         config = replace(config, device=asked['device'])
+    if method is not None:
+        below = asked.get('preset') or config.preset.removesuffix(f'+{method}')
+        asked = {**asked, 'preset': f'{below}+{method}'}
     for option in fields(RunConfig):
         value, started = asked.get(option.name), getattr(config, option.name)
         if value is not None and value != started:

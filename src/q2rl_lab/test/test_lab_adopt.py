@@ -154,7 +154,7 @@ def test_a_run_refuses_a_policy_without_the_density_that_its_preset_needs(adopt,
     policy = tmp_path / 'bc.yaml'
     with pytest.raises(InputError, match='preset laptop rates BC by its density') as caught:
         check_adopted(policy, TASK, 'laptop')
-    assert '--distil' in caught.value.remedy and 'laptop+ibrl' in caught.value.remedy
+    assert '--distil' in caught.value.remedy and '--method ibrl' in caught.value.remedy
     check_adopted(policy, TASK, 'laptop+ibrl')
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from q2rl_lab.cli import app
 from q2rl_lab.evaluation import bc_alone, bc_from_file, learned, summarize
-from q2rl_lab.preparation import prepare, tell
+from q2rl_lab.preparation import prepare, tell, wanted_demonstrations
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_learner.config import load_preset
@@ -69,6 +69,34 @@ def test_demonstrations_are_read_as_they_were_written(tmp_path):
         np.testing.assert_array_equal(read.actions, made.actions)
         np.testing.assert_array_equal(read.rewards, made.rewards)
         assert read.terminated == made.success
+
+
+def test_a_run_takes_demonstrations_that_are_there(prepared, tmp_path, capsys):
+    folder, _ = prepared
+    task = load_task('pipe_assembly')
+    path = wanted_demonstrations(str(folder.demonstrations), task)
+    config = RunConfig('pipe_assembly', demonstrations=path, bc=str(folder.bc))
+    made = create_run(tmp_path, 'two', config, {})
+    assert made.read_config() == config
+    done = prepare(made, config)
+    assert made.demonstrations.read_bytes() == folder.demonstrations.read_bytes()
+    assert done['demonstrations']['taken'] == path
+    tell(done)
+    assert f'demonstrations from {path}' in capsys.readouterr().err
+    assert wanted_demonstrations('7', task) == 7 and wanted_demonstrations(None, task) is None
+
+
+@pytest.mark.parametrize(
+    'text, said', [('1', '1 is too few'), ('-3', 'no such file'), ('gone.hdf5', 'no such file')]
+)
+def test_demonstrations_that_are_not_there_are_refused_before_a_run(
+    tmp_path, monkeypatch, text, said
+):
+    monkeypatch.chdir(tmp_path)
+    for verb in ('learn', 'up'):
+        done = CliRunner().invoke(app, [verb, 'pipe_assembly', '--demonstrations', text])
+        assert done.exit_code == 2 and said in ' '.join(done.stderr.split())
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_seed_clones_the_same_policy(prepared, tmp_path):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -137,6 +138,17 @@ def test_the_short_result_words_the_numbers(learned):
     assert short['episodes to 80 %'] == '70'
     assert short['failures to 95 %'] == '30'
     assert short['wall time'] == '5.0 min'
+
+
+def test_an_adopted_policy_lies_in_no_band_and_none_is_named(learned):
+    folder = learned.write()
+    by_adopted = replace(folder.read_config(), bc='bc.yaml')
+    for config, named in ((folder.read_config(), True), (by_adopted, False)):
+        result = build_result(read_run(folder))
+        result |= {'adopted': config.bc, 'bc_in_band': {**result['bc_in_band'], 'holds': False}}
+        assert ('outside 25 to 45 %' in short_result(result)['BC alone']) is named
+    folder.write_config(by_adopted, {})
+    assert build_result(read_run(folder))['adopted'] == 'bc.yaml'
 
 
 def test_a_folder_that_is_no_run(tmp_path):

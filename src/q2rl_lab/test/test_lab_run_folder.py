@@ -88,6 +88,15 @@ def test_a_resume_keeps_how_the_arm_is_commanded_and_an_older_run_has_the_usual_
     assert resume_config(run, {}).command_sink == 'auto'
 
 
+def test_resuming_takes_the_method_that_the_run_was_started_with(tmp_path):
+    run = create_run(tmp_path, 'one', replace(CONFIG, preset='laptop-long+ibrl'), {})
+    assert resume_config(run, {}, 'ibrl').preset == 'laptop-long+ibrl'
+    assert resume_config(run, {'preset': 'laptop-long'}, 'ibrl').preset == 'laptop-long+ibrl'
+    for preset, method in ((None, 'rlpd'), ('laptop', 'ibrl')):
+        with pytest.raises(InputError, match='--preset: run one was started with laptop-long'):
+            resume_config(run, {'preset': preset}, method)
+
+
 @pytest.mark.parametrize('text', ['', '{', '{"asked": {"task": "a", "colour": 1}}', '{"asked": 3}'])
 def test_a_damaged_config_is_said_in_one_line(tmp_path, text):
     run = create_run(tmp_path, 'one', CONFIG, {})

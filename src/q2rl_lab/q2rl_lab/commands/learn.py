@@ -10,6 +10,7 @@ import typer
 
 from q2rl_lab.commands.options import (
     Bc,
+    Demonstrations,
     Device,
     Json,
     Method,
@@ -34,10 +35,7 @@ def learn(
     eval_episodes: Annotated[
         int, typer.Option(min=0, help='Fresh scenes at the end, each run by BC, gated and RL.')
     ] = 100,
-    demonstrations: Annotated[
-        int | None,
-        typer.Option(min=2, help='Demonstrations to record and clone.', show_default="the task's"),
-    ] = None,
+    demonstrations: Demonstrations = None,
     bc: Bc = None,
     name: Annotated[
         str | None, typer.Option('--run', help='Name of the run.', show_default='the time')
@@ -60,7 +58,7 @@ def learn(
     started = time.monotonic()
     from q2rl_lab.console import EXIT_FAILED, emit, say
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import check_adopted, prepare, tell
+    from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
     from q2rl_lab.run_folder import RunConfig, create_run
     from q2rl_lab.workspace import versions
@@ -70,9 +68,9 @@ def learn(
 
     spec = load_task(task)
     config = RunConfig.of_task(
-        spec, method, task=task, seed=seed, preset=preset, device=device, demonstrations=demonstrations,
-        steps=steps, rollouts=rollouts, eval_episodes=eval_episodes, in_process=True,
-        bc=str(bc) if bc else None,
+        spec, method, task=task, seed=seed, preset=preset, device=device,
+        demonstrations=wanted_demonstrations(demonstrations, spec), steps=steps, rollouts=rollouts,
+        eval_episodes=eval_episodes, in_process=True, bc=str(bc.absolute()) if bc else None,
     )  # fmt: skip
     load_preset(config.preset)
     find_device(config.device)

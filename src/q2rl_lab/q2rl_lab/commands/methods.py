@@ -20,8 +20,8 @@ def methods(
 ) -> None:
     """List the methods, or show what two or more of them set differently.
 
-    Each is a few settings laid over a preset: `--method NAME` of learn, or
-    `--preset PRESET+NAME` wherever a preset is named (q2rl up, ros2 launch).
+    Each is a few settings laid over a preset: `--method NAME` of learn
+    and up, or PRESET+NAME wherever a preset is named (ros2 launch, eval).
 
     \b
     q2rl methods

@@ -56,6 +56,15 @@ Bc = Annotated[
         show_default='a new clone',
     ),
 ]
+Demonstrations = Annotated[
+    str | None,
+    typer.Option(
+        '--demonstrations',
+        help='How many to record in simulation, or a file of them (HDF5).',
+        metavar='COUNT|FILE',
+        show_default="the task's",
+    ),
+]
 Method = Annotated[
     str | None,
     typer.Option(

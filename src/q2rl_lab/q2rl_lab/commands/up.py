@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from q2rl_lab.commands.options import Bc, Device, Json, Rollouts, RunsDir, Steps, TaskPreset
+from q2rl_lab.commands.options import (
+    Bc,
+    Demonstrations,
+    Device,
+    Json,
+    Method,
+    Rollouts,
+    RunsDir,
+    Steps,
+    TaskPreset,
+)
 
 
 def up(
@@ -22,6 +32,7 @@ def up(
         ),
     ] = None,
     preset: TaskPreset = None,
+    method: Method = None,
     device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
@@ -34,15 +45,7 @@ def up(
             show_default='100',
         ),
     ] = None,
-    demonstrations: Annotated[
-        int | None,
-        typer.Option(
-            '--demonstrations',
-            min=2,
-            help='Demonstrations to record and clone.',
-            show_default="the task's",
-        ),
-    ] = None,
+    demonstrations: Demonstrations = None,
     bc: Bc = None,
     realtime: Annotated[
         bool, typer.Option('--realtime', help="Tick by the wall clock, at the robot's own pace.")
@@ -127,7 +130,7 @@ def up(
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.display import open_display
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import check_adopted, prepare, tell
+    from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
     from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
@@ -152,12 +155,12 @@ def up(
         'seed': seed,
         'preset': preset,
         'device': device,
-        'demonstrations': demonstrations,
+        'demonstrations': wanted_demonstrations(demonstrations, spec),
         'steps': steps,
         'rollouts': rollouts,
         'eval_episodes': eval_episodes,
         'realtime': realtime or sim not in (None, 'mujoco') or None,
-        'bc': str(bc) if bc else None,
+        'bc': str(bc.absolute()) if bc else None,
         'planner': planner,
         'shadow': shadow or None,
         'sim': sim,
@@ -166,12 +169,12 @@ def up(
     }
     if resume:
         folder = open_run(runs_dir, name)
-        config = resume_config(folder, asked)
+        config = resume_config(folder, asked, method)
         find_device(config.device)
         if config.in_process:
             raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
     else:
-        config = RunConfig.of_task(spec, **asked)
+        config = RunConfig.of_task(spec, method, **asked)
         load_preset(config.preset)
         find_device(config.device)
         if bc is not None:
