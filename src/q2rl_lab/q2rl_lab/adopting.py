@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+import shlex
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,9 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     say(f'{candidate.kind}: {candidate.loaded.what}')
     measured, findings = _measure(candidate, case, order)
     distilled = _distil(candidate.loaded, measured, case, order) if order.distil else None
-    verdict = judge(findings, candidate.loaded, measured, _up(order, output))
+    verdict = judge(
+        findings, candidate.loaded, measured, _up(order, output), _distilling(order, output)
+    )
     if verdict.use == 'adopted':
         write_atomically(output, candidate.content(), durable=True)
     elif verdict.use == 'distilled':
@@ -98,10 +101,7 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     def shown() -> None:
         for finding in findings:
             show(finding)
-        emit(
-            {k: v for k, v in result.items() if k not in ('verdict', 'next') and v is not None},
-            False,
-        )
+        emit(_rows(result), False)
         for note in notes:
             print(f'Note: {note}.')
         print(verdict.text)
@@ -110,10 +110,32 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     return {**result, 'checks': as_dict(findings), 'notes': notes}, shown
 
 
+def _rows(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table shows people."""
+    hidden = ('verdict', 'next', 'distilled', 'applies', 'file')
+    rows = {name: value for name, value in result.items() if name not in hidden}
+    if (mixture := result['distilled']) is not None:
+        rows['success_of_mixture'] = mixture['success']
+        rows['std_of_mixture'] = mixture['std']
+        rows['held_out_nll'] = mixture['held_out_nll']
+    rows |= {'applies': result['applies'], 'file': result['file']}
+    return {name: value for name, value in rows.items() if value is not None}
+
+
 def _up(order: Order, output: Path) -> str:
     if order.task == 'tiny':  # a point in plain numpy: it has no nodes
         return 'try it on a task that `q2rl up` knows; `tiny` is for tests'
     return f'q2rl up {order.task} --bc {output}'
+
+
+def _distilling(order: Order, output: Path) -> str:
+    """Return the command that adopts a mixture of the same policy."""
+    words = ['q2rl', 'adopt', order.policy, '--distil', '--task', order.task]
+    if order.spec is not None:
+        words += ['--spec', str(order.spec)]
+    if order.output is not None:
+        words += ['-o', str(output.with_suffix(NETWORK))]
+    return shlex.join(words)
 
 
 def _output(order: Order, suffix: str) -> Path:
@@ -144,7 +166,7 @@ def _measure(candidate: Candidate, case: BenchTask, order: Order) -> tuple[Measu
         check_contract(loaded, task),
         check_inputs(candidate.shown, seen),
         check_actions(sampled.proposed),
-        check_density(loaded, sampled.proposed),
+        check_density(loaded, sampled.proposed, order.distil),
     ]
     return Measured(sampled.proposed, seen, success, by_mode, notes=notes), findings
 
@@ -177,6 +199,10 @@ def _distil(
     measured.distilled = run(
         mixture.make(order.seed, 'monte_carlo', False), case, order, 'distilled'
     )
+    if loaded.has_density:
+        measured.notes.append(
+            'the policy has a density of its own: unless that is wrong, adopt it without --distil'
+        )
     if found.deterministic:
         measured.notes.append(
             'the policy hardly varies, so its mixture is as narrow as it may be '

@@ -104,8 +104,13 @@ def check_actions(proposed: Sequence[Proposal]) -> Finding:
     return Finding('actions', Level.OK, text)
 
 
-def check_density(loaded: LoadedBC, proposed: Sequence[Proposal]) -> Finding:
-    """Whether log_prob and entropy are of one distribution: over its samples, log p + H has the mean zero."""
+def check_density(loaded: LoadedBC, proposed: Sequence[Proposal], distils: bool = False) -> Finding:
+    """Whether log_prob and entropy are of one distribution: over its samples, log p + H has the mean zero.
+
+    :param distils: a mixture is to take its place
+    """
+    if not loaded.has_density and distils:
+        return Finding('density', Level.OK, 'none of its own: the mixture gives one')
     if not loaded.has_density:
         text = 'none: it says what to do, not how likely that is'
         return Finding('density', Level.WARN, text, 'distil a mixture (--distil)')
@@ -135,8 +140,14 @@ class Verdict:
     next: str
 
 
-def judge(findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up: str) -> Verdict:
-    """Say in plain words whether Q2RL applies, and what to do next; `up`: the command that then improves it."""
+def judge(
+    findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up: str, distil: str
+) -> Verdict:
+    """Say in plain words whether Q2RL applies, and what to do next.
+
+    :param up: the command that then improves it
+    :param distil: the command that adopts a mixture of it instead
+    """
     levels = {finding.name: finding.level for finding in findings}
     if levels['actions'] is Level.FAIL:
         text = 'Q2RL does not apply: the policy proposes actions that are not finite.'
@@ -145,13 +156,13 @@ def judge(findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up:
         return _judge_distilled(measured, up)
     if levels['density'] is Level.FAIL:
         text = 'Q2RL does not apply: what the policy says of its own likelihood is wrong.'
-        return Verdict(False, '', text, 'mend log_prob and entropy, or say --distil')
+        return Verdict(False, '', text, f'mend log_prob and entropy, or: {distil}')
     if not loaded.has_density:
         text = (
             'Q2RL does not apply as it is: the gate rates BC by its density, and there is none. '
             'A distilled mixture has one; or the critics rate BC (method ibrl).'
         )
-        return Verdict(False, 'adopted', text, f'say --distil, or: {up} --method ibrl')
+        return Verdict(False, 'adopted', text, f'{distil}, or: {up} --method ibrl')
     if not measured.success.n:
         text = 'Its density is sound. Whether it ever succeeds was not measured.'
         return Verdict(False, 'adopted', text, 'measure it: adopt it with -n 50')

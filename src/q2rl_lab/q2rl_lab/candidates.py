@@ -100,7 +100,9 @@ def _program(path: Path, spec: PolicySpec, task: TaskSpec, spec_path: Path | Non
     if spec.outputs is None:
         where = spec_path or path
         problem = 'does not say what the outputs are'
-        raise InputError(where, problem, f'say it in a YAML (--spec): {GUIDE}')
+        raise InputError(
+            where, problem, f'say it in a YAML (--spec), such as `outputs: {{action: 0}}`; {GUIDE}'
+        )
     data = path.read_bytes()
     loaded = program_bc(data, kind, spec, task, path)
     shown = InputMap.joined([input_map(wanted, task, path) for wanted in spec.inputs])

@@ -134,7 +134,7 @@ def test_without_a_density_it_says_so_and_a_mixture_can_be_distilled(adopt, tmp_
 @pytest.mark.parametrize('successes, said', [(2, True), (11, False)])
 def test_a_mixture_that_lost_what_the_policy_could_says_so(successes, said):
     measured = Measured((), (), Rate(12, 20), distilled=Rate(successes, 20))
-    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up')
+    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up', 'q2rl adopt')
     assert verdict.applies and ('against 12 of 20' in verdict.text) is said
 
 
@@ -226,7 +226,7 @@ class Payload:
         (['mine.py'], 'name its class: mine.py:MyPolicy'),
         (['mine.py:Absent'], 'cannot be imported'),
         (['text.txt'], 'is neither'),
-        (['plain.pt'], 'does not say what the outputs are'),
+        (['plain.pt'], 'such as `outputs: {action: 0}`'),
         (['empty.yaml'], 'names no policy'),
         (['gone.yaml'], 'is not there'),
         (['mine.py:Novice', '-o', 'bc.safetensors'], 'kept in a .yaml file'),
@@ -255,4 +255,25 @@ def test_people_read_a_verdict_and_what_to_do_next(adopt):
     done = runner.invoke(app, ['adopt', 'mine.py:Silent', '--task', 'tiny', '-n', '2'])
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
-    assert lines[0].startswith('OK   contract') and lines[-1].startswith('Next: say --distil')
+    assert lines[0].startswith('OK   contract')
+    assert lines[-1].startswith('Next: q2rl adopt mine.py:Silent --distil --task tiny, or: ')
+    assert lines[-1].endswith('--method ibrl')
+
+
+def test_what_comes_next_can_be_pasted(adopt, tmp_path):
+    said = adopt('mine.py:Silent', '-o', 'silent.yaml', episodes=2)[1]['next']
+    command = said.partition(', or: ')[0].split()
+    assert command[1:4] == ['adopt', 'mine.py:Silent', '--distil']
+    shown = runner.invoke(app, [*command[1:], '-n', '2']).stdout
+    assert 'success of mixture' in shown and 'held out nll' in shown
+    done = runner.invoke(app, [*command[1:], '-n', '2', '--force', '--json'])
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found['file'] == 'silent.safetensors'
+    # What --distil gives is not asked for again.
+    assert found['checks']['density']['level'] == 'OK'
+    assert not found['checks']['density']['remedy']
+
+
+def test_a_mixture_of_what_has_a_density_is_adopted_with_a_word_on_it(adopt):
+    assert any('density of its own' in n for n in adopt('mine.py:Novice', '--distil')[1]['notes'])
