@@ -32,9 +32,15 @@ def adopt(
         ),
     ] = None,
     episodes: Annotated[
-        int,
-        typer.Option('--episodes', '-n', min=2, help='Fresh scenes to measure it on, each way.'),
-    ] = 50,
+        int | None,
+        typer.Option(
+            '--episodes',
+            '-n',
+            min=2,
+            help='Fresh scenes to measure it on, each way; --distil fits to them too.',
+            show_default='50; 100 with --distil',
+        ),
+    ] = None,
     distil: Annotated[
         bool, typer.Option('--distil', help='Fit a mixture to its samples, and keep that instead.')
     ] = False,
@@ -61,12 +67,13 @@ def adopt(
     \b
     q2rl adopt model_epoch_600.pth -o bc.safetensors     robomimic
     q2rl adopt policy.onnx --spec policy.yaml            ONNX or TorchScript
-    q2rl adopt mine.py:MyPolicy --distil -n 100          a class, a mixture of it
+    q2rl adopt mine.py:MyPolicy --distil                 a class, a mixture of it
     q2rl up pipe_assembly --bc bc.safetensors            then: improve it
     """  # noqa: D301
-    from q2rl_lab.adopting import Order, adopt_policy
+    from q2rl_lab.adopting import DISTIL_EPISODES, EPISODES, Order, adopt_policy
     from q2rl_lab.console import EXIT_FAILED, emit
 
+    episodes = episodes or (DISTIL_EPISODES if distil else EPISODES)
     order = Order(policy, spec, task, output, episodes, distil, demonstrations, seed, force)
     result, shown = adopt_policy(order)
     if as_json:
