@@ -18,6 +18,7 @@ from q2rl_lab.cli import app
 from q2rl_lab.preparation import check_adopted
 from q2rl_lab.statistics import Rate
 from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
+from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_policies.policy_file import load_bc
 from q2rl_task import InputError
 
@@ -275,7 +276,15 @@ def test_people_read_a_verdict_and_what_to_do_next(adopt):
     assert lines[-1].endswith('--method ibrl')
 
 
-def test_what_comes_next_can_be_pasted(adopt, tmp_path):
+@pytest.fixture
+def poor_fit(monkeypatch):
+    """Let mixtures be fitted by a few steps only, for what is said of them."""
+    few = {**load_preset('tiny').model_dump(), 'bc': {'steps': 25, 'hidden': [16]}}
+    config = LearnerConfig.model_validate(few)
+    monkeypatch.setattr('q2rl_lab.adopting.load_preset', lambda name: config)
+
+
+def test_what_comes_next_can_be_pasted(adopt, poor_fit, tmp_path):
     said = adopt('mine.py:Silent', '-o', 'silent.yaml', episodes=2)[1]['next']
     command = said.partition(', or: ')[0].split()
     assert command[1:4] == ['adopt', 'mine.py:Silent', '--distil']
@@ -287,6 +296,6 @@ def test_what_comes_next_can_be_pasted(adopt, tmp_path):
     assert 'OK   density' in done.stdout and '-> distil' not in done.stdout
 
 
-def test_a_mixture_of_what_has_a_density_is_adopted_with_a_word_on_it(adopt):
+def test_a_mixture_of_what_has_a_density_is_adopted_with_a_word_on_it(adopt, poor_fit):
     found = adopt('mine.py:Novice', '--distil', episodes=2)[1]
     assert any('density of its own' in n for n in found['notes'])
