@@ -16,6 +16,7 @@ from q2rl_lab.adoption import Measured, judge
 from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
 from q2rl_lab.preparation import check_adopted
+from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_lab.statistics import Rate
 from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
 from q2rl_learner.config import LearnerConfig, load_preset
@@ -182,6 +183,19 @@ def test_a_mixture_is_fitted_to_more_episodes_than_a_policy_is_measured_on(
     monkeypatch.setattr('q2rl_lab.adopting.adopt_policy', stand_in)
     assert runner.invoke(app, ['adopt', 'mine.py:Novice', *options]).exit_code == 0
     assert [order.episodes for order in orders] == [episodes]
+
+
+def test_a_run_whose_policy_has_changed_is_not_resumed(adopt, tmp_path):
+    adopt('mine.py:Novice', episodes=2)
+    (tmp_path / 'task.yaml').write_text(TASK.model_dump_json())
+    folder = create_run(tmp_path / 'runs', 'one', RunConfig('task.yaml', bc='bc.yaml'), {})
+    (folder.path / 'bc.yaml').write_bytes((tmp_path / 'bc.yaml').read_bytes())
+    before = sorted(folder.path.iterdir())
+    (tmp_path / 'mine.py').write_text(CLASSES + '# changed\n')
+    done = runner.invoke(app, ['up', 'task.yaml', '--resume', '--run', 'one'])
+    assert done.exit_code == 2
+    assert 'is not the source that was adopted' in ' '.join(done.stderr.split())
+    assert sorted(folder.path.iterdir()) == before  # no node was started for it
 
 
 def test_a_policy_that_never_succeeds_is_told_so(adopt):

@@ -40,7 +40,9 @@ def load_class(name: str, task: TaskSpec, sha256: str = '') -> Any:
     kind, source = _find(name)
     if sha256 and source_hash(source) != sha256:
         problem = f'{source} is not the source that was adopted'
-        raise InputError(name, problem, 'adopt it again, or bring the file back')
+        raise InputError(
+            name, problem, 'bring the file back, or adopt it again and start a new run'
+        )
     try:
         made = kind(task)
     except Exception as error:  # the user's code may raise anything

@@ -173,6 +173,8 @@ def up(
         find_device(config.device)
         if config.in_process:
             raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
+        if config.bc is not None and folder.bc.is_file():
+            check_adopted(folder.bc, spec, config.preset)
     else:
         config = RunConfig.of_task(spec, method, **asked)
         load_preset(config.preset)
