@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from q2rl_learner.config import Decay, load_preset
+from q2rl_learner.config import Decay, LearnerConfig, load_preset
 from q2rl_task import InputError
 
 
@@ -57,3 +57,11 @@ def test_bc_weight_decays():
     assert weight.at(0) == 1.0
     assert weight.at(100) == pytest.approx(0.2 + 0.8 * math.exp(-1))
     assert Decay(initial=0.3).at(10**6) == 0.3
+
+
+def test_a_number_alone_stays():
+    assert LearnerConfig(actor_tau=0.25).actor_tau == Decay(initial=0.25)
+    with pytest.raises(ValueError, match='actor_tau'):
+        LearnerConfig(actor_tau=0.0)
+    with pytest.raises(ValueError, match='actor_tau'):
+        LearnerConfig(actor_tau=True)

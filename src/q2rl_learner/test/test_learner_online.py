@@ -3,10 +3,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import json
 
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task, transition
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 import torch
 
 from q2rl_learner.config import Decay
@@ -177,6 +180,39 @@ def test_a_restored_learner_goes_on_as_if_never_stopped(tmp_path, stop, actor_ta
     train(after, 70, losses)
     assert losses == all_losses
     assert_same(weights(after), weights(whole))
+
+
+def test_the_acting_actor_follows_ever_more_slowly_where_the_settings_say_so():
+    falling = Decay(initial=1 / 2, decay_steps=1e-3)  # all but gone after the first step
+    of = learner(CONFIG.model_copy(update={'actor_tau': falling}))
+    toy, estimating = rollouts(0)
+    for t in estimating:
+        of.add(t)
+    of.fit_estimate()
+    begun = [p.clone() for p in of.acting.parameters()]
+    seen: list[list[torch.Tensor]] = []
+    for t in online(toy, 2):
+        of.add(t)
+        of.update()
+        seen.append([p.clone() for p in of.acting.parameters()])
+    assert of.actor_steps == 2
+    assert any(not torch.equal(a, b) for a, b in zip(begun, seen[0], strict=True))
+    for first, second in zip(*seen, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_state_is_compared_by_what_its_settings_mean(tmp_path):
+    """A number alone is a Decay that stays: how it was written is no difference."""
+    path = tmp_path / 'state'
+    save_state(path, learner())
+    with safe_open(path, framework='pt') as file:
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        meta = file.metadata()
+    config = json.loads(meta['config'])
+    assert config['actor_tau']['initial'] == 1.0
+    config['actor_tau'] = 1.0
+    save_file(tensors, path, {**meta, 'config': json.dumps(config)})
+    load_state(path, learner())
 
 
 def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path):
