@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+import math
 
 from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
@@ -363,11 +364,16 @@ class RunPlan:
 
 
 def fit_fault(report: LearnerReport) -> str | None:
-    """Return why the online phase must not start on this fit, and what to do about it; None if it may."""
+    """Return why the online phase must not start on this fit, and what to do about it; None if it may.
+
+    A report of infinite variance is that of a method that has no V.
+    """
+    if math.isinf(report.return_variance):
+        return None
     if report.rollout_successes < 1:
         return (
-            f'none of {report.rollouts} BC rollouts succeeded, so there is no value to learn from: '
-            'train BC on more demonstrations, or raise `rollouts`'
+            f'none of {report.rollouts} BC rollouts succeeded, so there is no value to learn from: train BC on more '
+            'demonstrations, raise `rollouts`, or take a method that needs no V (--method ibrl or rlpd)'
         )
     if not report.value_error < report.return_variance:
         return (

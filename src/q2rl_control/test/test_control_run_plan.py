@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
@@ -114,6 +116,11 @@ def test_a_fit_that_is_no_good_stops_the_run_and_says_what_to_do(report, said):
     plan.learner_reported(GOOD)
     assert plan.phase is Phase.ONLINE
     assert fit_fault(GOOD) is None
+
+
+def test_a_method_without_v_starts_though_bc_never_succeeded():
+    report = LearnerReport(LearnerState.READY, '', 0, 20, 0, 0.0, math.inf)
+    assert fit_fault(report) is None
 
 
 def test_pause_lets_the_episode_finish_and_resume_goes_on():

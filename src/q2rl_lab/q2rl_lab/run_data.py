@@ -135,7 +135,7 @@ def read_run(folder: RunFolder) -> RunData:
         state=_read_object(folder.state, notes),
         episodes=rows,
         timeline=_read_lines(folder.timeline, notes),
-        session=_read_object(folder.session, notes),
+        session={} if config.in_process else _read_object(folder.session, notes),
         ticks=ticks,
         notes=tuple(notes),
     )

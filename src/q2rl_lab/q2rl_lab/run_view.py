@@ -63,6 +63,8 @@ class RunView:
         self.run = state
         if self.phase in (Phase.FITTING, Phase.SETTLING):
             return
+        if len(self._progress) == 1 and self._progress[0][1] == state.sequence:
+            self._progress.clear()  # nothing has moved yet: nodes that start are no measure of the pace
         self._progress.append((now, int(state.sequence)))
         while now - self._progress[0][0] > RATE_SPAN_S and len(self._progress) > 2:
             self._progress.popleft()

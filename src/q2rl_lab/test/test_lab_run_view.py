@@ -144,6 +144,15 @@ def test_the_pace_is_that_of_the_last_minute(view):
     assert math.isnan(view.seconds_left())
 
 
+def test_nodes_that_start_are_no_measure_of_the_pace():
+    view = RunView(Plan(20, 1000, 100), started=0.0)
+    for second in range(0, 50, 10):
+        view.hear_run(run_state(Phase.ONLINE, sequence=1000), float(second))
+    assert math.isnan(view.seconds_left())
+    view.hear_run(run_state(Phase.ONLINE, sequence=1100), 50.0)
+    assert view.steps_per_second() == 10.0
+
+
 @pytest.mark.parametrize('seconds, text', [(0, '0:00'), (65.4, '1:05'), (3723, '1:02:03')])
 def test_durations(seconds, text):
     assert clock_text(seconds) == text

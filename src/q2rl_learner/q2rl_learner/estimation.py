@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import copy
 from dataclasses import dataclass
+import math
 
 import numpy as np
 import torch
@@ -69,15 +70,17 @@ class EstimateReport:
 
     @property
     def ready(self) -> bool:
-        """Whether a rollout succeeded and V explains some of the returns' variance."""
-        return self.successes > 0 and self.value_error < self.return_variance
+        """Whether a rollout succeeded and V explains some of the returns' variance, or nothing is asked of V."""
+        return not self.problem()
 
     def problem(self) -> str:
         """Say in one line why learning cannot start and what to do; empty if it can."""
+        if math.isinf(self.return_variance):  # see `without_value`
+            return ''
         if self.successes == 0:
             return (
-                f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC '
-                '(more demonstrations) or run more rollouts'
+                f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC (more demonstrations), '
+                'run more rollouts, or take a method that needs no V (--method ibrl or rlpd)'
             )
         if not self.value_error < self.return_variance:
             return (

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 
 from learner_helpers import NAN, Toy, demonstrations, noisy_bc, small_config, toy_task, transition
 import numpy as np
@@ -195,6 +196,7 @@ def report(**changes) -> EstimateReport:
         ({'successes': 0}, 'succeeded'),
         ({'value_error': 2.0}, 'V explains no more'),
         ({'value_error': NAN}, 'V explains no more'),
+        ({'successes': 0, 'return_variance': math.inf}, ''),  # a method without V
     ],
 )
 def test_when_learning_may_start(changes, said):
