@@ -8,7 +8,7 @@ from geometry_msgs.msg import WrenchStamped
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_msgs.msg import ArmStatus
 from q2rl_ros.node import Q2rlNode
-from q2rl_ros.stamps import stamp_to_msg
+from q2rl_ros.sensors import wrench_to_msg
 from q2rl_task import Measurement
 
 
@@ -48,11 +48,5 @@ class ArmReports:
         if measured is None or measured is self._felt:
             return
         self._felt = measured
-        if not self._wrench_out.get_subscription_count():
-            return
-        msg = WrenchStamped()
-        msg.header.stamp = stamp_to_msg(measured.stamp)
-        msg.header.frame_id = self._node.task.frames.tip
-        force, torque = msg.wrench.force, msg.wrench.torque
-        force.x, force.y, force.z, torque.x, torque.y, torque.z = measured.wrench.tolist()
-        self._wrench_out.publish(msg)
+        if self._wrench_out.get_subscription_count():
+            self._wrench_out.publish(wrench_to_msg(measured, self._node.task.frames.tip))

@@ -14,7 +14,7 @@ from sensor_msgs.msg import JointState
 from q2rl_msgs.msg import SuccessSignal
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
-from q2rl_ros.stamps import stamp_from_msg
+from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
 from q2rl_task import Measurement, TaskSpec
 
 SENSOR_TOPICS = {
@@ -51,12 +51,21 @@ def measurement_to_msgs(
     twist = TwistStamped()
     twist.header.stamp, twist.header.frame_id = stamp, frames.base
     _fill(twist.twist.linear, twist.twist.angular, measurement.tip_twist)
-    wrench = WrenchStamped()
-    wrench.header.stamp, wrench.header.frame_id = stamp, frames.tip
-    _fill(wrench.wrench.force, wrench.wrench.torque, measurement.wrench)
+    wrench = wrench_to_msg(measurement, frames.tip)
     success = SuccessSignal(success=bool(measurement.success_signal))
     success.header.stamp, success.header.frame_id = stamp, frames.fixture
     return SensorMessages(joints, pose, twist, wrench, success)
+
+
+def wrench_to_msg(measurement: Measurement, tip: str) -> WrenchStamped:
+    """Return the wrench of a measurement, with its stamp.
+
+    :param tip: name of the frame at the tip, in whose axes it is
+    """
+    msg = WrenchStamped()
+    msg.header.stamp, msg.header.frame_id = stamp_to_msg(measurement.stamp), tip
+    _fill(msg.wrench.force, msg.wrench.torque, measurement.wrench)
+    return msg
 
 
 class MeasurementJoiner:
