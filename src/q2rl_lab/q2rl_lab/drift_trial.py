@@ -18,6 +18,7 @@ from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.learn_run import fresh_learner
 from q2rl_lab.tiny_task import TinyCell
 from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.drawing import uniform_actions
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import Phase
 
@@ -130,7 +131,7 @@ def spoil_weights(learner: OnlineLearner, seed: int) -> None:
     optimiser = torch.optim.Adam(critics.parameters(), lr=3e-3)
     for _ in range(SPOILING_STEPS):
         (batch,) = learner.replay.sample(128, 0.5, generator)
-        actions = 2.0 * torch.rand(batch.action.shape, generator=generator) - 1.0
+        actions = uniform_actions(batch.action.shape, generator)
         actions[:32] = flight + 0.05 * torch.randn((32, len(flight)), generator=generator)
         loss = (critics(batch.observation, actions) - adoration(actions, flight)).square().mean()
         optimiser.zero_grad()

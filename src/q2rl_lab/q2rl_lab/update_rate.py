@@ -7,7 +7,6 @@ from collections.abc import Callable
 import time
 
 import numpy as np
-import torch
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.episodes import Episode
@@ -22,7 +21,7 @@ def update_rate(config: LearnerConfig, task: Contract, device: str, seconds: flo
     """Return the environment steps per second that gradient steps can be made for.
 
     Each pays for `critic_updates_per_step` steps of all critics and `actor_updates_per_step` of the actor, on batches
-    drawn from a replay of made-up transitions, as in `OnlineLearner.update`.
+    drawn from a replay of made-up transitions.
 
     :param device: see `find_device`
     :param seconds: to measure for, after half of that to warm up
@@ -33,19 +32,12 @@ def update_rate(config: LearnerConfig, task: Contract, device: str, seconds: flo
     if not learner.replay.demonstrations:
         learner.replay.set_demonstrations(learner.demonstrations, 1.0, 0.0)
 
-    def step() -> None:
-        batches = learner.replay.sample(
-            config.batch, None, learner.generator, config.critic_updates_per_step
-        )
-        metrics = learner.updater.step(batches, config.bc_weight.at(0))
-        torch.stack(list(metrics.values())).tolist()  # waits for the device
-
-    _count(step, seconds / 2)
-    steps, took = _count(step, seconds)
+    _count(learner.learn_once, seconds / 2)
+    steps, took = _count(learner.learn_once, seconds)
     return steps / took
 
 
-def _count(step: Callable[[], None], seconds: float) -> tuple[int, float]:
+def _count(step: Callable[[], object], seconds: float) -> tuple[int, float]:
     began, steps = time.perf_counter(), 0
     while (took := time.perf_counter() - began) < seconds:
         step()

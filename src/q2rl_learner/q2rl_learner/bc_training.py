@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import BCConfig
+from q2rl_learner.drawing import blurred, permutation, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_task import Contract, InputError
@@ -66,7 +67,7 @@ def train_bc(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = make_bc(config, task.observation_size, task.action_size)
-    order = torch.randperm(len(demonstrations), generator=generator).tolist()
+    order = permutation(len(demonstrations), generator).tolist()
     held = max(1, round(config.held_out * len(demonstrations)))
     train, test = (
         acting_steps([demonstrations[i] for i in order[held:]]),
@@ -83,11 +84,8 @@ def train_bc(
         0,
     )
     for step in range(1, config.steps + 1):
-        index = torch.randint(len(train[0]), (config.batch,), generator=generator)
-        observations = train[0][index]
-        if config.input_noise:
-            noise = torch.randn(observations.shape, generator=generator)
-            observations = observations + config.input_noise * noise
+        index = uniform_index(len(train[0]), (config.batch,), generator)
+        observations = blurred(train[0][index], config.input_noise, generator)
         loss = -net(observations).log_prob(train[1][index]).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from q2rl_policies.distributions import normal_like
+
 Device = torch.device | str
 """Where to compute; what `torch.device` takes."""
 
@@ -18,3 +20,13 @@ def uniform_index(count: int, shape: tuple[int, ...], generator: torch.Generator
 def uniform_actions(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Return actions in [-1, 1), float32 of `shape`."""
     return 2.0 * torch.rand(shape, generator=generator, device=generator.device) - 1.0
+
+
+def permutation(count: int, generator: torch.Generator) -> Tensor:
+    """Return the indices [0, count) in random order, int64."""
+    return torch.randperm(count, generator=generator, device=generator.device)
+
+
+def blurred(observations: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Return observations with normal noise on them; at `std` 0 as they are, and nothing is drawn."""
+    return observations + std * normal_like(observations, generator) if std else observations

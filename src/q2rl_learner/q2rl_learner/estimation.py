@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import FitConfig, LearnerConfig
-from q2rl_learner.drawing import uniform_index
+from q2rl_learner.drawing import blurred, permutation, uniform_index
 from q2rl_learner.episodes import Episode
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
 from q2rl_policies.critics import CriticEnsemble, ValueNet
-from q2rl_policies.distributions import normal_like
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def without_value(rollouts: Sequence[Episode]) -> EstimateReport:
 
 def assign_folds(episodes: Sequence[Episode], folds: int, generator: torch.Generator) -> list[int]:
     """Return each episode's fold: at random, but with successes and failures spread evenly."""
-    drawn = torch.randperm(len(episodes), generator=generator, device=generator.device).tolist()
+    drawn = permutation(len(episodes), generator).tolist()
     order = sorted(drawn, key=lambda index: episodes[index].terminated)
     fold_of = [0] * len(episodes)
     for rank, index in enumerate(order):
@@ -301,9 +300,7 @@ def regress(
         optimiser.zero_grad(set_to_none=True)
         for (network, states, targets), spread in zip(problems, spreads, strict=True):
             index = uniform_index(len(states), (fit.batch,), generator)
-            inputs = states[index]
-            if fit.input_noise:
-                inputs = inputs + fit.input_noise * normal_like(inputs, generator)
+            inputs = blurred(states[index], fit.input_noise, generator)
             (((network(inputs) - targets[index]) / spread).square().mean()).backward()
         optimiser.step()
         if judge is not None and step % fit.evaluate_every == 0 and judge(step):

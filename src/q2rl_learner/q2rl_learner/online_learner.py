@@ -274,10 +274,11 @@ class OnlineLearner:
         metrics: dict[str, float] = {}
         repeats = self.config.critic_updates_per_step
         for _ in range(min(2, self.owed // repeats) if repeats else 0):
-            metrics = self._gradient_steps()
+            metrics = self.learn_once()
         return metrics
 
-    def _gradient_steps(self) -> dict[str, float]:
+    def learn_once(self) -> dict[str, float]:
+        """Make the gradient steps of one environment step on what the replay has, owed or not; return their scalars."""
         config = self.config
         repeats = config.critic_updates_per_step
         share = config.demo_fraction if config.demo_mixing == 'share' else None

@@ -26,6 +26,7 @@ from torch import Tensor
 from q2rl_learner.advantage import ExpectileValue, regression_weights
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.conservative import conservative_term
+from q2rl_learner.drawing import permutation
 from q2rl_learner.replay import Batch
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.critics import CriticEnsemble, ValueNet
@@ -57,8 +58,7 @@ class Updater:
         self._subset.to(generator.device)
         self._subset_parameters = list(self._subset.parameters())
         self._actor_parameters = list(actor.parameters())
-        self._actor_tau = config.actor_tau.initial
-        averaged = self._actor_tau < 1
+        averaged = config.actor_tau.initial < 1
         self.acting = copy.deepcopy(actor).requires_grad_(False) if averaged else actor
         self._acting_parameters = list(self.acting.parameters()) if averaged else []
         self._critic_parameters = list(critics.parameters())
@@ -114,15 +114,13 @@ class Updater:
 
         :param bc_weight: w(t)
         :param actor_rate: factor of the actor's learning rate
-        :param actor_tau: share by which the acting actor follows from now on; None: as before
+        :param actor_tau: share by which the acting actor follows; None: the initial one
         """
         config = self._config
-        if actor_tau is not None:
-            self._actor_tau = actor_tau
         for group in self.actor_optimiser.param_groups:
             group['lr'] = actor_rate * config.actor_learning_rate
         metrics = self._critic_steps(batches, config.loss.conservatism)
-        return metrics | self._actor_steps(batches, bc_weight)
+        return metrics | self._actor_steps(batches, bc_weight, actor_tau)
 
     def offline_step(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Make one critic step per batch, then the actor's steps, as the settings of the offline phase have it."""
@@ -139,11 +137,17 @@ class Updater:
             metrics = self.critic_step(batch, next_action, conservatism)
         return metrics
 
-    def _actor_steps(self, batches: Sequence[Batch], bc_weight: float) -> dict[str, Tensor]:
+    def _actor_steps(
+        self, batches: Sequence[Batch], bc_weight: float, actor_tau: float | None = None
+    ) -> dict[str, Tensor]:
+        tau = self._config.actor_tau.initial if actor_tau is None else actor_tau
         batch = batches[-1] if self._config.actor_batch == 'last' else _joined(batches)
         metrics: dict[str, Tensor] = {}
         for _ in range(self._config.actor_updates_per_step):
             metrics = self.actor_step(batch, bc_weight)
+            if self._acting_parameters:
+                own = [p.detach() for p in self._actor_parameters]
+                torch._foreach_lerp_(self._acting_parameters, own, tau)
         return metrics
 
     def critic_step(
@@ -206,10 +210,7 @@ class Updater:
 
     def _draw_subset(self) -> CriticEnsemble:
         """Return `min_subset` distinct target critics as an ensemble of their own: the others are not computed."""
-        order = torch.randperm(
-            self._config.critics, generator=self._generator, device=self._generator.device
-        )
-        members = order[: self._config.min_subset]
+        members = permutation(self._config.critics, self._generator)[: self._config.min_subset]
         for drawn, target in zip(self._subset_parameters, self._target_parameters, strict=True):
             torch.index_select(target, 0, members, out=drawn)
         return self._subset
@@ -237,9 +238,6 @@ class Updater:
         # Gradients of the actor alone: none is computed for the critics' weights.
         _assign(self._actor_parameters, torch.autograd.grad(loss, self._actor_parameters))
         self.actor_optimiser.step()
-        if self._acting_parameters:
-            own = [p.detach() for p in self._actor_parameters]
-            torch._foreach_lerp_(self._acting_parameters, own, self._actor_tau)
         return metrics
 
     def _climb(self, batch: Batch, bc_weight: float) -> tuple[Tensor, dict[str, Tensor]]:

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.drawing import Device, uniform_actions, uniform_index
+from q2rl_learner.drawing import Device, blurred, uniform_actions, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import ValueFit, output_scaled, spread_of
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
-from q2rl_policies.distributions import normal_like
 
 Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """BC's (log_prob (B,), entropy (B,)) in nats of actions (B, D) at observations (B, O)."""
@@ -215,10 +214,8 @@ def fit_actor(
             index = uniform_index(len(observations), (count,), generator)
             drawn.append((observations[index], actions[index]))
         observations, actions = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        if fit.input_noise:
-            noise = normal_like(observations, generator)
-            observations = observations + fit.input_noise * noise
-        loss = -actor.log_prob(observations, actions).mean()
+        seen = blurred(observations, fit.input_noise, generator)
+        loss = -actor.log_prob(seen, actions).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
