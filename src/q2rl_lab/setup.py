@@ -23,6 +23,7 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'prepare_run = q2rl_lab.prepare_run:main',
             'q2rl = q2rl_lab.cli:main',
         ],
     },

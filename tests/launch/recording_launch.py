@@ -14,8 +14,12 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 
+class Action:
+    """`launch.Action`."""
+
+
 @dataclass
-class DeclareLaunchArgument:
+class DeclareLaunchArgument(Action):
     """`launch.actions.DeclareLaunchArgument`."""
 
     name: str
@@ -54,7 +58,7 @@ class PythonLaunchDescriptionSource:
 
 
 @dataclass
-class IncludeLaunchDescription:
+class IncludeLaunchDescription(Action):
     """`launch.actions.IncludeLaunchDescription`."""
 
     launch_description_source: PythonLaunchDescriptionSource
@@ -63,14 +67,14 @@ class IncludeLaunchDescription:
 
 
 @dataclass(kw_only=True)
-class OpaqueFunction:
+class OpaqueFunction(Action):
     """`launch.actions.OpaqueFunction`."""
 
     function: Callable
 
 
 @dataclass(kw_only=True)
-class Shutdown:
+class Shutdown(Action):
     """`launch.actions.Shutdown`."""
 
     reason: str = 'reason not given'
@@ -107,7 +111,7 @@ class ParameterValue:
 
 
 @dataclass(kw_only=True)
-class Node:
+class Node(Action):
     """`launch_ros.actions.Node`."""
 
     package: str
@@ -136,7 +140,11 @@ class LifecycleNode(Node):
 
 
 MODULES = {
-    'launch': {'LaunchDescription': LaunchDescription, 'LaunchContext': LaunchContext},
+    'launch': {
+        'Action': Action,
+        'LaunchDescription': LaunchDescription,
+        'LaunchContext': LaunchContext,
+    },
     'launch.actions': {
         'DeclareLaunchArgument': DeclareLaunchArgument,
         'IncludeLaunchDescription': IncludeLaunchDescription,

@@ -3,6 +3,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 from pathlib import Path
 import sys
@@ -13,7 +14,8 @@ import yaml
 
 from q2rl_bringup.arguments import ARGUMENTS, ROBOT_TYPES, SIMULATIONS
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
-from q2rl_task import InputError
+from q2rl_lab.run_folder import RunConfig
+from q2rl_task import InputError, load_task
 
 sys.path.insert(0, str(Path(__file__).parent))
 import recording_launch
@@ -59,8 +61,12 @@ def configurations(start):
 
 
 def with_run(start):
-    # Gazebo's world is written there.
-    return {'run_dir': str(Path(tempfile.gettempdir()) / f'q2rl-launch-{os.getuid()}'), **start}
+    # Gazebo's world is written there. A run that lacks nothing needs no preparation.
+    folder = Path(tempfile.gettempdir()) / f'q2rl-launch-{os.getuid()}'
+    folder.mkdir(exist_ok=True)
+    for name in ('bc.safetensors', 'demonstrations.hdf5'):
+        (folder / name).touch()
+    return {'run_dir': str(folder), **start}
 
 
 def plain(parameters):
@@ -160,6 +166,36 @@ def test_a_process_that_does_one_thing_may_end_and_may_not_fail(stand_in):
         context = recording_launch.LaunchContext()
         assert action.on_exit(recording_launch.ProcessExited(0), context) == []
         assert action.on_exit(recording_launch.ProcessExited(1), context)
+
+
+@pytest.mark.parametrize(('code', 'goes_on'), [(0, True), (FINAL_EXIT_CODE, False), (-9, False)])
+@pytest.mark.parametrize('sim', ['mujoco', 'mock', 'gazebo'])
+def test_a_run_that_lacks_a_clone_is_prepared_before_all_else(
+    stand_in, tmp_path, sim, code, goes_on
+):
+    start = {'run_dir': str(tmp_path / 'one'), 'sim': sim, 'seed': '3'}
+    graph = build_graph(start)
+    context = recording_launch.LaunchContext(configurations(start))
+    (prepare,) = stand_in.launch_setup(context)
+    assert (prepare.package, prepare.executable) == ('q2rl_lab', 'prepare_run')
+    folder, asked = prepare.arguments
+    assert folder == start['run_dir']
+    config = RunConfig.of_task(load_task('pipe_assembly'), **json.loads(asked))
+    assert (config.task, config.seed, config.sim) == ('pipe_assembly', 3, sim)
+    then = prepare.on_exit(recording_launch.ProcessExited(code), context)
+    if goes_on:
+        names = [a.exec_name for a in then if isinstance(a, recording_launch.Node)]
+        assert names == [node.name for node in graph.nodes]
+        assert len(then) == len(graph.nodes) + len(graph.includes)
+    else:
+        assert [type(action) for action in then] == [recording_launch.Shutdown]
+
+
+@pytest.mark.parametrize(
+    'start', [{'sim': 'none'}, {'part': 'learner'}, {'part': 'robot'}], ids=str
+)
+def test_nothing_is_made_up_for_a_real_arm_or_for_half_a_run(tmp_path, start):
+    assert build_graph({'run_dir': str(tmp_path / 'one'), **start}).preparation is None
 
 
 def test_a_node_that_ends_while_the_launch_shuts_down_is_no_news(stand_in):

@@ -6,9 +6,9 @@ What runs with which parameters is decided by `q2rl_bringup.node_graph`; here it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from launch import LaunchContext, LaunchDescription
+from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     IncludeLaunchDescription,
@@ -47,17 +47,23 @@ def describe_launch(task: str) -> LaunchDescription:
 
 
 def launch_setup(context: LaunchContext) -> list[IncludeLaunchDescription | Node]:
-    """Return the actions of the graph that the arguments ask for; what they read is written first."""
+    """Return the actions of the graph that the arguments ask for; what they read is written first.
+
+    Of a run that must be prepared first, that is the one process that does it, and its end brings the others.
+    """
     names = {argument.name for argument in ARGUMENTS}
     given = {k: v for k, v in context.launch_configurations.items() if k in names}
     graph = build_graph(given)
     for path, text in graph.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
-    return [
+    actions = [
         *(include(spec) for spec in graph.includes),
         *(make_action(graph, node) for node in graph.nodes),
     ]
+    if graph.preparation is None:
+        return actions
+    return [make_action(graph, graph.preparation, then=actions)]
 
 
 def include(spec: IncludeSpec) -> IncludeLaunchDescription:
@@ -68,8 +74,11 @@ def include(spec: IncludeSpec) -> IncludeLaunchDescription:
     )
 
 
-def make_action(graph: NodeGraph, node: NodeSpec) -> Node:
-    """Return the launch action of one node."""
+def make_action(graph: NodeGraph, node: NodeSpec, then: Sequence[Action] = ()) -> Node:
+    """Return the launch action of one node.
+
+    :param then: what starts when a process that does one thing has done it
+    """
     kind = LifecycleNode if node.managed else Node
     return kind(
         package=node.package,
@@ -90,7 +99,7 @@ def make_action(graph: NodeGraph, node: NodeSpec) -> Node:
         respawn=node.respawn,
         respawn_delay=node.respawn_delay,
         respawn_max_retries=node.respawn_limit,
-        on_exit=end_with(node) if node.required else None,
+        on_exit=end_with(node, then) if node.required else None,
     )
 
 
@@ -103,18 +112,20 @@ def parameter(value: object) -> object:
     return value
 
 
-def end_with(node: NodeSpec) -> Callable[[ProcessExited, LaunchContext], list[Shutdown]]:
-    """Return the handler that ends the launch when `node` is given up.
+def end_with(
+    node: NodeSpec, then: Sequence[Action] = ()
+) -> Callable[[ProcessExited, LaunchContext], list[Action]]:
+    """Return the handler that ends the launch when `node` is given up, and starts `then` when it did its one thing.
 
     It wins over a respawn because that first waits for `respawn_delay`, and the shutdown ends the wait.
     """
     deaths = 0
 
-    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
         nonlocal deaths
         deaths += 1
         if node.once and event.returncode == 0:
-            return []
+            return list(then)
         allowed = node.respawn_limit if node.respawn else 0
         if context.is_shutdown or (event.returncode != FINAL_EXIT_CODE and deaths <= allowed):
             return []

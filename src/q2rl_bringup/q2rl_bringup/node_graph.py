@@ -21,6 +21,7 @@ from q2rl_bringup.cell_processes import MOVED_TF, Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import PANDA, ROBOTS
+from q2rl_bringup.run_preparation import clone_file, demonstrations_file, preparation
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, TaskSpec, load_task
@@ -38,6 +39,7 @@ class NodeGraph:
 
     namespace: '' or '/left'. environment: variables of every process, on top of the caller's. includes: launch files of
     other packages, which start before the nodes. files: path to text, to be written before anything starts.
+    preparation: the process that makes what the folder of the run lacks, if anything; all else starts when it is done.
     """
 
     nodes: tuple[NodeSpec, ...]
@@ -49,6 +51,7 @@ class NodeGraph:
     environment: Mapping[str, str]
     includes: tuple[IncludeSpec, ...] = ()
     files: Mapping[Path, str] = field(default_factory=dict)
+    preparation: NodeSpec | None = None
 
     def full_name(self, node: NodeSpec) -> str:
         """Return a node's fully qualified name."""
@@ -179,6 +182,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         environment={'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'},
         includes=cell.includes,
         files=cell.files,
+        preparation=preparation(args, run_dir),
     )
 
 
@@ -187,8 +191,7 @@ def _own_parameters(
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters."""
     seed, mode = args['seed'], args['policy_mode']
-    checkpoint = args['bc_checkpoint'] or str(run_dir / 'bc.safetensors')
-    demos = args['demos'] or str(run_dir / 'demonstrations.hdf5')
+    checkpoint = clone_file(args, run_dir)
     learns = mode in ('gated', 'shadow') and args['learn']
     config = load_preset(args['preset'])
     # What the method decides of acting; where it leaves a choice alone, the params file has the word.
@@ -221,7 +224,7 @@ def _own_parameters(
         'learner': {
             'preset': args['preset'],
             'device': args['device'],
-            'demos': '' if demos == 'none' else demos,
+            'demos': demonstrations_file(args, run_dir),
             'bc_checkpoint': checkpoint,
             'rollouts': args['rollouts'],
             'seed': seed,

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from q2rl_lab import prepare_run
 from q2rl_lab.cli import app
 from q2rl_lab.evaluation import bc_alone, bc_from_file, learned, summarize
 from q2rl_lab.preparation import prepare, tell, wanted_demonstrations
 from q2rl_lab.run_data import read_run
-from q2rl_lab.run_folder import RunConfig, create_run
+from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
 from q2rl_learner.config import load_preset
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.learner_state import save_state
@@ -48,6 +49,22 @@ def test_a_run_is_prepared_once(prepared, capsys):
     assert [line.split(',')[0] for line in capsys.readouterr().err.splitlines()] == [
         '3 demonstrations', f'BC cloned: {done["bc"]["held_out_nll"]:.2f} nats per action on held-out demonstrations',
     ]  # fmt: skip
+
+
+def test_a_launch_prepares_its_run_as_up_does(prepared, tmp_path, capsys):
+    folder, _ = prepared
+    config, made = folder.read_config(), RunFolder(tmp_path / 'runs' / 'launched')
+    asked = {'task': config.task, 'preset': config.preset, 'demonstrations': 3, 'steps': 70}
+    words = [str(made.path), json.dumps(asked), '--ros-args', '--log-level', 'info']
+    assert prepare_run.main(words) == 0
+    assert made.bc.read_bytes() == folder.bc.read_bytes()
+    kept = made.read_config()
+    assert (kept.steps, kept.rollouts) == (70, load_task(config.task).learning.rollouts)
+    assert 'BC cloned' in capsys.readouterr().err
+    words[1] = json.dumps({**asked, 'bc': str(tmp_path / 'gone.safetensors')})
+    words[0] = str(tmp_path / 'other')
+    assert prepare_run.main(words) == 2
+    assert 'gone.safetensors: cannot be read' in capsys.readouterr().err
 
 
 def test_demonstrations_are_read_as_they_were_written(tmp_path):
