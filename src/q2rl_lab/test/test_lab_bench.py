@@ -219,6 +219,7 @@ def test_what_is_finished_is_not_run_again_and_one_failure_does_not_stop_the_res
         (['learning', '--seeds', 'all'], 'no list of seeds'),
         (['learning', '--device', 'gpu'], 'device gpu'),
         (['updates', '--devices', 'cpu,gpu'], 'device gpu'),
+        (['updates', '--presets', 'tiny,laptop+bc'], 'laptop+bc: learns nothing online'),
         (['report', 'nothing.jsonl'], 'cannot be read'),
     ],
 )

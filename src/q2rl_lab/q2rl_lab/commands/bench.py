@@ -208,10 +208,17 @@ def updates(
     from q2rl_lab.update_rate import update_rate
     from q2rl_learner.config import load_preset
     from q2rl_policies.torch_runtime import find_device
-    from q2rl_task import load_task
+    from q2rl_task import InputError, load_task
 
     spec, wanted = load_task(task), [device.strip() for device in devices.split(',')]
     configs = {name.strip(): load_preset(name.strip()) for name in presets.split(',')}
+    for name, config in configs.items():
+        if not config.critic_updates_per_step:
+            raise InputError(
+                f'--presets {name}',
+                'learns nothing online, so there is no rate to measure',
+                'leave it out, or take settings with `critic_updates_per_step` above 0',
+            )
     for device in wanted:
         find_device(device)
     for name, config in configs.items():
