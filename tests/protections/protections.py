@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every protection, the test that must notice its absence, and how it is taken out: `q2rl test --prove`.
 
-This is also the pytest plugin that takes one out, by `--take-out NAME`, before any test is imported. Nothing in the
-production code knows of it.
+This is also the pytest plugin that takes one out, by `--take-out NAME`, before any test or conftest is imported: what
+these bind by name is then changed already. Nothing in the production code knows of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+
+import pytest
 
 CONTROL = 'src/q2rl_control/test'
 GUARD = f'{CONTROL}/test_control_guard.py'
@@ -57,9 +59,10 @@ def pytest_addoption(parser) -> None:
     parser.addoption('--take-out', help='Name of the protection to take out.')
 
 
-def pytest_configure(config) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config) -> None:
     """Take the protection out."""
-    name = config.getoption('--take-out')
+    name = early_config.known_args_namespace.take_out
     if name:
         next(p for p in PROTECTIONS if p.name == name).take_out()
 
@@ -759,12 +762,9 @@ def _() -> None:
     f'{PLANS}::test_a_goal_that_is_not_allowed_is_refused_in_one_line',
 )
 def _() -> None:
-    from q2rl_control import arm_scene, moveit_planner, ompl_planner, planning
+    from q2rl_control import planning
 
-    # Each has a name of its own for it, bound already: the conftest of these tests has imported them.
-    for module in (planning, arm_scene, moveit_planner, ompl_planner):
-        module.check_goal = lambda *args: None
-    planning.check_waypoints = arm_scene.check_waypoints = lambda *args: None
+    planning.check_goal = planning.check_waypoints = lambda *args: None
 
 
 @without(
