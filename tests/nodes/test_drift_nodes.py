@@ -142,11 +142,8 @@ class Graph:
     def fit(self) -> None:
         while self.plan.phase is Phase.ESTIMATING:
             self.episode()
-        status = self.status(lambda s: s.state == LearnerStatus.READY)
-        report = LearnerReport(
-            LearnerState.READY, '', 1, status.rollouts, status.rollout_successes, 1.0, 2.0
-        )
-        self.plan.learner_reported(report)
+        self.status(lambda s: s.state == LearnerStatus.READY)
+        self.plan.learner_reported(LearnerReport(LearnerState.READY))
         self.say()
 
     def run_until(self, holds, most: int) -> None:

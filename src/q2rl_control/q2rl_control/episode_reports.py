@@ -32,10 +32,6 @@ def learner_report_from_msg(msg: LearnerStatus) -> LearnerReport:
         state=to_enum(LearnerState, msg.state, 'state'),
         detail=msg.detail,
         weights_version=msg.weights_version,
-        rollouts=msg.rollouts,
-        rollout_successes=msg.rollout_successes,
-        value_error=msg.value_error,
-        return_variance=msg.return_variance,
     )
 
 

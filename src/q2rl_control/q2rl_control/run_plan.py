@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-import math
 
 from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
@@ -30,15 +29,11 @@ class Command(IntEnum):
 
 @dataclass(frozen=True)
 class LearnerReport:
-    """What the plan needs of the learner's status; value_error and return_variance in squared reward units."""
+    """What the plan needs of the learner's status; `detail`: why it failed, if it did."""
 
     state: LearnerState
     detail: str = ''
     weights_version: int = 0
-    rollouts: int = 0
-    rollout_successes: int = 0
-    value_error: float = float('nan')
-    return_variance: float = float('nan')
 
 
 @dataclass(frozen=True)
@@ -266,16 +261,15 @@ class RunPlan:
         self._enter(phase, text)
 
     def learner_reported(self, report: LearnerReport) -> None:
-        """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run."""
+        """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run.
+
+        One whose fit is no good to start from has failed: it says so itself.
+        """
         if report.state is LearnerState.FAILED and self.phase not in RESTING:
             self._stop(f'the learner failed: {report.detail or "see its log"}')
         fitted = report.state in (LearnerState.READY, LearnerState.TRAINING)
         if self.phase is Phase.FITTING and fitted:
-            fault = fit_fault(report)
-            if fault is None:
-                self._enter(self._onward(Phase.ONLINE))
-            else:
-                self._stop(fault)
+            self._enter(self._onward(Phase.ONLINE))
         elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
             self.progress.last_weights = report.weights_version
             self._enter(self._onward(Phase.EVALUATING))
@@ -361,24 +355,3 @@ class RunPlan:
 
     def _stop(self, detail: str) -> None:
         self._rest(Phase.STOPPED, detail)
-
-
-def fit_fault(report: LearnerReport) -> str | None:
-    """Return why the online phase must not start on this fit, and what to do about it; None if it may.
-
-    A report of infinite variance is that of a method that has no V.
-    """
-    if math.isinf(report.return_variance):
-        return None
-    if report.rollout_successes < 1:
-        return (
-            f'none of {report.rollouts} BC rollouts succeeded, so there is no value to learn from: train BC on more '
-            'demonstrations, raise `rollouts`, or take a method that needs no V (--method ibrl or rlpd)'
-        )
-    if not report.value_error < report.return_variance:
-        return (
-            f'the fitted value is no better than the mean return (error {report.value_error:.3g}, '
-            f'variance {report.return_variance:.3g}): raise `rollouts` (now {report.rollouts}), or take a method that '
-            'needs no V (--method ibrl or rlpd)'
-        )
-    return None

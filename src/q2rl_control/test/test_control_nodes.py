@@ -115,13 +115,7 @@ class Cell(Q2rlNode):
     def on_run(self, msg) -> None:
         self.states.append(msg)
         if msg.phase == RunState.FITTING and self.fits:
-            self.status.publish(
-                LearnerStatus(
-                    state=LearnerStatus.READY, rollouts=2, rollout_successes=1,
-                    value_error=1.0, return_variance=2.0,
-                )
-            )  # fmt: skip
-
+            self.status.publish(LearnerStatus(state=LearnerStatus.READY))
         if msg.phase == RunState.SETTLING and self.settles:
             self.status.publish(LearnerStatus(state=LearnerStatus.SETTLED, weights_version=9))
 

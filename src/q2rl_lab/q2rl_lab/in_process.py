@@ -111,18 +111,10 @@ class InProcessRun:
         return self.records
 
     def _fit(self) -> None:
-        report = self.learner.fit_estimate()
+        problem = self.learner.fit_estimate().problem()
         self.publish()
-        self.plan.learner_reported(
-            LearnerReport(
-                state=LearnerState.READY,
-                detail='',
-                rollouts=report.rollouts,
-                rollout_successes=report.successes,
-                value_error=report.value_error,
-                return_variance=report.return_variance,
-            )
-        )
+        state = LearnerState.FAILED if problem else LearnerState.READY
+        self.plan.learner_reported(LearnerReport(state, problem))
 
     def _settle(self) -> None:
         """Evaluate what was learned last: every online step has its gradient steps already."""

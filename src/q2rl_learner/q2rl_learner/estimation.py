@@ -49,7 +49,7 @@ class ValueFit:
 
 @dataclass(frozen=True)
 class EstimateReport:
-    """What Q-Estimation found; learning may start where `ready`.
+    """What Q-Estimation found; learning may start where it has no `problem`.
 
     value_error and return_variance: see ValueFit, in squared units of the learner's reward. critic_error: mean
     squared error of the warm-started critics against their target. actor_nll [nat].
@@ -67,13 +67,11 @@ class EstimateReport:
     actor_nll: float
     seconds: float
 
-    @property
-    def ready(self) -> bool:
-        """Whether a rollout succeeded and V explains some of the returns' variance, or nothing is asked of V."""
-        return not self.problem()
-
     def problem(self) -> str:
-        """Say in one line why learning cannot start and what to do; empty if it can."""
+        """Say in one line why learning cannot start and what to do; empty if it can.
+
+        It can if a rollout succeeded and V explains some of the returns' variance, or if nothing is asked of V.
+        """
         if math.isinf(self.return_variance):  # see `without_value`
             return ''
         if self.successes == 0:

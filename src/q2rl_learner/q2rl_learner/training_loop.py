@@ -74,7 +74,8 @@ class TrainingLoop:
         )  # how often the run was rolled back, and to which version the last time
         self._stale = False  # the view is older than the phase
         self._closed = False
-        self._failed = ''
+        # A learner that is restored may have a fit that it failed by.
+        self._failed = learner.report.problem() if learner.report else ''
         self._published = -1  # gradient steps at the last publication
         self._published_at = 0.0
         self._saved = learner.gradient_steps

@@ -184,7 +184,7 @@ def test_a_method_fits_v_only_where_something_asks_it(method):
     changed = any(not torch.equal(v, before[k]) for k, v in of.critics.state_dict().items())
     assert changed == asks
     if not asks:
-        assert report.rollouts == 10 and report.ready
+        assert report.rollouts == 10 and report.problem() == ''
     for name, tensor in of.critics.state_dict().items():
         assert torch.equal(tensor, of.updater.target.state_dict()[name])
 

@@ -175,7 +175,7 @@ def test_credit_waits_for_the_gradient_steps(make):
     assert [n for _, n in credits] == list(range(30))
 
 
-def test_without_a_success_learning_does_not_start(make):
+def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     watched = make()
     steps = [
         transition(
@@ -190,6 +190,12 @@ def test_without_a_success_learning_does_not_start(make):
     assert 'succeeded' in view.detail and 'more' in view.detail
     assert (view.rollouts, view.rollout_successes) == (4, 0) and not watched.weights
     assert view.credit == UNLIMITED
+    watched.loop.close()
+    again = make()
+    again.loop.offer(steps)
+    again.loop.set_phase(Phase.FITTING)
+    assert again.until(lambda v: v.state is LearnerState.FAILED).detail == view.detail
+    assert not again.weights
 
 
 def test_fitting_without_rollouts_fails_in_words(make):
