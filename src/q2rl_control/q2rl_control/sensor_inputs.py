@@ -206,13 +206,15 @@ class SensorInputs:
 
         :raises MessageError: it is in a frame of which nobody says where it is, or the pose to turn it by is missing
         """
-        pose = self._pose_at(msg)
         try:
-            wrench = self._wrench_frames.at_tip(msg.header.frame_id, raw, pose)
+            wrench = self._wrench_frames.at_tip(
+                msg.header.frame_id, raw, lambda: self._pose_at(msg)
+            )
         except LookupError as error:
             raise MessageError('wrench_frame', str(error)) from None
         if self._payload is None:
             return wrench
+        pose = self._pose_at(msg)
         if pose is None:
             raise MessageError(
                 'wrench_weight', 'no pose of the tip by which to take the weight off'

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from q2rl_control.frame_tree import FrameTree
@@ -49,10 +51,12 @@ class WrenchFrames:
         self._links, self._tree, self._about_tip = links, tree, about_tip
         self._fixed: dict[str, tuple[Pose | None, Pose | None]] = {}
 
-    def at_tip(self, frame: str, wrench: np.ndarray, tip_pose: Pose | None) -> np.ndarray:
+    def at_tip(
+        self, frame: str, wrench: np.ndarray, tip_pose: Callable[[], Pose | None]
+    ) -> np.ndarray:
         """Return a wrench (6,) that came in `frame` at the tip, in tip axes.
 
-        :param tip_pose: tip in the base frame at that time, None if it is not known
+        :param tip_pose: tells the tip in the base frame at that time, None if it is not known; asked only if need be
         :raises LookupError: nobody knows where that frame is; the message is one line for a person
         """
         frame = frame.lstrip('/')
@@ -60,18 +64,19 @@ class WrenchFrames:
             return wrench
         return moved(wrench, self._place(frame, tip_pose), turned_only=self._about_tip)
 
-    def _place(self, frame: str, tip_pose: Pose | None) -> Pose:
+    def _place(self, frame: str, tip_pose: Callable[[], Pose | None]) -> Pose:
         if frame not in self._fixed:
             self._fixed[frame] = self._look(frame)
         in_tip, in_base = self._fixed[frame]
         if in_tip is not None:
             return in_tip
         if in_base is not None:
-            if tip_pose is None:
+            tip = tip_pose()
+            if tip is None:
                 raise LookupError(
                     f'the wrench is in {frame!r}, and there is no pose of the tip to turn it by'
                 )
-            return tip_pose.inverse() @ in_base
+            return tip.inverse() @ in_base
         if self._tree is not None:
             try:
                 return self._tree.lookup(self._tip, frame)[0]
