@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_control.arm_interface_node import ArmInterface
 from q2rl_control.arm_state import ArmState
-from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
+from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
 from q2rl_msgs.srv import PrepareScene, StartEpisode
 from q2rl_ros.conversions import decision_to_msg, observation_from_msg
 from q2rl_ros.errors import MessageError
@@ -31,7 +31,7 @@ class Cell:
     """The simulated arm and the arm interface; the test plays gate and episode manager."""
 
     def __init__(self, bench, interface: str, **sink) -> None:
-        self.bench, self.steps = bench, []
+        self.bench, self.steps, self.statuses = bench, [], []
         self.sim = bench.start(MujocoArmNode, activate=False, command_interface=interface)
         self.arm = bench.start(ArmInterface, activate=False, **sink)
         self.sim.trigger_configure()
@@ -42,6 +42,7 @@ class Cell:
         bench.probe.create_subscription(
             ExecutedStep, 'executed_step', self.steps.append, QOS.events
         )
+        bench.probe.create_subscription(ArmStatus, 'arm_status', self.statuses.append, QOS.latched)
         bench.until(lambda: self.decisions.get_subscription_count())
         heard = {subscription.topic_name.lstrip('/') for subscription in self.arm.subscriptions}
         wanted = [out for out in self.sim._sensors if out.topic_name.lstrip('/') in heard]
@@ -61,6 +62,10 @@ class Cell:
         action = np.clip(action, -1.0, 1.0).astype(np.float32)
         decision = Decision(Source.BC, Reason.MODE, action)
         self.decisions.publish(decision_to_msg(decision, record))
+
+    def counted(self) -> dict[str, int]:
+        last = self.statuses[-1]
+        return dict(zip(last.counted, last.counts, strict=True))
 
     def ready(self) -> None:
         assert self.bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success
@@ -93,6 +98,8 @@ def test_a_scripted_policy_inserts_the_pipe(bench, interface, sink):
     assert max(step.force for step in steps) < TASK.limits.force_soften_n
     assert [step.step for step in steps] == list(range(len(steps)))
     bench.until(lambda: cell.arm._logic.state is ArmState.READY)
+    # Who watches is told what the sink counted.
+    bench.until(lambda: cell.counted().get('joints_seeded', 0) == (interface == 'joints'))
 
 
 def test_in_real_time_joints_are_commanded_in_small_steps_between_the_ticks(bench, tmp_path):

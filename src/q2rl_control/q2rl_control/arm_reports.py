@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from geometry_msgs.msg import WrenchStamped
 
 from q2rl_control.arm_logic import ArmLogic
@@ -24,14 +26,15 @@ class ArmReports:
 
     def publish(self, force: bool = False) -> None:
         """Publish the wrench of a new measurement; state, detail and episode if one of them changed, or anyway."""
-        logic, dropped = self._logic, self._node.counters
+        logic, counters = self._logic, self._node.counters
         self._publish_wrench(logic.measurement)
         shown = (logic.state, logic.detail, logic.episode)
         if shown == self._shown and not force:
             return
         self._shown = shown
-        decisions = sum(n for name, n in dropped.items() if name.startswith('decision_'))
-        elsewhere = sum(dropped.get(name, 0) for name in ('contract', 'malformed'))
+        decisions = sum(n for name, n in counters.items() if name.startswith('decision_'))
+        elsewhere = sum(counters[name] for name in ('contract', 'malformed'))
+        counted = sorted(counters.items())
         msg = ArmStatus(
             robot=self._node.robot,
             state=int(logic.state),
@@ -40,6 +43,8 @@ class ArmReports:
             rejected=logic.counters.rejected + decisions + elsewhere,
             interventions=logic.counters.limited,
             holds=logic.counters.holds,
+            counted=[name for name, _ in counted],
+            counts=array('Q', [n for _, n in counted]),
         )
         msg.header.stamp = self._node.get_clock().now().to_msg()
         self._out.publish(msg)

@@ -26,8 +26,8 @@ def build_result(data: RunData) -> dict[str, Any]:
     """Return the numbers of a run as plain data; null where a number is not known.
 
     `env_steps` counts the transitions that the episode manager published, `acknowledged` the contiguous ones on the
-    learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. The windows and levels of the
-    learning-speed numbers stand beside them.
+    learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. `arm_counters` has the names of
+    /diagnostics. The windows and levels of the learning-speed numbers stand beside them.
     """
     online = data.learned_from()
     outcomes = [row.success for row in online]
@@ -75,6 +75,7 @@ def build_result(data: RunData) -> dict[str, Any]:
                 'by_episode_manager': data.state.get('extra', {}).get('dropped', {}),
                 'damaged_rows': len(data.ticks.damaged) if data.ticks is not None else None,
             },
+            'arm_counters': session.get('arm', {}),
             'guard_interventions': sum(row.guard_interventions for row in data.episodes),
             'force_stops': sum(row.end_reason is EndReason.FORCE_LIMIT for row in data.episodes),
             'peak_force_n': max((row.peak_force for row in data.episodes), default=None),

@@ -7,7 +7,7 @@ The gate's values come from the episode summaries: hearing every GateDecision wo
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 import math
 from typing import Any
@@ -45,6 +45,8 @@ class RunView:
     respawns: dict[str, int] = field(default_factory=dict)
     alive: dict[str, bool] = field(default_factory=dict)
     episodes: list[Any] = field(default_factory=list)
+    _counted: Counter[str] = field(default_factory=Counter)
+    _counted_before: Counter[str] = field(default_factory=Counter)
     _seen: set[str] = field(default_factory=set)
     _progress: deque = field(default_factory=deque)
     _pace: float = math.nan
@@ -54,6 +56,19 @@ class RunView:
         if summary.episode not in self._seen:
             self._seen.add(summary.episode)
             self.episodes.append(summary)
+
+    def hear_arm(self, status: Any) -> None:
+        """Take in the arm's status; one that was started again counts from 0, and what it had counted is kept."""
+        counted = Counter(dict(zip(status.counted, status.counts, strict=True)))
+        counted['rejected'] = status.rejected
+        if any(counted[name] < n for name, n in self._counted.items()):
+            self._counted_before += self._counted
+        self.arm, self._counted = status, counted
+
+    @property
+    def arm_counters(self) -> dict[str, int]:
+        """What the arm counted, by name: `rejected`, as in ArmStatus, and its `counted`."""
+        return dict(self._counted_before + self._counted)
 
     def hear_run(self, state: Any, now: float) -> None:
         """Take in the run's state."""

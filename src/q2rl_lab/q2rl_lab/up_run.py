@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 import contextlib
 from dataclasses import dataclass
@@ -327,8 +328,10 @@ def _keep_session(folder: RunFolder, view: RunView, supervisor: Supervisor) -> N
     for name, count in supervisor.respawns.items():
         if count:
             respawns[name] = respawns.get(name, 0) + count
-    rejected = session.get('rejected', 0) + (view.arm.rejected if view.arm is not None else 0)
-    session.update({'respawns': respawns, 'rejected': rejected})
+    arm = Counter(session.get('arm', {}))
+    arm.update(view.arm_counters)
+    rejected = session.get('rejected', 0) + arm.pop('rejected', 0)
+    session.update({'respawns': respawns, 'rejected': rejected, 'arm': dict(arm)})
     write_session(folder, session)
 
 

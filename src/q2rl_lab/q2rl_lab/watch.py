@@ -70,7 +70,7 @@ class Watcher:
             (RunState, 'run_state', self._on_run, qos.latched),
             (EpisodeSummary, 'episode_summary', view.hear_episode, qos.events),
             (LearnerStatus, 'learner_status', self._on_learner, qos.latched),
-            (ArmStatus, 'arm_status', self._on_arm, qos.latched),
+            (ArmStatus, 'arm_status', view.hear_arm, qos.latched),
         ):
             self._node.create_subscription(kind, topic, self._locked(handler), profile)
         self._command = self._node.create_client(RunCommand, 'episode_manager/command')
@@ -117,9 +117,6 @@ class Watcher:
 
     def _on_run(self, message: RunState) -> None:
         self._view.hear_run(message, time.monotonic())
-
-    def _on_arm(self, message: ArmStatus) -> None:
-        self._view.arm = message
 
     def _on_learner(self, message: LearnerStatus) -> None:
         self._view.learner = message

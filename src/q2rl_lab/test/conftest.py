@@ -115,7 +115,14 @@ class SyntheticRun:
         ]
         folder.timeline.write_text('\n'.join(json.dumps(entry) for entry in entries) + '\n')
         folder.session.write_text(
-            json.dumps({'wall_s': 300.0, 'respawns': {'learner': 1}, 'rejected': 2})
+            json.dumps(
+                {
+                    'wall_s': 300.0,
+                    'respawns': {'learner': 1},
+                    'rejected': 2,
+                    'arm': {'overtaken': 5},
+                }
+            )
         )
         log = TransitionLog(folder.transitions, contract=self.task.contract_hash)
         log.append(self._transitions)

@@ -39,6 +39,12 @@ def learner(**more):
     })  # fmt: skip
 
 
+def arm(rejected=0, **counts):
+    return SimpleNamespace(
+        state=4, detail='', rejected=rejected, counted=list(counts), counts=list(counts.values())
+    )
+
+
 @pytest.fixture
 def view():
     view = RunView(Plan(20, 4000, 300), started=100.0)
@@ -205,3 +211,16 @@ def test_fitting_keeps_the_pace_of_the_rollouts(view):
     assert view.steps_per_second() == 10.0
     view.hear_run(run_state(Phase.ONLINE, sequence=1300), 210.0)
     assert view.steps_per_second() == 30.0
+
+
+def test_what_an_arm_counted_before_it_was_started_again_is_kept(view):
+    assert view.arm_counters == {}
+    view.hear_arm(arm(1, joints_seeded=1, overtaken=2))
+    view.hear_arm(arm(1, joints_seeded=1, overtaken=5))
+    assert view.arm_counters == {'rejected': 1, 'joints_seeded': 1, 'overtaken': 5}
+    view.hear_arm(arm(0, joints_seeded=1))  # started again
+    view.hear_arm(arm(0, joints_seeded=2, joints_unfollowed=7))
+    assert view.arm_counters == {
+        'rejected': 1, 'joints_seeded': 3, 'overtaken': 5, 'joints_unfollowed': 7,
+    }  # fmt: skip
+    assert dict(view.rows(165.0))['arm'] == 'running'

@@ -38,7 +38,7 @@ state = RunState(phase=RunState.ONLINE, sequence=10, acknowledged=7)
 def publish():
     state_out.publish(state)
     learner_out.publish(LearnerStatus(state=LearnerStatus.TRAINING, gradient_steps=20, online_steps=10))
-    arm_out.publish(ArmStatus(rejected=4))
+    arm_out.publish(ArmStatus(rejected=4, counted=['joints_unfollowed'], counts=[3]))
 
 def command(request, response):
     assert request.command == RunCommand.Request.STOP
@@ -132,7 +132,8 @@ def test_a_run_is_watched_until_it_is_finished(watch):
     assert any('online' in line and 'success 100 % of last 1' in line for line in display.lines)
     entry = json.loads(folder.timeline.read_text().splitlines()[0])
     assert (entry['gradient_steps'], entry['online_steps']) == (20, 10)
-    assert read_session(folder) == {'respawns': {}, 'rejected': 4}
+    arm = {'joints_unfollowed': 3}
+    assert read_session(folder) == {'respawns': {}, 'rejected': 4, 'arm': arm}
     assert any(note.startswith('ROS_DOMAIN_ID=') for note in display.notes)
 
 
