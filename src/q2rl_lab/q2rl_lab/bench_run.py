@@ -105,16 +105,12 @@ def run_job(job: Job, emit: Emit) -> None:
     """Run a method on a task and seed; `emit` gets a line per evaluation, the last of which is marked final."""
     case = job.case
     from q2rl_control.run_plan import RunSettings
-    from q2rl_lab.evaluation import bc_from_file
-    from q2rl_lab.in_process import InProcessRun
-    from q2rl_lab.learn_run import fresh_learner
+    from q2rl_lab.learn_run import fresh_run
     from q2rl_policies.torch_runtime import prepare_torch
 
     prepare_torch()
     suite, start = job.suite, shared_start(job)
-    task = start.task
     config = load_preset(f'{suite.preset}+{job.method}')
-    learner = fresh_learner(config, task, job.seed, start.demonstrations, start.clone, job.device)
     settings = RunSettings(
         run_id=f'{job.method}-s{job.seed}',
         seed=job.seed,
@@ -125,11 +121,18 @@ def run_job(job: Job, emit: Emit) -> None:
         evaluation_episodes=0,
         drift_evidence=0.0,
     )
-    bc = bc_from_file(start.clone, task, job.seed, config.entropy)
     watch = _Watch(job, start, emit)
-    run = InProcessRun(task, settings, bc, learner, None, watch, case.make_cell)
-    watch.run = run
-    run.run()
+    watch.run = fresh_run(
+        start.task,
+        settings,
+        config,
+        start.demonstrations,
+        start.clone,
+        device=job.device,
+        on_progress=watch,
+        make_cell=case.make_cell,
+    )
+    watch.run.run()
     watch.finish()
 
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from q2rl_control.run_plan import ALARM, RunSettings
 from q2rl_lab.bench_run import Job, shared_start
 from q2rl_lab.bench_suites import SUITES
-from q2rl_lab.evaluation import bc_from_file
 from q2rl_lab.in_process import InProcessRun, Progress
-from q2rl_lab.learn_run import fresh_learner
+from q2rl_lab.learn_run import fresh_run
 from q2rl_lab.tiny_task import TinyCell
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.drawing import uniform_actions
@@ -55,7 +54,6 @@ class DriftTrial:
         config = LearnerConfig.model_validate(
             {**preset.model_dump(), 'refresh_every': self.refresh_every}
         )
-        learner = fresh_learner(config, start.task, self.seed, start.demonstrations, start.clone)
         settings = RunSettings(
             run_id=f'drift-s{self.seed}',
             seed=self.seed,
@@ -75,13 +73,20 @@ class DriftTrial:
             if episode.phase != Phase.ONLINE.name or episode.number != self.at:
                 return
             if self.disturbance == 'weights':
-                spoil_weights(learner, self.seed)
+                spoil_weights(run.learner, self.seed)
                 run.publish()
             elif self.disturbance in CENTRES:
                 cells[0].centre = CENTRES[self.disturbance]
 
-        bc = bc_from_file(start.clone, start.task, self.seed, config.entropy)
-        run = InProcessRun(start.task, settings, bc, learner, None, strike, make_cell)
+        run = fresh_run(
+            start.task,
+            settings,
+            config,
+            start.demonstrations,
+            start.clone,
+            on_progress=strike,
+            make_cell=make_cell,
+        )
         return self._told(run.run(), run)
 
     def _told(self, records: list, run: InProcessRun) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in one process, from the files of its folder."""
+"""A run in one process, from the files that it starts from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 import time
+from typing import Any
 
 from q2rl_control.run_plan import RunPlan, RunSettings
 from q2rl_lab.cell import Cell
@@ -31,54 +32,56 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
     :param tell: called with a line now and then
     """
     task = load_task(config.task)
-    settings = load_preset(config.preset)
-    settings = LearnerConfig.model_validate({**settings.model_dump(), 'rollouts': config.rollouts})
-    learner = fresh_learner(
-        settings, task, config.seed, folder.demonstrations, folder.bc, config.device
-    )
-    plan = RunSettings(
+    preset = load_preset(config.preset)
+    preset = LearnerConfig.model_validate({**preset.model_dump(), 'rollouts': config.rollouts})
+    settings = RunSettings(
         run_id=folder.id,
         seed=config.seed,
         rollouts=config.rollouts,
         online_steps=config.steps,
         evaluation_episodes=config.eval_episodes,
     )
-    bc = bc_from_file(folder.bc, task, config.seed, settings.entropy)
-    run = InProcessRun(
+    run = fresh_run(
         task,
-        plan,
-        bc,
-        learner,
-        folder.path,
-        _Teller(tell),
-        partial(Cell, trace=folder.trace),
+        settings,
+        preset,
+        folder.demonstrations,
+        folder.bc,
+        device=config.device,
+        directory=folder.path,
+        on_progress=_Teller(tell),
+        make_cell=partial(Cell, trace=folder.trace),
     )
     run.run()
     return run.plan
 
 
-def fresh_learner(
-    config: LearnerConfig,
+def fresh_run(
     task: Contract,
-    seed: int,
+    settings: RunSettings,
+    config: LearnerConfig,
     demonstrations: Path,
     clone: Path,
+    *,
     device: str = 'cpu',
-) -> OnlineLearner:
-    """Return a learner that has seen nothing yet, from the files of demonstrations and clone.
+    **more: Any,
+) -> InProcessRun:
+    """Return a run whose learner has seen nothing yet, from the files of demonstrations and clone.
 
-    :param seed: of the run
-    :param device: see `find_device`
+    :param device: where it learns, see `find_device`
+    :param more: of `InProcessRun`
     :raises InputError: a file is missing, damaged, or of another task; no such device
     """
-    return OnlineLearner(
+    learner = OnlineLearner(
         config,
         task,
-        episode_seed(seed, 'learner', 0),
+        episode_seed(settings.seed, 'learner', 0),
         load_demonstrations(demonstrations, task),
         load_density(clone, task),
         device=find_device(device),
     )
+    bc = bc_from_file(clone, task, settings.seed, config.entropy)
+    return InProcessRun(task, settings, bc, learner, **more)
 
 
 class _Teller:
