@@ -17,6 +17,8 @@ CONTROL = 'src/q2rl_control/test'
 GUARD = f'{CONTROL}/test_control_guard.py'
 RANDOM = f'{CONTROL}/test_control_guard_random.py'
 LOGIC = f'{CONTROL}/test_control_arm_logic.py'
+COMMAND = f'{CONTROL}/test_control_arm_command.py'
+LABELS = f'{CONTROL}/test_control_episode_labels.py'
 PROTECTIONS_OF_LOGIC = f'{CONTROL}/test_control_protections.py'
 LATCH = f'{CONTROL}/test_control_safety_latch.py'
 PANEL = f'{CONTROL}/test_control_operator_panel.py'
@@ -538,9 +540,11 @@ def _() -> None:
     'test_an_emergency_stop_brings_the_command_back_to_an_arm_that_trails_it',
 )
 def _() -> None:
-    from q2rl_control.arm_logic import ArmLogic
+    from q2rl_control.arm_command import ArmCommand
 
-    ArmLogic._stay = ArmLogic._hold
+    ArmCommand.come_back = lambda self, measured: self.guard.command(
+        None, measured, measured.tip_pose
+    )
 
 
 # Below the guard: what a command sink adds
@@ -624,22 +628,22 @@ def _() -> None:
 
 @without(
     'bring the command back to an arm that was stopped from below',
-    f'{SERVO}::test_a_halt_below_holds_until_released_and_brings_the_command_back_to_the_arm',
+    f'{COMMAND}::test_a_halt_below_holds_until_released_and_brings_the_command_back_to_the_arm',
 )
 def _() -> None:
-    from q2rl_control.arm_logic import ArmLogic
+    from q2rl_control.arm_command import ArmCommand
 
-    ArmLogic._drawn_back = property(lambda self: False)
+    ArmCommand.drawn_back = property(lambda self: False)
 
 
 @without(
     'hold while the controller below cannot follow',
-    f'{SERVO}::test_a_person_may_move_an_arm_that_was_halted_and_nobody_one_that_does_not_follow',
+    f'{COMMAND}::test_a_person_may_move_an_arm_that_was_halted_and_nobody_one_that_does_not_follow',
 )
 def _() -> None:
-    from q2rl_control.arm_logic import ArmLogic
+    from q2rl_control.arm_command import ArmCommand
 
-    ArmLogic.block = lambda self, reason: None
+    ArmCommand.block = lambda self, reason: None
 
 
 @without(
@@ -686,7 +690,7 @@ def _() -> None:
 
 @without(
     'end no episode by a label that is about another',
-    f'{LOGIC}::test_a_label_is_about_one_running_episode_and_the_first_one_stands',
+    f'{LABELS}::test_a_label_is_about_one_running_episode_and_the_first_one_stands',
 )
 def _() -> None:
     from q2rl_control.arm_logic import ArmLogic

@@ -3,8 +3,8 @@
 
 Modules by subject; those named `*_node` are thin shells round the others.
 
-- the arm, tick by tick: `arm_interface_node`, `arm_logic` (the state machine), `arm_state`, `arm_reports`,
-  `arm_parameters`, `episode_steps`, `episode_services`
+- the arm, tick by tick: `arm_interface_node`, `arm_logic` (the state machine), `arm_command` (what it commands),
+  `arm_state`, `arm_reports`, `arm_parameters`, `episode_steps`, `episode_services`
 - the guard: `guard`, `motion_limits`, `stop_table`, `halt`, `right_of_way`, `safety_latch`, `operator_panel`
 - what is measured: `sensor_inputs`, `latest_sensors`, `sensor_watch`, `frame_tree`, `tip_velocity`, `tip_state_node`;
   the wrench's frame and zero: `wrench_frames`, `rigid_frames`, `wrench_tare`, `tare_choice`

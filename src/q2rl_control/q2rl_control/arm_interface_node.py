@@ -201,13 +201,13 @@ class ArmInterface(Q2rlNode):
             self.drop('stale_sensors', f'no fresh reading of {", ".join(stale)}: holding')
             if arrived_now - self._last_good > self._lost_s:
                 self._logic.lose('sensors')
-            target = self._logic.coast()
+            target = self._logic.command.coast()
             if target is not None:
                 self._command(target, now, None)
             self._publish_status()
             return
         self._last_good, self._last = arrived_now, measurement
-        self._logic.block(self._sink.blocked())
+        self._logic.command.block(self._sink.blocked())
         self._tick(measurement)
 
     @property

@@ -4,7 +4,7 @@
     IDLE -> RETREATING -> READY -> RESETTING -> RUNNING -> RETREATING -> READY -> ...
 
 One `tick` per measurement. It gives either a target to command, or an observation to answer by
-`execute`, which gives the target. All commands pass one `Guard`. From any state an emergency stop leads
+`execute`, which gives the target. All commands are made by one `ArmCommand`. From any state an emergency stop leads
 to STOPPED, where the command brakes and holds; see `SafetyLatch` for the way back.
 """
 
@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from q2rl_control.arm_command import ArmCommand
 from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
 from q2rl_control.episode_steps import EpisodeSteps
 from q2rl_control.guard import Guard, GuardedCommand, is_limited, is_usable
-from q2rl_control.halt import Halt
 from q2rl_control.planning import Planning, PlanRefused
 from q2rl_control.reset_course import ResetCourse
 from q2rl_control.reset_motion import Approach, Retreat
@@ -61,9 +61,7 @@ class ArmLogic:
         self.robot = robot
         self.latch = latch or SafetyLatch()
         self.right_of_way = RightOfWay(task.action_size, task.limits.watchdog_s, HAND_BACK_S)
-        self.interventions: tuple[str, ...] = ()
-        self.blocked = ''
-        """Why the controller below cannot follow just now, or empty: see `block`."""
+        self.command = ArmCommand(task)
         self.state = ArmState.IDLE
         self.detail = ''
         self.counters = ArmCounters()
@@ -71,7 +69,6 @@ class ArmLogic:
         self.part: Pose | None = None
         self.gripper = 1.0 if task.gripper else float('nan')
         """Opening that the gripper is told to take: 1 open, 0 closed; NaN without one."""
-        self.guard = Guard(task)
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
         self._reset = ResetCourse(task, planning)
@@ -79,9 +76,12 @@ class ArmLogic:
         self._steps = EpisodeSteps(task, robot)
         self._measurement: Measurement | None = None
         self._seed = 0
-        self._halt = Halt()
-        self._halted = False
         self.activate()
+
+    @property
+    def guard(self) -> Guard:
+        """What all commands pass."""
+        return self.command.guard
 
     @property
     def blind(self) -> bool:
@@ -115,10 +115,9 @@ class ArmLogic:
 
     def activate(self) -> None:
         """Forget the commanded state and any episode; the next measurement seeds the guard anew."""
-        self.guard = Guard(self.task)
+        self.command.start_anew()
         self.right_of_way.forget()
         self._steps.drop()
-        self._halt = Halt()
         if self.latch.stopped:
             self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
         else:
@@ -128,7 +127,7 @@ class ArmLogic:
         """Halt and hold, whatever the arm is doing, until `reset_emergency_stop`; an episode is lost."""
         self._steps.drop()
         if not self.latch.stopped:
-            self._halt = Halt()
+            self.command.stop()
         self.right_of_way.forget()
         self.latch.stop(reason)
         self._enter(ArmState.STOPPED, f'emergency stop: {self.latch.reason}')
@@ -149,19 +148,12 @@ class ArmLogic:
         self._enter(ArmState.IDLE, 'held: release the hold to go on')
         return ''
 
-    def block(self, reason: str) -> None:
-        """Hold where the arm is, whoever wants it to move, until this is called with ''."""
-        if reason and not self.blocked:
-            self._halt = Halt()
-        self.blocked = reason
-
     def halt(self, reason: str) -> None:
         """Take note that the controller below stopped the arm: hold where the arm is, until a person lets go.
 
         A person may move it meanwhile.
         """
-        if not self._halted:
-            self._halted, self._halt = True, Halt()
+        self.command.halt()
         self.latch.hold(reason)
 
     def stop(self, detail: str) -> None:
@@ -228,10 +220,6 @@ class ArmLogic:
         """Take a contact force [N] measured between ticks into the step's peak."""
         self._steps.note_force(force)
 
-    def coast(self) -> Pose | None:
-        """Decelerate to hold for one tick in which nothing usable was measured; None before the first measurement."""
-        return self.guard.coast() if self.guard.seeded else None
-
     def tick(self, measurement: Measurement) -> Tick:
         """Take the next measurement.
 
@@ -244,16 +232,16 @@ class ArmLogic:
             self._blind += 1
             if self._blind * self.task.period_s > self.task.limits.watchdog_s:
                 self.lose('measurements')
-            return Tick(self.coast())
+            return Tick(self.command.coast())
         self._blind = 0
         self._measurement = measurement
-        if not self.guard.seeded:
-            self.guard.reset(measurement.tip_pose, measurement.tip_twist)
+        self.command.seed(measurement)
         self.note_force(measurement.force)
-        self._halted = self._halted and self.latch.held
+        if not self.latch.held:
+            self.command.let_go()
         if self.latch.stopped:
-            return self._stay(measurement)
-        if (self.latch.held or self.blocked) and self.state in OF_ITSELF:
+            return self._rest(self.command.come_back(measurement))
+        if (self.latch.held or self.command.blocked) and self.state in OF_ITSELF:
             self._reset.pause()
             return self._keep(measurement)
         if self.state is ArmState.RETREATING:
@@ -278,17 +266,14 @@ class ArmLogic:
         decision = self.right_of_way.settle(decision, self.latch.held, self._measurement.stamp)
         if decision is None:
             decision = Decision.hold(size)
-        elif self.blocked:
+        elif self.command.blocked:
             decision = as_hold(decision, size)
         acts = decision.source is not Source.HOLD and not record.final
-        if acts or not self._drawn_back:
-            guarded = self.guard.command(
-                decision.action if acts else None, self._measurement, self.fixture
-            )
+        if acts:
+            guarded = self.command.act(decision.action, self._measurement, self.fixture)
         else:
-            guarded = self._back_to_the_arm(self._measurement)
+            guarded = self.command.keep(self._measurement, self.fixture)
         codes = guarded.interventions if acts else ()
-        self._note(guarded.interventions)
         if any(code.startswith('rejected') for code in codes):
             self.counters.rejected += 1
             # A rejected vector enters no record: the step holds, with BC's side of the story kept.
@@ -305,35 +290,15 @@ class ArmLogic:
             self._enter(ArmState.RETREATING)
         return guarded.target, step
 
-    def _note(self, codes: tuple[str, ...]) -> None:
-        self.interventions = codes
-        self.counters.codes.update(codes)
-
     def _enter(self, state: ArmState, detail: str = '') -> None:
         self.state, self.detail = state, detail
         self._reset.forget()
         self._taring = False
 
-    def _hold(self, measurement: Measurement) -> Tick:
-        guarded = self.guard.command(None, measurement, self.fixture)
-        self._note(guarded.interventions)
-        return Tick(guarded.target, waiting=self.guard.at_rest)
-
-    @property
-    def _drawn_back(self) -> bool:
-        """Whether the command is to come back to an arm that does not follow it."""
-        return bool(self.blocked) or self._halted
-
     def _keep(self, measurement: Measurement) -> Tick:
-        return self._stay(measurement) if self._drawn_back else self._hold(measurement)
+        return self._rest(self.command.keep(measurement, self.fixture))
 
-    def _back_to_the_arm(self, measurement: Measurement) -> GuardedCommand:
-        goal, limits = self._halt.goal(measurement), self.task.limits
-        return self.guard.move(goal, measurement, limits.velocity_m_s, limits.velocity_rad_s)
-
-    def _stay(self, measurement: Measurement) -> Tick:
-        guarded = self._back_to_the_arm(measurement)
-        self._note(guarded.interventions)
+    def _rest(self, guarded: GuardedCommand) -> Tick:
         return Tick(guarded.target, waiting=self.guard.at_rest)
 
     def _retreat(self, measurement: Measurement) -> Tick:
@@ -342,7 +307,7 @@ class ArmLogic:
         motion = self._reset.retreat(measurement, self.fixture)
         if motion.done(measurement):
             self._enter(ArmState.READY, self.detail)
-            return self._hold(measurement)
+            return self._keep(measurement)
         return self._move(motion, measurement, 'the retreat')
 
     def _approach(self, measurement: Measurement) -> Tick:
@@ -359,17 +324,17 @@ class ArmLogic:
             )
         except PlanRefused as refused:
             self._enter(ArmState.READY, f'no way to the start pose: {refused}')
-            return self._hold(measurement)
+            return self._keep(measurement)
         if motion is None:
-            return self._hold(measurement)
+            return self._keep(measurement)
         if self._taring or motion.done(self.guard.commanded, measurement):
             try:
                 if not self._tared():
                     late = self._overdue(measurement, 'the tare')
-                    return self._hold(measurement) if late else Tick(self._hold(measurement).target)
+                    return self._keep(measurement) if late else Tick(self._keep(measurement).target)
             except TareRefused as refused:
                 self._enter(ArmState.READY, f'no tare: {refused}')
-                return self._hold(measurement)
+                return self._keep(measurement)
             self._enter(ArmState.RUNNING)
             self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
@@ -378,11 +343,10 @@ class ArmLogic:
     def _move(self, motion: Retreat | Approach, measurement: Measurement, name: str) -> Tick:
         """Go on with a motion between episodes, within its time."""
         if self._overdue(measurement, name):
-            return self._hold(measurement)
+            return self._keep(measurement)
         reset = self.task.reset
         goal = motion.goal(measurement, self.guard.commanded)
-        guarded = self.guard.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
-        self._note(guarded.interventions)
+        guarded = self.command.move(goal, measurement, reset.speed_m_s, reset.speed_rad_s)
         return Tick(guarded.target)
 
     def _overdue(self, measurement: Measurement, motion: str) -> bool:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from q2rl_task import ObservationRecord, Pose
@@ -43,12 +42,10 @@ class Tick:
 class ArmCounters:
     """Counts since construction. `limited` leaves out the lead clamp, which is part of the action's law.
 
-    unusable: measurements that are not finite or not credible, or of a dead sensor. codes: how often the guard
-    said what.
+    unusable: measurements that are not finite or not credible, or of a dead sensor.
     """
 
     rejected: int = 0
     limited: int = 0
     holds: int = 0
     unusable: int = 0
-    codes: Counter[str] = field(default_factory=Counter)

@@ -67,7 +67,7 @@ class OperatorPanel:
         return {
             'guard': ('acting', 'holding', 'stopped')[state],
             'guard detail': detail,
-            **{f'guard {code}': n for code, n in sorted(self._logic.counters.codes.items())},
+            **{f'guard {code}': n for code, n in sorted(self._logic.command.codes.items())},
         }
 
     def publish(self, force: bool = False) -> None:
@@ -80,7 +80,7 @@ class OperatorPanel:
         if shown == self._shown and not force:
             return
         self._shown = shown
-        codes = sorted(logic.counters.codes.items())
+        codes = sorted(logic.command.codes.items())
         msg = GuardState(
             robot=self._node.robot,
             state=state,
@@ -89,7 +89,7 @@ class OperatorPanel:
             human=human,
             stale=list(self._stale),
             detail=detail,
-            interventions=list(logic.interventions),
+            interventions=list(logic.command.interventions),
             counted=[code for code, _ in codes],
             counts=array('Q', [n for _, n in codes]),
             force=last.force if last is not None else 0.0,
@@ -108,8 +108,8 @@ class OperatorPanel:
             return GuardState.HOLDING, f'no fresh reading of {", ".join(self._stale)}'
         if logic.blind:
             return GuardState.HOLDING, 'the measurements cannot be used'
-        if logic.blocked:
-            return GuardState.HOLDING, logic.blocked
+        if logic.command.blocked:
+            return GuardState.HOLDING, logic.command.blocked
         if logic.latch.held:
             return GuardState.HOLDING, f'held: {logic.latch.reason}'
         if self._silent:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from arm_bench import FIXTURE, TASK, Bench
 from control_helpers import FollowingArm, above, decision, measurement
 import numpy as np
 import pytest
@@ -11,49 +12,6 @@ from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
 from q2rl_control.reset_motion import height_above_rim
 from q2rl_task import EndReason, Mode, Pose, Reason, Source, draw_start, load_task
-
-TASK = load_task('pipe_assembly')
-FIXTURE = TASK.fixture.nominal.pose
-STILL = np.zeros(TASK.action_size)
-
-
-class Bench:
-    """ArmLogic on a `FollowingArm`, in lockstep."""
-
-    def __init__(self, pose: Pose | None = None, robot: str = 'arm') -> None:
-        self.logic = ArmLogic(TASK, robot)
-        self.arm = FollowingArm(TASK, pose or above(TASK, -0.02))
-        self.measurement = self.arm.measure()
-        self.steps = []
-        self.ticks = 0
-
-    def advance(self, action=STILL, source: Source = Source.BC):
-        """One tick: answer an observation if there is one, and move the arm."""
-        tick = self.logic.tick(self.measurement)
-        target = tick.target
-        if tick.observation is not None:
-            answer = None if action is None else decision(action, source)
-            target, step = self.logic.execute(answer)
-            self.steps.append(step)
-        self.measurement = self.arm.step(target)
-        self.ticks += 1
-        return tick
-
-    def until(self, *states: ArmState, limit: int = 300, **kwargs) -> int:
-        """Advance until one of `states`; return how many ticks that took."""
-        before = self.ticks
-        while self.logic.state not in states:
-            assert self.ticks - before < limit, f'stays {self.logic.state.name}'
-            self.advance(**kwargs)
-        return self.ticks - before
-
-    def running(self, seed: int = 1, episode: str = 'e1', fixture: Pose = FIXTURE) -> Bench:
-        """Bring the arm to the first observation of an episode."""
-        assert self.logic.retreat()
-        self.until(ArmState.READY)
-        assert self.logic.start_episode(episode, Mode.GATED, seed, fixture)
-        self.until(ArmState.RUNNING)
-        return self
 
 
 def test_an_episode_from_idle_to_ready():
@@ -348,56 +306,3 @@ def test_a_gripper_opens_before_the_retreat_and_follows_the_actions_after_it():
                 break
         now = arm.follow(target, logic.gripper)
     assert opened == [0.0, 0.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize('signal', [False, True])
-def test_a_labelled_success_terminates_and_a_labelled_failure_is_truncated(signal):
-    """Whatever the fixture's own signal says."""
-    for success in (True, False):
-        bench = Bench().running()
-        bench.advance(np.full(TASK.action_size, 0.1))
-        assert bench.logic.label(success) == ''
-        bench.arm.success = signal
-        bench.measurement = bench.arm.measure()
-        bench.until(ArmState.RETREATING)
-        last = bench.steps[-1]
-        assert last.final and last.step == 2
-        assert (last.terminated, last.truncated) == (success, not success)
-        assert last.end_reason is (EndReason.SUCCESS if success else EndReason.FAILURE)
-        assert last.reward == (TASK.reward.success if success else TASK.reward.per_step)
-
-
-def test_a_label_is_about_one_running_episode_and_the_first_one_stands():
-    bench = Bench()
-    assert 'IDLE' in bench.logic.label(True)
-    bench.running(episode='e2')
-    assert 'is over' in bench.logic.label(True, episode='e1')
-    assert bench.logic.label(False, episode='e2') == ''
-    assert bench.logic.label(False) == ''
-    assert 'other label' in bench.logic.label(True)
-    bench.until(ArmState.READY)
-    assert 'READY' in bench.logic.label(True)
-    # The next episode knows nothing of it.
-    assert bench.logic.start_episode('e3', Mode.BC, 2, FIXTURE)
-    bench.until(ArmState.RUNNING)
-    before = len(bench.steps)
-    for _ in range(3):
-        bench.advance(np.full(TASK.action_size, 0.1))
-    assert not any(s.final for s in bench.steps[before:])
-
-
-def test_a_label_given_before_the_first_action_counts_after_it():
-    bench = Bench()
-    bench.logic.retreat()
-    bench.until(ArmState.READY)
-    bench.logic.start_episode('e1', Mode.BC, 1, FIXTURE)
-    while bench.logic.state is not ArmState.RUNNING:
-        tick = bench.logic.tick(bench.measurement)
-        if tick.observation is None:
-            bench.measurement = bench.arm.step(tick.target)
-    assert bench.logic.label(True) == '' and not bench.logic.pending.final
-    target, step = bench.logic.execute(decision(STILL))
-    bench.measurement = bench.arm.step(target)
-    assert step.step == 0 and not step.terminated and step.reward == 0.0
-    bench.advance()
-    assert bench.steps[-1].terminated and bench.steps[-1].step == 1

@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-from control_helpers import FollowingArm, above, decision, measurement
+from arm_bench import FIXTURE, TASK
+from arm_bench import Bench as ArmBench
+from control_helpers import above, decision, measurement
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import HAND_BACK_S, ArmLogic
+from q2rl_control.arm_logic import HAND_BACK_S
 from q2rl_control.arm_state import ArmState
 from q2rl_control.guard import Guard
 from q2rl_control.right_of_way import RightOfWay
 from q2rl_control.safety_latch import SafetyLatch
 from q2rl_control.sensor_watch import WrenchWatch
-from q2rl_task import EndReason, InputError, Mode, Pose, Source, load_task
+from q2rl_task import EndReason, InputError, Mode, Pose, Source
 
-TASK = load_task('pipe_assembly')
-FIXTURE = TASK.fixture.nominal.pose
 SIZE = TASK.action_size
 UP = np.array([0.0, 0.0, -1.0, 0.0, 0.0, 0.0], dtype=np.float32)
 SIDE = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0], dtype=np.float32)
@@ -26,39 +26,16 @@ def with_limits(**changes):
     return TASK.model_copy(update={'limits': TASK.limits.model_copy(update=changes)})
 
 
-class Bench:
-    """ArmLogic on a `FollowingArm`, brought to the first observation of an episode."""
+class Bench(ArmBench):
+    """Brought to the first observation of an episode, in which RL acts."""
 
     def __init__(self, task=TASK, latch=None, run: bool = True) -> None:
-        self.task = task
-        self.logic = ArmLogic(task, 'arm', latch)
-        self.arm = FollowingArm(task, above(task, 0.04))
-        self.measurement = self.arm.measure()
-        self.steps = []
+        super().__init__(above(task, 0.04), task=task, latch=latch)
         if run:
-            self.run()
-
-    def run(self) -> None:
-        assert self.logic.retreat()
-        self.until(ArmState.READY)
-        assert self.logic.start_episode('e1', Mode.GATED, 1, FIXTURE)
-        self.until(ArmState.RUNNING)
-
-    def until(self, *states) -> None:
-        for _ in range(300):
-            if self.logic.state in states:
-                return
-            self.advance()
-        raise AssertionError(f'stays {self.logic.state.name}')
+            self.running()
 
     def advance(self, action=UP, source=Source.RL):
-        tick = self.logic.tick(self.measurement)
-        target = tick.target
-        if tick.observation is not None:
-            target, step = self.logic.execute(None if action is None else decision(action, source))
-            self.steps.append(step)
-        self.measurement = self.arm.step(target)
-        return tick
+        return super().advance(action, source)
 
 
 def test_a_person_goes_before_a_hold_and_a_hold_before_the_policies():

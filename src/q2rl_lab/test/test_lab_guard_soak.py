@@ -135,7 +135,7 @@ def test_half_an_hour_of_the_robots_time():
     targets, forces, trouble, logic, ends = soak(36_000, seed=1)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(f'force: p99 {np.percentile(forces, 99):.1f} N, max {forces.max():.1f} N; {dict(ends)}')
-    print(f'{dict(trouble.seen)} {dict(logic.counters.codes)} grown by {grown / 1024:.1f} MB')
+    print(f'{dict(trouble.seen)} {dict(logic.command.codes)} grown by {grown / 1024:.1f} MB')
     check(targets, forces)
     assert min(trouble.seen[k] for k in ('stop', 'hold', 'human', 'blind', 'silent')) > 30
     assert sum(ends.values()) > 150
