@@ -12,50 +12,63 @@ from q2rl_task import InputError, Mode
 
 def declare_run_parameters(node: Q2rlNode) -> None:
     """Declare them on `node`."""
-    node.declare('run_id', 'run', 'Name of the run: the beginning of every episode id.')
-    node.declare('seed', 0, 'Seed of all scenes and start poses.', low=0, high=2**62)
-    node.declare('rollouts', 20, 'BC-only episodes before the fit.', low=1, high=100000)
-    node.declare('online_steps', 13000, 'Transitions of the online phase.', low=0, high=10**9)
+    default = RunSettings(run_id='run', seed=0)
+    node.declare('run_id', default.run_id, 'Name of the run: the beginning of every episode id.')
+    node.declare('seed', default.seed, 'Seed of all scenes and start poses.', low=0, high=2**62)
+    node.declare(
+        'rollouts', default.rollouts, 'BC-only episodes before the fit.', low=1, high=100000
+    )
+    node.declare(
+        'online_steps', default.online_steps, 'Transitions of the online phase.', low=0, high=10**9
+    )
     node.declare(
         'bc_only_every',
-        10,
+        default.bc_only_every,
         'One online episode in so many on BC alone; 0: none.',
         low=0,
         high=10**6,
     )
     node.declare(
         'rl_only_every',
-        10,
+        default.rl_only_every,
         'One online episode in so many on RL alone; 0: none.',
         low=0,
         high=10**6,
     )
     node.declare(
         'bc_only_every_graduated',
-        30,
+        default.bc_only_every_graduated,
         'The same for BC alone once the run has graduated; 0: none.',
         low=0,
         high=10**6,
     )
     node.declare(
-        'evaluation_episodes', 20, 'Fresh scenes at the end, each once per mode.', low=0, high=10**6
+        'evaluation_episodes',
+        default.evaluation_episodes,
+        'Fresh scenes at the end, each once per mode.',
+        low=0,
+        high=10**6,
     )
-    node.declare('evaluation_modes', ['BC', 'GATED', 'RL'], 'Modes to evaluate: BC, GATED, RL.')
+    node.declare(
+        'evaluation_modes',
+        [mode.name for mode in default.evaluation_modes],
+        'Modes to evaluate: BC, GATED, RL.',
+    )
     node.declare(
         'graduation_evidence',
-        20.0,
+        default.graduation_evidence,
         'E-value for "RL alone beats BC" at which the run graduates; 0: never.',
         low=0.0,
         high=1e12,
     )
     node.declare(
         'drift_evidence',
-        200.0,
+        default.drift_evidence,
         "Success below BC's rolls weights back: without cause at most once in so many episodes; 0: never.",
         low=0.0,
         high=1e12,
     )
-    node.declare('drop_bc', False, 'Once graduated, RL acts alone in place of the gate.')
+    node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
     node.declare('resume', False, 'Go on with a run that was stopped.')
     node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
     node.declare(

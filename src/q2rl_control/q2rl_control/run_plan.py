@@ -10,6 +10,7 @@ from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
 from q2rl_task.episode import LEARNING
+from q2rl_task.spec import LearningSpec
 
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
 LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
@@ -51,8 +52,8 @@ class RunSettings:
 
     run_id: str
     seed: int
-    rollouts: int = 20
-    online_steps: int = 13000
+    rollouts: int = LearningSpec().rollouts
+    online_steps: int = LearningSpec().online_steps
     bc_only_every: int = 10
     rl_only_every: int = 10
     bc_only_every_graduated: int = 30

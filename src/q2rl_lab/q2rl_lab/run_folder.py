@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from q2rl_task.atomic_file import write_atomically
 from q2rl_task.errors import InputError
-from q2rl_task.spec import TaskSpec
+from q2rl_task.spec import LearningSpec, TaskSpec
 
 LATEST = 'latest'
 
@@ -24,11 +24,11 @@ class RunConfig:
 
     task: str
     seed: int = 0
-    preset: str = 'laptop'
+    preset: str = LearningSpec().preset
     device: str = 'cpu'
     demonstrations: int | str | None = None  # how many to record, or the file to take
-    steps: int = 13_000
-    rollouts: int = 20
+    steps: int = LearningSpec().online_steps
+    rollouts: int = LearningSpec().rollouts
     eval_episodes: int = 100
     realtime: bool = False
     planner: str = 'straight'
