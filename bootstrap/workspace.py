@@ -8,32 +8,23 @@ import json
 import os
 from pathlib import Path
 import platform
-import selectors
 import shutil
-import signal
 import subprocess
-import sys
-import time
 
 from bootstrap import machine
+from bootstrap.setup_step import run_step, say
 
 REQUIREMENTS = ('ros.txt', 'app.txt', 'formats.txt', 'test.txt')
 WORKSPACE_FILES = ('colcon.meta', 'colcon_defaults.yaml', 'bootstrap/*.cmake')
 BUILD_FILES = ('package.xml', 'setup.py', 'setup.cfg', 'CMakeLists.txt')
 INTERFACE_FOLDERS = ('msg', 'srv', 'action', 'cmake')
 STAMP = 'q2rl.json'
-ENDING = (signal.SIGINT, signal.SIGTERM)
 PATH_LISTS = ('PATH', 'PYTHONPATH', 'LD_LIBRARY_PATH')
 SYSTEM_PREFIXES = ('', '/usr', '/usr/local')  # may be named as ROS prefixes, are never only that
 ROS_VARIABLES = ('AMENT_PREFIX_PATH', 'CMAKE_PREFIX_PATH', 'COLCON_PREFIX_PATH')
 # The wheels restart every interpreter to set LD_LIBRARY_PATH unless this says it is done; set
 # without LD_LIBRARY_PATH it makes `import rclpy` fail. So: both, or neither.
 BOOTSTRAP_DONE = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
-
-
-def say(message: str) -> None:
-    """Print to stderr: stdout belongs to the command that is run."""
-    print('q2rl: ' + message, file=sys.stderr, flush=True)
 
 
 def digest(parts: list) -> str:
@@ -180,7 +171,7 @@ class Workspace:
             scratch.rename(self.venv)
         environment = self.setup_environment()
         if not keep:
-            self.step(
+            self._step(
                 'making .venv',
                 '10 seconds',
                 [base, '-m', 'venv', str(self.venv)],
@@ -194,7 +185,7 @@ class Workspace:
             for name in REQUIREMENTS
             for argument in ('-r', str(self.root / 'requirements' / name))
         ]
-        self.step(
+        self._step(
             'installing the Python packages, log in .q2rl/setup.log',
             '2 to 10 minutes, mostly downloading',
             [str(self.python), '-m', 'pip', 'install', '--no-input', '--progress-bar', 'off']
@@ -222,7 +213,7 @@ class Workspace:
         if stale:
             usual = '1 to 2 minutes' if 'q2rl_msgs' in stale else '10 seconds'
             # Python modules are linked to, so who depends on a changed package need not follow.
-            self.step(
+            self._step(
                 f'building {len(stale)} of {len(packages)} ROS packages, log in .q2rl/setup.log',
                 usual,
                 [str(self.venv / 'bin' / 'colcon'), 'build', '--packages-select', *stale],
@@ -236,70 +227,8 @@ class Workspace:
         }
         write_json(self.install / STAMP, content)
 
-    def step(self, label: str, usual: str, command: list, environment: dict, lock: int) -> None:
-        """Run one command of the setup: output to the log, one line of progress to the user.
-
-        The child inherits the lock: should this process be killed, the next start waits for it.
-        """
-        say(f'{label} (usually {usual})')
-        started = shown = time.monotonic()
-        line, tail, terminal = '', '', sys.stderr.isatty()
-        # Held back until the child is known: a signal in between would leave it running.
-        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-        child = subprocess.Popen(
-            command,
-            cwd=str(self.root),
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING),
-        )
-        try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-            with open(str(self.log), 'ab') as log, selectors.DefaultSelector() as ready:
-                log.write(f'\n$ {" ".join(command)}\n'.encode())
-                ready.register(child.stdout, selectors.EVENT_READ)
-                while True:
-                    data = b'+'
-                    if ready.select(timeout=1.0):
-                        data = os.read(child.stdout.fileno(), 65536)
-                        log.write(data)
-                        log.flush()
-                        tail = (tail + data.decode(errors='replace'))[-3000:]
-                        last = tail.rstrip().rpartition('\n')[2].strip()
-                        line = line if last.startswith('WARNING') else last
-                    seconds = int(time.monotonic() - started)
-                    if time.monotonic() - shown > (1.0 if terminal else 30.0):
-                        shown = time.monotonic()
-                        text = f'  {seconds // 60}:{seconds % 60:02d}  {line}'
-                        print(
-                            '\r\033[K' + text[:78] if terminal else text[:100],
-                            end='' if terminal else '\n',
-                            file=sys.stderr,
-                            flush=True,
-                        )
-                    if not data:
-                        break
-            code = child.wait()
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            raise
-        finally:
-            child.stdout.close()
-            if terminal:
-                print('\r\033[K', end='', file=sys.stderr, flush=True)
-        if code:
-            sys.stderr.write('\n'.join(tail.splitlines()[-25:]) + '\n')
-            why = f'exit code {code}, the end of the log is above'
-            if 'No space left on device' in tail:
-                why = 'the disk is full'
-            raise machine.Failure(
-                f'{label.split(",")[0]} failed: {why}; whole log: {self.log}', code=1
-            )
+    def _step(self, label: str, usual: str, command: list, environment: dict, lock: int) -> None:
+        run_step(label, usual, command, environment, self.root, self.log, lock)
 
     # -------------------------------------------------- what commands run in
 
