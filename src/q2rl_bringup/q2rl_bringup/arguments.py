@@ -114,8 +114,9 @@ ARGUMENTS = (
         'policy_mode',
         'gated',
         'Who acts. gated: BC-only rollouts, then the gate chooses at every tick while RL learns, then all '
-        'three modes are evaluated. bc, rl: no online phase, only that policy is evaluated. shadow: BC alone acts, '
-        'from the first step to the last; RL learns beside it and is only scored.',
+        'three modes are evaluated. bc: BC is evaluated from the first episode on, and nothing else; no learner is '
+        'started. rl: the same of RL, by what the folder learner/ in run_dir holds. shadow: BC alone acts, from the '
+        'first step to the last; RL learns beside it and is only scored.',
         ('gated', 'bc', 'rl', 'shadow'),
     ),
     Argument(

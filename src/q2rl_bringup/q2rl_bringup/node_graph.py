@@ -117,6 +117,12 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     }
     if args['sim'] != 'mujoco':
         del packages['mujoco_arm']
+    if args['policy_mode'] == 'bc':
+        if args['part'] == 'learner':
+            raise InputError(
+                'argument `part`', 'nothing learns with policy_mode:=bc', 'say part:=all or robot'
+            )
+        del packages['learner']
     cell = Cell(())
     if args['sim'] in ('mock', 'gazebo'):
         cell = cell_processes(args, task, namespace, run_dir)
@@ -131,7 +137,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     if args['part'] == 'learner':
         cell, packages = Cell(()), {'learner': packages['learner']}
     elif args['part'] == 'robot':
-        del packages['learner']
+        packages.pop('learner', None)
     # A node's clock listens to the absolute name /clock, the simulation publishes the relative one.
     remappings = (('/clock', 'clock'),) if namespace and sim_time else ()
     # The same with TF, which one node listens to, by absolute names as everywhere (`pose_source: tf`).
@@ -232,7 +238,7 @@ def _own_parameters(
         'episode_manager': {
             'run_id': run_id,
             'seed': seed,
-            'rollouts': args['rollouts'],
+            'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
             'online_steps': args['online_steps'] if learns else 0,
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': EVALUATION_MODES[mode],

@@ -50,20 +50,28 @@ def test_the_episode_manager_waits_for_every_other_managed_node():
 
 
 @pytest.mark.parametrize(
-    ('mode', 'learn', 'steps', 'modes'),
+    ('mode', 'learn', 'rollouts', 'steps', 'modes'),
     [
-        ('gated', 'true', 500, ('BC', 'GATED', 'RL')),
-        ('gated', 'false', 0, ('BC', 'GATED', 'RL')),
-        ('bc', 'true', 0, ('BC',)),
-        ('rl', 'true', 0, ('RL',)),
-        ('shadow', 'true', 500, ('BC',)),
-        ('shadow', 'false', 0, ('BC',)),
+        ('gated', 'true', 7, 500, ('BC', 'GATED', 'RL')),
+        ('gated', 'false', 7, 0, ('BC', 'GATED', 'RL')),
+        ('bc', 'true', 0, 0, ('BC',)),
+        ('rl', 'true', 0, 0, ('RL',)),
+        ('shadow', 'true', 7, 500, ('BC',)),
+        ('shadow', 'false', 7, 0, ('BC',)),
     ],
 )
-def test_policy_mode_decides_what_is_learned_and_evaluated(mode, learn, steps, modes):
-    graph = build_graph({'policy_mode': mode, 'learn': learn, 'online_steps': '500'})
-    manager = parameters(graph, 'episode_manager')
-    assert manager['online_steps'] == steps and manager['evaluation_modes'] == modes
+def test_policy_mode_decides_what_is_learned_and_evaluated(mode, learn, rollouts, steps, modes):
+    given = {'policy_mode': mode, 'learn': learn, 'rollouts': '7', 'online_steps': '500'}
+    manager = parameters(build_graph(given), 'episode_manager')
+    assert (manager['rollouts'], manager['online_steps']) == (rollouts, steps)
+    assert manager['evaluation_modes'] == modes
+
+
+@pytest.mark.parametrize('part', ['all', 'robot'])
+def test_where_only_bc_is_evaluated_no_learner_runs_and_none_is_waited_for(part):
+    graph = build_graph({'policy_mode': 'bc', 'part': part})
+    assert names(graph) == SIMULATED - {'learner'}
+    assert 'learner' not in parameters(graph, 'episode_manager')['wait_for']
 
 
 @pytest.mark.parametrize('preset', ['laptop', 'laptop+rlpd'])
@@ -122,6 +130,7 @@ def test_what_nobody_said_of_the_learning_is_as_the_task_says(task):
         ({'sim': 'gazebo', 'task': 'kitting'}, '`scene`'),
         ({'sim': 'isaac'}, '`sim`'),
         ({'policy_mode': 'best'}, '`policy_mode`'),
+        ({'policy_mode': 'bc', 'part': 'learner'}, '`part`'),
         ({'sim': 'none', 'lockstep': 'true'}, '`lockstep`'),
         ({'seed': '-1'}, '`seed`'),
         ({'seed': '1.5'}, '`seed`'),

@@ -22,6 +22,7 @@ class ReplayLink:
     :param publish: sends a transition
     :param outbox: keeps unacknowledged ones over a restart; None keeps them in memory only
     :param encode: a transition as bytes, for the outbox
+    :param acknowledged: whether a learner acknowledges; else what is published is forgotten at once
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class ReplayLink:
         publish: Callable[[Transition], None],
         outbox: Outbox | None,
         encode: Callable[[Transition], bytes],
+        acknowledged: bool = True,
     ) -> None:
         self.assembler = assembler
+        self._acknowledged = acknowledged
         self._publish = publish
         self._outbox = outbox
         self._encode = encode
@@ -50,9 +53,11 @@ class ReplayLink:
         """
         transition = self.assembler.add(step, now)
         if transition is not None:
-            if self._outbox is not None:
+            if self._outbox is not None and self._acknowledged:
                 self._outbox.append(transition.sequence, self._encode(transition))
             self._publish(transition)
+            if not self._acknowledged:
+                self.assembler.acknowledge(self.assembler.robot, transition.sequence)
         return transition
 
     @property
@@ -76,7 +81,8 @@ class ReplayLink:
 
     def silent(self, now: float, after: float) -> bool:
         """Whether transitions wait and the learner has given no sign of life for `after` seconds."""
-        return self.assembler.unacknowledged_count > 0 and now - self._heard > after
+        waiting = self._acknowledged and self.assembler.unacknowledged_count > 0
+        return waiting and now - self._heard > after
 
     def resend(self, now: float, older_than: float) -> int:
         """Publish again what was sent more than `older_than` seconds ago; return how many that were."""

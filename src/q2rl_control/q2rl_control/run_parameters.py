@@ -16,7 +16,11 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     node.declare('run_id', default.run_id, 'Name of the run: the beginning of every episode id.')
     node.declare('seed', default.seed, 'Seed of all scenes and start poses.', low=0, high=2**62)
     node.declare(
-        'rollouts', default.rollouts, 'BC-only episodes before the fit.', low=1, high=100000
+        'rollouts',
+        default.rollouts,
+        'BC-only episodes before the fit; 0: only evaluate.',
+        low=0,
+        high=100000,
     )
     node.declare(
         'online_steps', default.online_steps, 'Transitions of the online phase.', low=0, high=10**9

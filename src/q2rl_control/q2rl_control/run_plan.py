@@ -15,6 +15,9 @@ from q2rl_task.spec import LearningSpec
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
 LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
 RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
+NOTHING_LEARNED = (
+    ' (this run only evaluates: run_dir must hold the folder learner/ of a run that has learned)'
+)
 ALARM = 'success fell below that of BC, which acts alone until it is clear why'
 """The event with which a doubt begins."""
 
@@ -41,7 +44,8 @@ class LearnerReport:
 class RunSettings:
     """How long a run is. Zero online steps or evaluation episodes leave that phase out.
 
-    rollouts: BC-only episodes of the estimating phase. online_steps: transitions of the online phase.
+    rollouts: BC-only episodes of the estimating phase; 0 leaves it and the fit out: what is there is evaluated, and
+    nothing is learned. online_steps: transitions of the online phase.
     bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none. Once graduated BC
     alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
@@ -68,6 +72,7 @@ class RunSettings:
             raise InputError('parameter `run_id`', 'is empty', 'name the run')
         for name in (
             'seed',
+            'rollouts',
             'online_steps',
             'bc_only_every',
             'rl_only_every',
@@ -78,12 +83,19 @@ class RunSettings:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
-        if self.rollouts < 1:
+        if self.online_steps and not self.rollouts:
             raise InputError(
-                'parameter `rollouts`', 'is below 1', 'Q-Estimation needs rollouts of the BC policy'
+                'parameter `rollouts`',
+                'is 0, and there is an online phase',
+                'set 2 or more: Q-Estimation needs rollouts of the BC policy',
             )
         if self.evaluation_episodes and not self.evaluation_modes:
             raise InputError('parameter `evaluation_modes`', 'is empty', 'name at least one mode')
+
+    @property
+    def needs_learner(self) -> bool:
+        """Whether anything is learned, or anything that was learned acts."""
+        return self.rollouts > 0 or any(mode is not Mode.BC for mode in self.evaluation_modes)
 
 
 @dataclass(frozen=True)
@@ -166,7 +178,7 @@ class RunPlan:
     def start(self) -> None:
         """Leave STARTING, once every node is there."""
         if self.phase is Phase.STARTING:
-            self._enter(Phase.ESTIMATING)
+            self._enter(self._onward(Phase.ESTIMATING))
 
     def next_episode(self) -> EpisodePlan | None:
         """Return what to run next, or None where the phase runs no episodes. Repeatable: it changes nothing."""
@@ -267,7 +279,8 @@ class RunPlan:
         One whose fit is no good to start from has failed: it says so itself.
         """
         if report.state is LearnerState.FAILED and self.phase not in RESTING:
-            self._stop(f'the learner failed: {report.detail or "see its log"}')
+            nothing = '' if self.settings.rollouts else NOTHING_LEARNED
+            self._stop(f'the learner failed: {report.detail or "see its log"}{nothing}')
         fitted = report.state in (LearnerState.READY, LearnerState.TRAINING)
         if self.phase is Phase.FITTING and fitted:
             self._enter(self._onward(Phase.ONLINE))
@@ -324,6 +337,10 @@ class RunPlan:
         settings, counts = self.settings, self.progress.of(phase)
         if phase is Phase.ESTIMATING:
             return counts.episodes >= settings.rollouts
+        if phase is Phase.FITTING:
+            return not settings.rollouts
+        if phase is Phase.SETTLING:
+            return not settings.needs_learner
         if phase is Phase.ONLINE:
             return counts.transitions >= settings.online_steps
         if phase is Phase.EVALUATING:

@@ -49,7 +49,7 @@ class RunSession:
             kept = [self._decode(payload) for _, payload in self._outbox.load()]
             assembler.restore(kept)
             assembler.next_sequence = max(assembler.next_sequence, extra.get('next_sequence', 1))
-        self.link = ReplayLink(assembler, send, self._outbox, self._encode)
+        self.link = ReplayLink(assembler, send, self._outbox, self._encode, settings.needs_learner)
         self._recorded = extra.get('episodes_recorded', 0)
         if self._store is not None:
             self._store.cut_episodes(self._recorded)

@@ -234,6 +234,18 @@ def test_a_whole_run_with_noise_on_the_decisions(bench, tmp_path):
     assert state['extra']['next_sequence'] == 1 + 7 * cell.succeed_at
 
 
+def test_bc_alone_is_evaluated_with_no_learner_there(bench, tmp_path):
+    run = RUN | {'rollouts': 0, 'online_steps': 0, 'evaluation_episodes': 3}
+    cell = bench.add(Cell)
+    cell.learner_acknowledges = False
+    bench.add(ArmInterface)
+    bench.add(EpisodeManager, run_dir=str(tmp_path), evaluation_modes=['BC'], **run)
+    bench.until(lambda: cell.phase == RunState.FINISHED)
+    bench.until(lambda: len(cell.episodes) == 3)
+    assert {RunState.ESTIMATING, RunState.FITTING}.isdisjoint(s.phase for s in cell.states)
+    assert cell.states[-1].acknowledged == cell.states[-1].sequence == len(cell.stored) > 0
+
+
 def test_who_watches_is_shown_the_wrench_that_the_guard_has_and_not_the_drivers(bench):
     cell = bench.add(Cell)
     cell.arm.force = np.array([1.0, -2.0, 7.0])

@@ -170,6 +170,27 @@ def test_phases_of_no_length_are_left_out():
     assert {finish(plan, 10).mode for _ in range(10)} == {Mode.GATED}
 
 
+def test_a_run_that_only_evaluates_bc_does_so_from_the_first_episode_on():
+    plan = RunPlan(settings_of(rollouts=0, online_steps=0, evaluation_modes=(Mode.BC,)))
+    assert not plan.settings.needs_learner
+    plan.start()
+    assert plan.phase is Phase.EVALUATING
+    assert finish(plan, success=False).episode == 'r-v0001'
+    finish(plan, success=False)
+    assert plan.phase is Phase.FINISHED
+
+
+def test_a_run_that_only_evaluates_what_was_learned_waits_for_it_and_says_where_it_belongs():
+    plan = RunPlan(settings_of(rollouts=0, online_steps=0, evaluation_modes=(Mode.RL,)))
+    plan.start()
+    assert plan.phase is Phase.SETTLING and plan.next_episode() is None
+    plan.learner_reported(LearnerReport(LearnerState.FAILED, 'rollouts: too few'))
+    assert plan.phase is Phase.STOPPED and 'the folder learner/' in plan.detail
+    plan.command(Command.RESUME)
+    plan.learner_reported(SETTLED)
+    assert plan.phase is Phase.EVALUATING and plan.progress.last_weights == 9
+
+
 def test_a_dropped_episode_is_tried_again_under_a_fresh_id():
     plan = online()
     first = plan.next_episode()
@@ -214,7 +235,9 @@ def test_no_order_of_events_breaks_a_plan_and_every_state_can_be_saved(events):
 
 
 def test_settings_and_saved_progress_are_checked():
-    for change in ({'run_id': ''}, {'rollouts': 0}, {'online_steps': -1}, {'evaluation_modes': ()}):
+    for change in (
+        {'run_id': ''}, {'rollouts': 0}, {'rollouts': -1}, {'online_steps': -1}, {'evaluation_modes': ()}
+    ):  # fmt: skip
         with pytest.raises(InputError):
             settings_of(**change)
     with pytest.raises(InputError, match='another run'):
