@@ -10,14 +10,18 @@ from typing import Any, NamedTuple, Protocol
 
 from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
-from q2rl_control.run_plan import EpisodePlan, RunPlan
-from q2rl_task import ExecutedStep, Mode, Phase
+from q2rl_control.run_plan import INTERRUPTIONS, EpisodePlan, RunPlan
+from q2rl_task import EndReason, ExecutedStep, Mode, Phase
 
 REFUSALS = 10
 """So many failures of arm or scene in a row stop the run."""
 BACK_OFF_S = 1.0
 OLD_WEIGHTS_RETRIES = 3
 """So many evaluation episodes are tried again because the last weights are not live yet."""
+INTERRUPTED = {
+    EndReason.REQUESTED: 'its end was asked for',
+    EndReason.LOST: 'sensors or measurements were lost for too long',
+}
 UNDER_WAY = (ArmState.RESETTING, ArmState.RUNNING)
 
 
@@ -58,8 +62,8 @@ class Session(Protocol):
     def begin(self, plan: EpisodePlan) -> None:
         """Expect the steps of an episode."""
 
-    def finish(self, tally: EpisodeTally) -> EpisodeRecord:
-        """Count and save a finished episode."""
+    def finish(self, tally: EpisodeTally) -> EpisodeRecord | None:
+        """Count and save a finished episode; None where it does not count."""
 
     def abandon(self) -> None:
         """Drop the episode under way."""
@@ -121,7 +125,7 @@ class EpisodeFlow:
                 self._refused(f'the arm stopped: {view.detail}')
 
     def heard_step(self, step: ExecutedStep) -> EpisodeRecord | None:
-        """Take an executed step; return the record of the episode that it ends, if it does."""
+        """Take an executed step; return the record of the episode that it ends, if it does and the episode counts."""
         if self._tally is None:
             return None
         old = self._old_weights(step)
@@ -135,8 +139,11 @@ class EpisodeFlow:
             return None
         record = self._session.finish(self._tally)
         self._cell.cancel()
-        self._refusals = 0
         self._tally, self.stage = None, Stage.ARM
+        if step.end_reason in INTERRUPTIONS:
+            self._refused(f'episode {step.episode} was interrupted: {INTERRUPTED[step.end_reason]}')
+        else:
+            self._refusals = 0
         return record
 
     def step_on(self, blocked: str) -> str:

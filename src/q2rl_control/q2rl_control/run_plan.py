@@ -18,6 +18,8 @@ RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
 NOTHING_LEARNED = (
     ' (this run only evaluates: run_dir must hold the folder learner/ of a run that has learned)'
 )
+INTERRUPTIONS = (EndReason.REQUESTED, EndReason.LOST)
+"""Ends of an episode by which nobody succeeded and nobody failed."""
 ALARM = 'success fell below that of BC, which acts alone until it is clear why'
 """The event with which a doubt begins."""
 
@@ -126,6 +128,11 @@ class EpisodeResult:
     robot_time_s: float = 0.0
     weights_version: int = 0
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the episode measures no policy: someone asked for its end, or sensing was lost."""
+        return self.end_reason in INTERRUPTIONS
+
 
 class RunPlan:
     """Decide phases and episodes from finished episodes, the learner's reports and operators' commands.
@@ -207,8 +214,15 @@ class RunPlan:
         """Note that the episode under way came to nothing; the same one is next, under a fresh id."""
         self.progress.attempts += 1
 
-    def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> None:
-        """Count a finished episode and go on to the next phase where this one is over."""
+    def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> bool:
+        """Count a finished episode and go on to the next phase where this one is over; return whether it counts.
+
+        One that was interrupted is no result. Rollouts and evaluations are done again, like one that came to nothing;
+        an online episode only spends its transitions.
+        """
+        if result.interrupted and plan.phase is not Phase.ONLINE:
+            self.episode_dropped()
+            return False
         counts = self.progress.counts.setdefault(plan.phase.name, PhaseCounts())
         counts.episodes += 1
         counts.successes += result.success
@@ -217,16 +231,18 @@ class RunPlan:
         counts.robot_time_s += result.robot_time_s
         for source, steps in result.by_source.items():
             counts.by_source[source] = counts.by_source.get(source, 0) + steps
-        mode = counts.by_mode.setdefault(plan.mode.name, {'episodes': 0, 'successes': 0})
-        mode['episodes'] += 1
-        mode['successes'] += int(result.success)
+        if not result.interrupted:
+            mode = counts.by_mode.setdefault(plan.mode.name, {'episodes': 0, 'successes': 0})
+            mode['episodes'] += 1
+            mode['successes'] += int(result.success)
         self.progress.attempts = 0
         learning = plan.phase is Phase.ONLINE and self.phase in LEARNING
         if (plan.phase is self.phase or learning) and self._over(plan.phase):
             self._enter(self._onward(plan.phase))
             learning = False
-        if plan.phase in (Phase.ESTIMATING, Phase.ONLINE):
+        if plan.phase in (Phase.ESTIMATING, Phase.ONLINE) and not result.interrupted:
             self._judge(plan, result, learning)
+        return True
 
     def _judge(self, plan: EpisodePlan, result: EpisodeResult, learning: bool) -> None:
         """Graduate, take that back, or go back, where the episodes so far are evidence enough."""

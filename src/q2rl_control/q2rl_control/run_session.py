@@ -62,17 +62,19 @@ class RunSession:
         """Expect the steps of an episode."""
         self.link.begin(plan.episode, plan.phase)
 
-    def finish(self, tally: EpisodeTally) -> EpisodeRecord:
-        """Count and save a finished episode."""
+    def finish(self, tally: EpisodeTally) -> EpisodeRecord | None:
+        """Count and save a finished episode; None where it does not count and is to be done again."""
         record = tally.record()
-        self.plan.episode_finished(tally.plan, tally.result(self.link.published_in_episode))
-        if self._store is not None:
+        counts = self.plan.episode_finished(
+            tally.plan, tally.result(self.link.published_in_episode)
+        )
+        if counts and self._store is not None:
             self._store.append_episode(asdict(record))
             self._recorded += 1
         # Numbers given are saved before their transitions may be forgotten.
         self.save()
         self.link.compact()
-        return record
+        return record if counts else None
 
     def abandon(self) -> None:
         """Drop the episode under way: no more of its steps are taken."""

@@ -59,8 +59,9 @@ class FakeSession:
         self.begun.append(plan.episode)
 
     def finish(self, tally):
+        if not self.plan.episode_finished(tally.plan, tally.result(1)):
+            return None
         self.records.append(tally.record())
-        self.plan.episode_finished(tally.plan, tally.result(1))
         return self.records[-1]
 
     def abandon(self):
@@ -227,6 +228,50 @@ def test_stop_ends_the_episode_under_way_and_pause_does_not():
     bench.flow.heard_step(step(TASK, episode, 0))
     assert bench.flow.heard_step(step(TASK, episode, 1, final=True)) is not None
     assert len(bench.session.records) == 1
+
+
+def interrupted(bench: Bench, reason: EndReason) -> None:
+    episode = bench.started()
+    bench.flow.heard_step(step(TASK, episode, 0))
+    end = dict(final=True, terminated=False, truncated=True, end_reason=reason)
+    assert bench.flow.heard_step(step(TASK, episode, 1, **end)) is None
+    bench.now += BACK_OFF_S
+
+
+def test_an_episode_that_an_operator_stops_is_no_result_and_is_done_again():
+    bench = Bench()
+    episode = bench.started()
+    bench.session.plan.command(Command.STOP)
+    bench.flow.step_on('')
+    end = dict(final=True, terminated=False, truncated=True, end_reason=EndReason.REQUESTED)
+    bench.flow.heard_step(step(TASK, episode, 0))
+    assert bench.flow.heard_step(step(TASK, episode, 1, **end)) is None
+    assert bench.session.plan.detail == 'stopped by an operator'
+    assert bench.session.plan.progress.of(Phase.ESTIMATING).episodes == 0
+    bench.session.plan.command(Command.RESUME)
+    bench.now += BACK_OFF_S
+    assert bench.started() == 'r-e0001-1'
+
+
+def test_sensors_that_are_lost_in_every_episode_stop_the_run_and_say_so():
+    bench = Bench()
+    for _ in range(REFUSALS - 1):
+        interrupted(bench, EndReason.LOST)
+    assert bench.session.plan.phase is Phase.ESTIMATING and bench.session.records == []
+    interrupted(bench, EndReason.LOST)
+    assert bench.session.plan.phase is Phase.STOPPED
+    assert 'sensors or measurements were lost' in bench.session.plan.detail
+
+
+def test_a_whole_episode_starts_the_count_of_interrupted_ones_anew():
+    bench = Bench()
+    for _ in range(REFUSALS - 1):
+        interrupted(bench, EndReason.LOST)
+    episode = bench.started()
+    bench.flow.heard_step(step(TASK, episode, 0))
+    assert bench.flow.heard_step(step(TASK, episode, 1, final=True)).number == 1
+    interrupted(bench, EndReason.LOST)
+    assert bench.session.plan.phase is Phase.ESTIMATING
 
 
 def test_a_stopped_arm_is_asked_to_retreat_and_counts_once():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
@@ -324,6 +326,40 @@ def test_where_bc_fails_as_well_the_world_has_changed_and_what_bc_was_is_forgott
         assert plan.progress.rollbacks == 1
         finish(plan, success=False)
     assert plan.phase is Phase.SETTLING
+
+
+@pytest.mark.parametrize('reason', [EndReason.REQUESTED, EndReason.LOST])
+def test_an_interrupted_episode_is_done_again_on_the_same_seed_where_policies_are_measured(reason):
+    plan = RunPlan(settings_of(online_steps=0))
+    plan.start()
+    while plan.phase in (Phase.ESTIMATING, Phase.FITTING, Phase.SETTLING, Phase.EVALUATING):
+        plan.learner_reported(GOOD)
+        plan.learner_reported(SETTLED)
+        before, counts = plan.next_episode(), plan.progress.of(plan.phase).episodes
+        assert not plan.episode_finished(before, EpisodeResult(False, reason, 4, {'BC': 4}))
+        again = plan.next_episode()
+        assert (again.seed, again.mode, again.number) == (before.seed, before.mode, before.number)
+        assert again.episode != before.episode
+        assert plan.progress.of(plan.phase).episodes == counts
+        finish(plan)
+        if plan.phase is Phase.FITTING:
+            plan.learner_reported(GOOD)
+    assert plan.phase is Phase.FINISHED
+
+
+@pytest.mark.parametrize('reason', [EndReason.REQUESTED, EndReason.LOST])
+def test_an_interrupted_online_episode_spends_its_steps_and_is_kept_from_graduation_and_drift(
+    reason,
+):
+    plan = online(online_steps=10000)
+    watch = asdict(plan.progress.watch)
+    for number in range(1, 9):  # gated, BC-only and RL-only ones
+        assert plan.episode_finished(
+            plan.next_episode(), EpisodeResult(False, reason, 4, {'BC': 4})
+        )
+        assert plan.online_steps == 4 * number
+    assert asdict(plan.progress.watch) == watch
+    assert plan.progress.of(Phase.ONLINE).by_mode == {}
 
 
 def test_an_episode_that_a_person_helped_in_measures_no_policy():

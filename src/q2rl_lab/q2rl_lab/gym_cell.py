@@ -29,7 +29,7 @@ def judge_gym_step(task: GymTask, step: int, answer: dict[str, Any]) -> StepOutc
     if success:
         return StepOutcome(reward, True, False, EndReason.SUCCESS)
     if answer['terminated']:
-        return StepOutcome(reward, False, True, EndReason.REQUESTED)
+        return StepOutcome(reward, False, True, EndReason.FAILURE)
     if answer['truncated'] or step >= task.max_steps:
         return StepOutcome(reward, False, True, EndReason.TIME_LIMIT)
     return StepOutcome(reward, False, False, EndReason.NONE)

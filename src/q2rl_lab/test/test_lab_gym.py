@@ -147,7 +147,7 @@ def test_an_environment_that_ends_an_episode_without_success_only_cuts_it(suite_
     )
     steps = steps_of(suite, lambda record: [1.0, 1.0] if record.step % 2 else [1.0, -1.0])
     assert (steps[-1].terminated, steps[-1].truncated) == (False, True)
-    assert steps[-1].end_reason is EndReason.REQUESTED and steps[-1].reward == -1.0
+    assert steps[-1].end_reason is EndReason.FAILURE and steps[-1].reward == -1.0
 
 
 def test_rewards_may_be_those_of_the_environment(suite_of):
