@@ -179,6 +179,21 @@ def _() -> None:
     ArmLogic.lose = lambda self, detail: None
 
 
+@without(
+    'start no episode while the success signal is on already',
+    f'{LOGIC}::test_no_episode_starts_while_the_success_signal_is_on_already',
+)
+def _() -> None:
+    from dataclasses import replace
+
+    from q2rl_control.arm_logic import ArmLogic
+
+    def change(original, self, measurement):
+        return original(self, replace(measurement, success_signal=False))
+
+    around(ArmLogic, '_approach', change)
+
+
 # What goes out
 
 

@@ -37,6 +37,10 @@ from q2rl_task import (
 
 HAND_BACK_S = 0.5
 """How long the arm holds after a person let go, before the policies go on."""
+ALREADY_ON = (
+    'the success signal is already on at the start pose: free the switch or check its wiring, and that '
+    '`success` is false here'
+)
 
 
 class ArmLogic:
@@ -334,6 +338,9 @@ class ArmLogic:
                     return self._keep(measurement) if late else Tick(self._keep(measurement).target)
             except TareRefused as refused:
                 self._enter(ArmState.READY, f'no tare: {refused}')
+                return self._keep(measurement)
+            if measurement.success_signal:
+                self._enter(ArmState.READY, ALREADY_ON)
                 return self._keep(measurement)
             self._enter(ArmState.RUNNING)
             self._steps.start(self.part, measurement.force)

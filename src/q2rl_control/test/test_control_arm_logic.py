@@ -86,6 +86,20 @@ def test_success_ends_the_episode_and_nothing_moves_on_the_final_observation():
     assert bench.logic.state is ArmState.RETREATING
 
 
+def test_no_episode_starts_while_the_success_signal_is_on_already():
+    bench = Bench()
+    bench.logic.retreat()
+    bench.until(ArmState.READY)
+    bench.arm.success = True
+    assert bench.logic.start_episode('e1', Mode.GATED, 1, FIXTURE)
+    bench.until(ArmState.RESETTING)
+    bench.until(ArmState.READY, ArmState.RUNNING)
+    assert bench.logic.state is ArmState.READY and bench.steps == []
+    assert bench.logic.detail.startswith('the success signal is already on at the start pose')
+    bench.arm.success = False
+    bench.running(episode='e2')
+
+
 def test_the_executed_action_and_the_decision_are_both_recorded():
     bench = Bench().running()
     push = np.array([0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
