@@ -21,12 +21,13 @@ PATIENCE_S = 2.0
 
 @dataclass(frozen=True)
 class Call:
-    """A service, and what it is asked."""
+    """A service, and what it is asked. of_episode: whether that is about an episode, which the request names."""
 
     kind: type
     service: str
     request: Callable[[], object]
     done: str
+    of_episode: bool = False
 
 
 def _trigger(service: str, done: str) -> Call:
@@ -49,6 +50,7 @@ def _label(success: bool, done: str) -> Call:
         'arm_interface/label_episode',
         lambda: LabelEpisode.Request(success=success),
         done,
+        of_episode=True,
     )
 
 
@@ -72,18 +74,29 @@ class OperatorServices:
     start when the button was pressed. Everything else is asked for once.
 
     :param told: called by `look` with what became of a wish and whether it was fulfilled
+    :param shown: the episode that the person sees, or empty: a verdict is about that one, and never ends the next
     """
 
-    def __init__(self, node: Q2rlNode, told: Callable[[str, bool], None]) -> None:
-        self._told = told
+    def __init__(
+        self, node: Q2rlNode, told: Callable[[str, bool], None], shown: Callable[[], str]
+    ) -> None:
+        self._told, self._shown = told, shown
         self._lock = threading.Lock()
         self._waiting: list[_Asked] = []
+        self._nameless: list[Wish] = []
         kinds = {wish.value.service: wish.value.kind for wish in Wish}
         self._clients = {service: node.client(kind, service) for service, kind in kinds.items()}
 
     def ask(self, wish: Wish) -> None:
         """Ask; returns at once."""
-        future = self._clients[wish.value.service].call_async(wish.value.request())
+        request = wish.value.request()
+        if wish.value.of_episode:
+            request.episode = self._shown()
+            if not request.episode:
+                with self._lock:
+                    self._nameless.append(wish)
+                return
+        future = self._clients[wish.value.service].call_async(request)
         with self._lock:
             if wish is Wish.RESET:
                 self._waiting = [a for a in self._waiting if a.wish is not Wish.EMERGENCY_STOP]
@@ -95,9 +108,14 @@ class OperatorServices:
         with self._lock:
             over = [asked for asked in self._waiting if asked.future.done() or now > asked.until]
             self._waiting = [asked for asked in self._waiting if asked not in over]
+            nameless, self._nameless = self._nameless, []
+        for wish in nameless:
+            self._told(
+                f'{_name(wish)}: refused (no episode is shown that it could be about)', False
+            )
         for asked in over:
             wish, future = asked.wish, asked.future
-            name = wish.name.lower().replace('_', ' ')
+            name = _name(wish)
             if future.done():
                 answer = future.result()
                 text = wish.value.done if answer.success else 'refused'
@@ -110,6 +128,10 @@ class OperatorServices:
                 self.ask(wish)
             text = f'{name}: NO ANSWER from {wish.value.service}'
             self._told(f'{text}, asking again' if again else text, False)
+
+
+def _name(wish: Wish) -> str:
+    return wish.name.lower().replace('_', ' ')
 
 
 @dataclass(eq=False)

@@ -45,7 +45,7 @@ class OperatorView(Q2rlNode):
         """
         self._state = SceneState(self.task)
         self._feed = SceneFeed(self, self._state)
-        self._operator = OperatorServices(self, self._told)
+        self._operator = OperatorServices(self, self._told, lambda: self._state.episode)
         host, port = self.value('host'), self.value('port')
         self._page = OperatorPage(
             host, port, self._state, read_scale(self), self._arm(), self._operator.ask

@@ -152,6 +152,11 @@ class SceneState:
         """Whose action is carried out; None while nobody decides."""
         return None if self.decision is None else self.decision.source
 
+    @property
+    def episode(self) -> str:
+        """The episode that `phase_text` counts: the one under way, or else the next; empty while no run is heard of."""
+        return '' if self.run is None else self.run.episode
+
     def phase_text(self) -> str:
         """Say where the run stands."""
         if self.run is None:

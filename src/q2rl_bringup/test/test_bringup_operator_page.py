@@ -13,7 +13,8 @@ from q2rl_bringup.operator_page import LABELS, OperatorPage, status_html
 from q2rl_bringup.operator_services import OperatorServices, Wish
 from q2rl_bringup.scene_picture import Scale, picture
 from q2rl_bringup.scene_state import PARTS, SceneState
-from q2rl_msgs.msg import EpisodeSummary, GuardState
+from q2rl_msgs.msg import EpisodeSummary, GuardState, RunState
+from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.conversions import pose_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.testing import bench as make_bench
@@ -121,7 +122,7 @@ def test_a_stop_that_nobody_hears_is_asked_for_again_until_somebody_does(monkeyp
         return Q2rlNode('asking', **kwargs)
 
     with make_bench() as bench:
-        services = OperatorServices(bench.start(asking), lambda *what: told.append(what))
+        services = OperatorServices(bench.start(asking), lambda *what: told.append(what), str)
 
         def until(condition):
             bench.until(lambda: (services.look(), condition())[1])
@@ -133,3 +134,30 @@ def test_a_stop_that_nobody_hears_is_asked_for_again_until_somebody_does(monkeyp
         bench.probe.create_service(Trigger, 'arm_interface/emergency_stop', stop)
         until(lambda: any(good for _, good in told))
         assert stopped and told[-1] == ('emergency stop: the arm took the stop', True)
+
+
+def test_a_verdict_is_about_the_episode_that_is_shown_and_about_none_where_none_is(state):
+    told, asked = [], []
+
+    def label(request, response):
+        asked.append((request.episode, request.success))
+        response.success = True
+        return response
+
+    def asking(**kwargs):
+        return Q2rlNode('asking', **kwargs)
+
+    with make_bench() as bench:
+        bench.probe.create_service(LabelEpisode, 'arm_interface/label_episode', label)
+        node = bench.start(asking)
+        services = OperatorServices(node, lambda *what: told.append(what), lambda: state.episode)
+        bench.until(services._clients['arm_interface/label_episode'].service_is_ready)
+        services.ask(Wish.SUCCESS)
+        bench.until(lambda: (services.look(), told)[1])
+        assert told == [('success: refused (no episode is shown that it could be about)', False)]
+        for episode, wish in (('r-e0001', Wish.SUCCESS), ('r-e0002', Wish.FAILURE)):
+            state.hear_run(RunState(episode=episode))
+            told.clear()
+            services.ask(wish)
+            bench.until(lambda: (services.look(), told)[1])
+        assert asked == [('r-e0001', True), ('r-e0002', False)]
