@@ -63,21 +63,26 @@ def make_payload(node: Q2rlNode) -> Payload | None:
 
 
 class ServiceTare:
-    """A driver that zeroes its sensor when asked; asked again for each episode."""
+    """A driver that zeroes its sensor when asked; asked again for each episode.
 
-    def __init__(self, node: Q2rlNode) -> None:
+    :param heard: hears every reading, for its stamp
+    """
+
+    def __init__(self, node: Q2rlNode, heard: WrenchTare) -> None:
+        self._node, self._heard = node, heard
         self._name = node.value('tare_service')
         self._client = node.client(Trigger, self._name)
         self._future = None
+        self._zeroed_at: float | None = None
 
     def begin(self) -> None:
         """Ask, unless the service is not there yet: then `poll` does."""
-        self._future = None
+        self._future = self._zeroed_at = None
         if self._client.service_is_ready():
             self._future = self._client.call_async(Trigger.Request())
 
     def poll(self) -> bool:
-        """Return whether the driver said that it did.
+        """Return whether the driver said that it did, and the last reading was taken after it said so.
 
         :raises TareRefused: it said that it did not
         """
@@ -90,14 +95,16 @@ class ServiceTare:
         if answer is None or not answer.success:
             said = getattr(answer, 'message', '') or 'no reason given'
             raise TareRefused(f'{self._name}: {said}')
-        return True
+        if self._zeroed_at is None:
+            self._zeroed_at = self._node.get_clock().now().nanoseconds / 1e9
+        return self._heard.heard_at > self._zeroed_at
 
 
 def make_start_tare(node: Q2rlNode, tare: WrenchTare) -> StartTare | None:
     """Return what zeroes the wrench before an episode, None where the driver does it by itself."""
     way = node.value('tare')
     if way == 'service':
-        return ServiceTare(node)
+        return ServiceTare(node, tare)
     return tare if way == 'measure' else None
 
 

@@ -55,7 +55,7 @@ class Payload:
 class WrenchTare:
     """The mean of the last readings as the new zero.
 
-    offset: (6,) what is taken off every reading.
+    offset: (6,) what is taken off every reading. heard_at: stamp of the last one [s].
 
     :param seconds: time over which the mean is taken, by the stamps
     :param most_n: largest force [N] that is believed to be an offset
@@ -63,13 +63,14 @@ class WrenchTare:
 
     def __init__(self, seconds: float, most_n: float) -> None:
         self.offset = np.zeros(6)
+        self.heard_at = float('-inf')
         self._seconds, self._most = seconds, most_n
         self._readings: deque[tuple[float, np.ndarray]] = deque()
         self._taken = False
 
     def add(self, stamp: float, wrench: np.ndarray) -> np.ndarray:
         """Take a reading (6,) [N, Nm], weight taken off already; return it from the zero that holds now."""
-        readings = self._readings
+        readings, self.heard_at = self._readings, stamp
         if readings and stamp < readings[-1][0]:
             readings.clear()  # a clock that was set back
         if np.isfinite(wrench).all() and not (readings and stamp == readings[-1][0]):

@@ -152,7 +152,7 @@ class FakeNode:
         usual = {'tare': 'service', 'tare_service': 'zero', 'payload_mass': 0.0}
         vectors = {'payload_centre': [0.0, 0.0, 0.1], 'gravity': [0.0, 0.0, -9.81]}
         self.value = {**usual, **vectors, **values}.__getitem__
-        self.ready, self.asked, self.answer = False, 0, None
+        self.ready, self.asked, self.answer, self.now = False, 0, None, 7.0
 
     def client(self, kind, name):
         return SimpleNamespace(service_is_ready=lambda: self.ready, call_async=self._call)
@@ -160,6 +160,9 @@ class FakeNode:
     def _call(self, request):
         self.asked += 1
         return SimpleNamespace(done=lambda: self.answer is not None, result=lambda: self.answer)
+
+    def get_clock(self):
+        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=round(1e9 * self.now)))
 
     def serve(self, kind, name, handler) -> None:
         self.served[name] = handler
@@ -169,13 +172,18 @@ def test_a_driver_that_zeroes_itself_is_asked_once_and_waited_for():
     pytest.importorskip('std_srvs', reason='needs ROS')
     from q2rl_control.tare_choice import make_start_tare
 
-    node = FakeNode()
-    tare = make_start_tare(node, WrenchTare(0.5, 50.0))
+    node, heard = FakeNode(), WrenchTare(0.5, 50.0)
+    tare = make_start_tare(node, heard)
     tare.begin()
     assert not tare.poll() and node.asked == 0  # the service is not there yet
     node.ready = True
     assert not tare.poll() and not tare.poll() and node.asked == 1
     node.answer = SimpleNamespace(success=True, message='')
+    heard.add(6.99, np.zeros(6))  # on its way since before the zero
+    assert not tare.poll()
+    node.now = 8.0
+    assert not tare.poll()
+    heard.add(7.01, np.zeros(6))
     assert tare.poll()
     node.answer = SimpleNamespace(success=False, message='robot is not running')
     tare.begin()
