@@ -304,9 +304,29 @@ def _() -> None:
     f'{PANEL}::test_a_catching_up_timer_makes_no_second_tick_in_one_period',
 )
 def _() -> None:
-    from q2rl_control.arm_interface_node import ArmInterface
+    from q2rl_control.tick_pace import TickPace
 
-    ArmInterface._ticked_at = property(lambda self: float('-inf'), lambda self, value: None)
+    TickPace.begin_tick = lambda self, steps: True
+
+
+@without(
+    'make no guarded step right behind another',
+    f'{PANEL}::test_an_answer_right_behind_a_step_is_put_off_and_then_executed',
+)
+def _() -> None:
+    from q2rl_control.tick_pace import TickPace
+
+    TickPace.wait = lambda self: 0.0
+
+
+@without(
+    'make one guarded step in one tick',
+    f'{PANEL}::test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick',
+)
+def _() -> None:
+    from q2rl_control.tick_pace import TickPace
+
+    TickPace.may_step = lambda self: True
 
 
 # Force

@@ -21,6 +21,7 @@ from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_control.sensor_inputs import WRENCH, SensorInputs
 from q2rl_control.sink_choice import make_kinematics, make_links, make_sink
 from q2rl_control.tare_choice import make_payload, make_start_tare, serve_tare
+from q2rl_control.tick_pace import TickPace
 from q2rl_control.wrench_tare import WrenchTare
 from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
 from q2rl_ros.conversions import decision_from_msg, executed_step_to_msg, observation_to_msg
@@ -29,7 +30,7 @@ from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import MeasurementJoiner
 from q2rl_ros.spin import spin
-from q2rl_task import Decision, Measurement, Pose
+from q2rl_task import Decision, Measurement, ObservationRecord, Pose
 
 STATUS_PERIOD_S = 1.0
 
@@ -62,6 +63,7 @@ class ArmInterface(Q2rlNode):
         self._timeout = self.value('lockstep_timeout')
         self._republish_s = self.value('republish_period')
         self._lost_s = self.value('lost_after')
+        self._pace = TickPace(self, self.task.period_s)
         qos = self.qos
         kinematics = make_kinematics(self)
         self._sink = make_sink(self, kinematics, self._halted)
@@ -121,7 +123,7 @@ class ArmInterface(Q2rlNode):
         self._commanded = False
         self._sink.forget()
         self._missed = 0
-        self._ticked_at = float('-inf')
+        self._pace.forget()
 
     # Lockstep
 
@@ -175,39 +177,38 @@ class ArmInterface(Q2rlNode):
             self._logic.note_force((force.x**2 + force.y**2 + force.z**2) ** 0.5)
 
     def _on_period(self) -> None:
-        # A timer that was late catches up at once: two ticks of limits in one period of time would be too much.
-        began = time.monotonic()
-        if began - self._ticked_at < 0.5 * self.task.period_s:
-            self.count('early_ticks')
+        logic = self._logic
+        unanswered = logic.pending is not None
+        if not self._pace.begin_tick(unanswered or logic.state is not ArmState.RUNNING):
             return
-        self._ticked_at = began
-        if self._logic.pending is not None:
+        if unanswered:
             self._missed += 1
             self.drop('missed_decisions')
             if self._silent:
                 self.warn('watchdog', 'no decision in time: holding')
             self._execute(None)
-        elif self._logic.state is not ArmState.RUNNING:
+            if logic.state is not ArmState.RUNNING:
+                return  # the step of this tick is made
+        elif logic.state is not ArmState.RUNNING:
             self._missed = 0  # nobody is asked: what stayed away in an episode says nothing of what the arm does now
         now, arrived_now = self._now(), time.monotonic()
         stale = self._sensors.stale(now, arrived_now)
-        if not stale:
-            try:
-                measurement = self._sensors.measurement(now)
-            except MessageError as error:
-                stale = (str(error),)
+        try:
+            measurement = None if stale else self._sensors.measurement(now)
+        except MessageError as error:
+            stale = (str(error),)
         self._panel.note(stale, self._silent)
         if stale:
             self.drop('stale_sensors', f'no fresh reading of {", ".join(stale)}: holding')
             if arrived_now - self._last_good > self._lost_s:
-                self._logic.lose('sensors')
-            target = self._logic.command.coast()
+                logic.lose('sensors')
+            target = logic.command.coast() if self._pace.may_step() else None
             if target is not None:
                 self._command(target, now, None)
             self._publish_status()
             return
         self._last_good, self._last = arrived_now, measurement
-        self._logic.command.block(self._sink.blocked())
+        logic.command.block(self._sink.blocked())
         self._tick(measurement)
 
     @property
@@ -229,22 +230,21 @@ class ArmInterface(Q2rlNode):
         self._publish_status()
 
     def _on_decision(self, msg: GateDecision) -> None:
-        answer = decision_from_msg(msg, self.task)
+        answer, pending = decision_from_msg(msg, self.task), self._logic.pending
         limit = float('inf') if self.lockstep else self.task.limits.observation_max_age_s
-        fault = answer_fault(
-            self.task,
-            self._logic.pending,
-            msg.contract,
-            answer.episode,
-            answer.step,
-            time.monotonic() - self._asked_at,
-            limit,
-        )
+        # What counts is how old the observation is when its answer acts.
+        age = time.monotonic() - self._asked_at + self._pace.wait()
+        of = msg.contract, answer.episode, answer.step
+        fault = answer_fault(self.task, pending, *of, age, limit)
         if fault is not None:
             self.count(f'decision_{fault}')
             return
         self._missed = 0
-        self._execute(answer.decision)
+        self._pace.answer(lambda: self._answer(pending, answer.decision))
+
+    def _answer(self, record: ObservationRecord, decision: Decision) -> None:
+        if self._logic.pending is record:  # else it is gone: a stop, an answer that came twice
+            self._execute(decision)
 
     def _execute(self, decision: Decision | None) -> None:
         """Answer the pending observation: the command first, the record of it after."""
@@ -259,6 +259,7 @@ class ArmInterface(Q2rlNode):
         :param measured: None where nothing usable was measured
         """
         self._commanded = True
+        self._pace.stepped()
         self._send_gripper()
         self._sink.send(target, stamp, measured)
         self._published_at = time.monotonic()

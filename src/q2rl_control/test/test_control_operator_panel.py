@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 import os
 
-from control_helpers import FollowingArm, above
+from control_helpers import FollowingArm, above, decision
 import numpy as np
 import pytest
 
@@ -27,6 +27,7 @@ from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_msgs.msg import EpisodeLabel, ExecutedStep, GateDecision, GuardState, HumanAction
 from q2rl_msgs.srv import LabelEpisode
+from q2rl_ros.conversions import decision_to_msg
 from q2rl_ros.sensors import SENSOR_TOPICS, measurement_to_msgs
 from q2rl_ros.stamps import stamp_to_msg
 from q2rl_task import load_task
@@ -254,6 +255,68 @@ def test_a_catching_up_timer_makes_no_second_tick_in_one_period(bench):
     for _ in range(10):
         arm._on_period()
     assert len(ticks) <= 1 and arm.counters['early_ticks'] >= early + 9
+
+
+def frozen(bench):
+    """Return an arm in real time whose last observation waits for an answer, with the clock of its pace at a stand.
+
+    What it sends counts as steps; the clock is at the moment of the last step.
+    """
+    cell = bench.add(LiveCell, lockstep=False)
+    cell.succeed_at = 1000
+    arm = bench.add(ArmInterface, lockstep=False)
+    bench.add(EpisodeManager, lockstep=False, **RUN)
+    bench.until(lambda: any(s.decision.source == GateDecision.SOURCE_BC for s in cell.steps))
+    cell.gate_answers, clock, sent = False, [0.0], []
+    bench.until(lambda: arm._logic.pending is not None and not arm._logic.pending.final)
+    arm._pace._clock = lambda: clock[0]
+    arm._pace.forget()
+    arm._pace.stepped()
+    arm._sink.send = lambda *args: sent.append(args)
+    return arm, clock, sent
+
+
+def test_an_answer_right_behind_a_step_is_put_off_and_then_executed(bench):
+    arm, clock, sent = frozen(bench)
+    record, holds = arm._logic.pending, arm._logic.counters.holds
+    answer = decision_to_msg(decision(np.full(6, 0.1)), record)
+    clock[0] = 0.006
+    arm._on_decision(answer)
+    arm._on_decision(answer)
+    arm._on_period()  # nothing is missed: the answer is there
+    assert not sent and arm._logic.pending is record
+    bench.until(lambda: arm._logic.pending is not record)
+    assert len(sent) == 1 and arm._logic.counters.holds == holds
+
+
+def test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick(bench):
+    arm, clock, sent = frozen(bench)
+    arm._sensors.stale = lambda *_: ('contact_wrench',)
+    missed = arm.counters['missed_decisions']
+    clock[0] = TASK.period_s
+    arm._on_period()
+    assert arm.counters['missed_decisions'] == missed + 1 and len(sent) == 1
+    clock[0] += TASK.period_s
+    arm._on_period()
+    assert len(sent) == 2  # it goes on braking
+
+
+def test_the_answer_to_a_final_observation_and_the_retreat_are_steps_of_two_ticks(bench):
+    arm, clock, sent = frozen(bench)
+    arm._sensors.stale = lambda *_: ()
+    arm._logic.request_end()
+    clock[0] = TASK.period_s
+    arm._on_period()  # the one before is missed
+    assert arm._logic.pending.final and len(sent) == 1
+    clock[0] += TASK.period_s
+    arm._on_period()
+    assert arm._logic.state is ArmState.RETREATING and len(sent) == 2
+    clock[0] += 0.006
+    arm._on_period()
+    assert len(sent) == 2
+    clock[0] += TASK.period_s
+    arm._on_period()
+    assert len(sent) == 3
 
 
 def test_a_stream_may_have_an_age_of_its_own():
