@@ -20,6 +20,7 @@ from torch import Tensor
 from q2rl_learner.config import FitConfig, LearnerConfig
 from q2rl_learner.drawing import blurred, permutation, uniform_index
 from q2rl_learner.episodes import Episode
+from q2rl_learner.interruption import interruptible
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 
@@ -294,7 +295,7 @@ def regress(
         parameters, lr=fit.value_learning_rate, weight_decay=fit.weight_decay, fused=True
     )
     spreads = [spread_of(targets) for _, _, targets in problems]
-    for step in range(1, steps + 1):
+    for step in interruptible(range(1, steps + 1)):
         optimiser.zero_grad(set_to_none=True)
         for (network, states, targets), spread in zip(problems, spreads, strict=True):
             index = uniform_index(len(states), (fit.batch,), generator)

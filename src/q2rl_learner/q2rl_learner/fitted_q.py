@@ -31,6 +31,7 @@ from q2rl_learner.estimation import (
     regress,
     spread_of,
 )
+from q2rl_learner.interruption import interruptible
 from q2rl_learner.returns import n_step, segments
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
@@ -153,7 +154,7 @@ def _evaluate_policy(
     scale = spread_of(start) ** 2
     own, followed = ([p.detach() for p in net.parameters()] for net in (critics, target))
     errors = []
-    for step in range(fit.bellman_steps):
+    for step in interruptible(range(fit.bellman_steps)):
         index = uniform_index(len(steps.reward), (fit.batch,), generator)
         with torch.no_grad():
             after = target(steps.following[index], steps.next_action[index])

@@ -32,6 +32,8 @@ from q2rl_task.atomic_file import write_atomically
 COMMIT_PERIOD_S = 0.02
 STATUS_PERIOD_S = 0.05
 HEARTBEAT_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
+"""How long deactivating waits for the training thread, and acknowledgements with it."""
 CHUNK_PAUSE_S = 0.001
 SWITCH_INTERVAL_S = 0.0005
 """How long the training thread may keep the interpreter while a message waits (Python's default is 5 ms)."""
@@ -159,15 +161,26 @@ class LearnerNode(Q2rlNode):
         self._loop.start()
 
     def deactivate(self) -> None:
-        """Write what has arrived, stop learning and keep the state."""
+        """Write what has arrived, stop learning and keep the state.
+
+        :raises InputError: the training thread is still at a step; it goes on, and the node stays active
+        """
         self._commit()
-        self._loop.close()
+        if not self._loop.close(CLOSE_TIMEOUT_S):
+            self._loop.start()
+            raise InputError(
+                'learner', f'is at a step of more than {CLOSE_TIMEOUT_S:g} s', 'deactivate it again'
+            )
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def release(self) -> None:
         """Close the log."""
+        if self._loop is not None:
+            self._loop.close(
+                0.0
+            )  # shut down or failed while it was at a long step: to go no further
         if self._log is not None:
             self._log.close()
         self._loop = self._log = None

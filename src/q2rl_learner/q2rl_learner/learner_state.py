@@ -42,10 +42,30 @@ _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 def save_state(path: str | Path, learner: OnlineLearner) -> None:
     """Write the learner's state to `path`, atomically and durably."""
-    tensors = dict(_tensors(learner))
-    tensors['generator'] = learner.generator.get_state()
+    tensors = {name: t.detach().contiguous() for name, t in _everything(learner).items()}
+    write_atomically(path, save(tensors, _description(learner)), durable=True)
+
+
+class Snapshot:
+    """A learner as it was, in memory, before what may be given up half done; its replay is not in it."""
+
+    def __init__(self, learner: OnlineLearner) -> None:
+        self._learner = learner
+        self._tensors = {name: t.detach().clone() for name, t in _everything(learner).items()}
+        self._description = _description(learner)
+
+    def restore(self) -> None:
+        """Make the learner what it was."""
+        _restore(self._learner, self._tensors, self._description)
+
+
+def _everything(learner: OnlineLearner) -> dict[str, Tensor]:
+    return {**_tensors(learner), 'generator': learner.generator.get_state()}
+
+
+def _description(learner: OnlineLearner) -> dict[str, str]:
     report = learner.report
-    meta = {
+    return {
         'format': FORMAT,
         'contract': learner.task.contract_hash,
         'device': learner.generator.device.type,
@@ -54,8 +74,6 @@ def save_state(path: str | Path, learner: OnlineLearner) -> None:
         'drawn': json.dumps([learner.replay.drawn, learner.replay.drawn_demonstrations]),
         'report': json.dumps(dataclasses.asdict(report) if report else None),
     }
-    data = save({name: t.detach().contiguous() for name, t in tensors.items()}, meta)
-    write_atomically(path, data, durable=True)
 
 
 def load_state(path: str | Path, learner: OnlineLearner) -> None:
@@ -113,6 +131,7 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
         for name in expected:
             own[name].copy_(stored[name])
     for prefix, optimiser in _optimisers(learner).items():
+        optimiser.state.clear()
         parameters = optimiser.param_groups[0]['params']
         for index, parameter in enumerate(parameters):
             names = [f'{prefix}.{index}.{moment}' for moment in _MOMENTS]

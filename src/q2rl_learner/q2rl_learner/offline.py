@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.interruption import interruptible
 from q2rl_learner.replay import Replay
 from q2rl_learner.update import Updater
 from q2rl_task import InputError
@@ -28,7 +29,7 @@ def learn_offline(
             'give demonstrations, or set `rollouts_in_replay`',
         )
     per_round = max(1, config.critic_updates_per_step)
-    for made in range(0, steps, per_round):
+    for made in interruptible(range(0, steps, per_round)):
         batches = replay.sample(config.batch, None, generator, min(per_round, steps - made))
         updater.offline_step(batches)
     if steps:

@@ -10,7 +10,8 @@ from pathlib import Path
 import threading
 import time
 
-from q2rl_learner.learner_state import save_state
+from q2rl_learner.interruption import Interrupted, given_up_when
+from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, LearnerState, Phase, Transition
@@ -73,7 +74,6 @@ class TrainingLoop:
             0,
         )  # how often the run was rolled back, and to which version the last time
         self._stale = False  # the view is older than the phase
-        self._closed = False
         # A learner that is restored may have a fit that it failed by.
         self._failed = learner.report.problem() if learner.report else ''
         self._published = -1  # gradient steps at the last publication
@@ -83,6 +83,7 @@ class TrainingLoop:
         self._rates: deque[tuple[float, int]] = deque()
         self._view = LearnerView()
         self._thread: threading.Thread | None = None
+        self._stop = threading.Event()  # of that thread
 
     @property
     def view(self) -> LearnerView:
@@ -95,18 +96,27 @@ class TrainingLoop:
         return self._learner.report is not None
 
     def start(self) -> None:
-        """Start the thread, again after a `close` too."""
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name='training', daemon=True)
+        """Start the thread, again after a `close` too: one that is still ending is waited for in the new one."""
+        previous, self._stop = self._thread, threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stop, previous), name='training', daemon=True
+        )
         self._thread.start()
 
-    def close(self, timeout_s: float = 30.0) -> None:
-        """End the thread after what it is doing; the state is saved if something was learned."""
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """End the thread after the step it is at; the state is saved if something was learned.
+
+        A fit under way is given up: it begins anew at the next start.
+
+        :return: whether the thread has ended
+        """
         with self._wake:
-            self._closed = True
-            self._wake.notify()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._stop.set()
+            self._wake.notify_all()
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def offer(self, transitions: Sequence[Transition]) -> None:
         """Hand over transitions in the learner's order; never waits for the learner."""
@@ -130,11 +140,13 @@ class TrainingLoop:
             self._rollback = (count, version)
             self._wake.notify()
 
-    def _run(self) -> None:
+    def _run(self, stop: threading.Event, previous: threading.Thread | None) -> None:
+        if previous is not None:
+            previous.join()
         prepare_torch()
         try:
-            while self._wait():
-                self._turn()
+            while self._wait(stop):
+                self._turn(stop)
         except (
             Exception
         ) as error:  # the thread's last words: without them the run would wait for ever
@@ -144,11 +156,11 @@ class TrainingLoop:
             if self.fitted and self._learner.gradient_steps != self._saved:
                 self._save()
 
-    def _wait(self) -> bool:
+    def _wait(self, stop: threading.Event) -> bool:
         """Wait for something to do; tell whether to go on."""
         with self._wake:
             self._wake.wait_for(
-                lambda: self._closed or self._inbox or self._stale or self._has_work()
+                lambda: stop.is_set() or self._inbox or self._stale or self._has_work()
             )
             arrived, self._inbox = self._inbox, deque()
             stale, self._stale = self._stale, False
@@ -160,7 +172,7 @@ class TrainingLoop:
                 break
         if arrived or stale:
             self._show()
-        return not self._closed
+        return not stop.is_set()
 
     def _has_work(self) -> bool:
         if self._failed:
@@ -180,11 +192,11 @@ class TrainingLoop:
         waiting = self._inbox or learner.busy
         return over and not waiting and learner.gradient_steps == self._published
 
-    def _turn(self) -> None:
+    def _turn(self, stop: threading.Event) -> None:
         if not self._has_work():
             return
         if not self.fitted:
-            self._fit()
+            self._fit(stop)
         elif self._published >= 0 and self._rollback[0] > self._learner.rollbacks:
             count, version = self._rollback
             self._learner.turn_back(version, count)
@@ -198,10 +210,15 @@ class TrainingLoop:
             self._publish()
         self._show()
 
-    def _fit(self) -> None:
+    def _fit(self, stop: threading.Event) -> None:
         self._show(LearnerState.FITTING)
+        before = Snapshot(self._learner)
         try:
-            report = self._learner.fit_estimate()
+            with given_up_when(stop.is_set):
+                report = self._learner.fit_estimate()
+        except Interrupted:
+            before.restore()
+            return
         except InputError as error:
             self._fail(str(error))
             return

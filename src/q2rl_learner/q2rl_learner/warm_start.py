@@ -19,6 +19,7 @@ from q2rl_learner.config import LearnerConfig
 from q2rl_learner.drawing import Device, blurred, uniform_actions, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import ValueFit, output_scaled, spread_of
+from q2rl_learner.interruption import interruptible
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
@@ -162,7 +163,7 @@ def fit_critics(
     spread = spread_of(targets)
     uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
     errors = []
-    for step in range(fit.critic_steps):
+    for step in interruptible(range(fit.critic_steps)):
         index = uniform_index(len(targets), (fit.batch,), generator)
         observations, actions, target = (
             pairs.observations[index],
@@ -208,7 +209,7 @@ def fit_actor(
         share = round(config.demo_fraction * fit.batch)
         sources = [(demonstrations, share), (rollouts, fit.batch - share)]
     losses = []
-    for step in range(fit.actor_steps):
+    for step in interruptible(range(fit.actor_steps)):
         drawn = []
         for (observations, actions), count in sources:
             index = uniform_index(len(observations), (count,), generator)

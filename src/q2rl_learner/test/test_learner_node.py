@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+import threading
 
 from learner_helpers import Toy, noisy_bc, small_config, toy_task, transition
 import pytest
@@ -10,6 +11,8 @@ import yaml
 
 pytest.importorskip('rclpy', reason='needs ROS 2')
 pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
+
+from rclpy.lifecycle import TransitionCallbackReturn
 
 from q2rl_learner.learner_node import LearnerNode
 from q2rl_learner.training_loop import UNLIMITED
@@ -119,6 +122,38 @@ def test_from_rollouts_to_weights_and_through_a_restart(bench, settings):
     talk.acknowledged(online[-1].sequence)
     status = talk.status(gradient_steps=2 * len(online), state=LearnerStatus.TRAINING)
     assert status.weights_version > version and status.rollouts == 12
+
+
+def test_deactivated_in_a_long_fit_it_stops_and_begins_anew_in_one_thread(bench, settings):
+    endless = small_config(
+        demo_fraction=0.0, fit={'value_steps': 10**9, 'value_patience': 10**9}
+    ).model_dump(mode='json')
+    Path(settings['preset']).write_text(yaml.safe_dump(endless))
+    node = bench.start(LearnerNode, **settings)
+    talk = Talk(bench)
+    toy = Toy(TASK, 2, noisy_bc(TASK, 2, std=0.3))
+    talk.send([t for i in range(4) for t in toy.run(f'r{i}', Phase.ESTIMATING)])
+    talk.acknowledged(toy.sequence)
+    talk.phase(Phase.FITTING)
+    talk.status(state=LearnerStatus.FITTING)
+    for active in (False, True, False):
+        change = node.trigger_activate if active else node.trigger_deactivate
+        assert change() == TransitionCallbackReturn.SUCCESS
+        assert [t.name for t in threading.enumerate()].count('training') == active
+
+
+def test_a_deactivation_that_comes_too_soon_fails_and_the_node_goes_on(
+    bench, settings, monkeypatch
+):
+    node = bench.start(LearnerNode, **settings)
+    talk = Talk(bench)
+    close = node._loop.close
+    monkeypatch.setattr(node._loop, 'close', lambda timeout_s: close(timeout_s) and False)
+    assert node.trigger_deactivate() == TransitionCallbackReturn.FAILURE and node.active
+    talk.send([transition(TASK, 1)])
+    talk.acknowledged(1)
+    monkeypatch.undo()
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS and not node.active
 
 
 def test_repetitions_are_acknowledged_and_stored_once(bench, settings):

@@ -234,9 +234,11 @@ class Q2rlNode(LifecycleNode):
         return self._transition('activate', self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop handling messages, then `deactivate`."""
+        """Stop handling messages, then `deactivate`; if that fails, the node is active still."""
         self.active = False
-        return self._transition('deactivate', self.deactivate)
+        result = self._transition('deactivate', self.deactivate)
+        self.active = result == TransitionCallbackReturn.FAILURE
+        return result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Destroy what `configure` made, then `release`."""
@@ -246,6 +248,7 @@ class Q2rlNode(LifecycleNode):
         """Hold, then clean up."""
         if self.active:
             self.on_deactivate(state)
+            self.active = False
         return self._transition('shut down', self._release)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
