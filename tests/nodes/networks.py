@@ -59,11 +59,14 @@ def critic_file(version: int, fitted: bool = False) -> bytes:
     return pack('critic', tensors, description(architecture, version, value_version=version))
 
 
-def chunks(data: bytes, kind: str, version: int, chunk_bytes: int = 2048) -> list[WeightsChunk]:
+def chunks(
+    data: bytes, kind: str, version: int, chunk_bytes: int = 2048, learner: str = 'one'
+) -> list[WeightsChunk]:
     return [
         weights_chunk_to_msg(
             c.data,
             kind=c.kind,
+            learner=c.learner,
             version=c.version,
             parent=c.parent,
             contract=c.contract,
@@ -72,7 +75,7 @@ def chunks(data: bytes, kind: str, version: int, chunk_bytes: int = 2048) -> lis
             count=c.count,
             stamp=1.0,
         )
-        for c in split(data, kind, version, version - 1, CONTRACT, chunk_bytes)
+        for c in split(data, kind, learner, version, version - 1, CONTRACT, chunk_bytes)
     ]
 
 

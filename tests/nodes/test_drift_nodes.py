@@ -163,7 +163,8 @@ class Graph:
             while self.chunks:
                 m = self.chunks.pop(0)
                 if m.version == version:
-                    fields = (m.kind, m.version, m.parent, m.contract, m.sha256, m.index, m.count)
+                    fields = (m.kind, m.learner, m.version, m.parent)
+                    fields += (m.contract, m.sha256, m.index, m.count)
                     found.append(assembler.add(Chunk(*fields, weights_chunk_data(m))))
             return bool(found) and found[-1] is not None
 

@@ -258,6 +258,18 @@ def test_refused_weights_leave_the_live_ones_in_place(bench, rl):
     assert rl.ask(observation('e1', 1)).proposal.version == 1
 
 
+def test_the_weights_of_the_next_run_take_over_though_their_numbers_begin_anew(bench, rl):
+    lines: list[str] = []
+    rl.node.get_logger().warning = lines.append
+    publish_weights(bench, chunks(actor_file(900), 'actor', 900))
+    bench.until(lambda: rl.node.diagnose().get('actor_weights files staged') == 1)
+    assert rl.ask(observation('e1', 0)).proposal.version == 900 and not lines
+    publish_weights(bench, chunks(actor_file(1), 'actor', 1, learner='two'))
+    bench.until(lambda: rl.node.diagnose().get('actor_weights files staged') == 2)
+    assert rl.ask(observation('e1', 1)).proposal.version == 1
+    assert len(lines) == 1 and 'another learner' in lines[0]
+
+
 def test_weights_published_before_a_node_starts_reach_it(bench):
     publisher = bench.probe.create_publisher(WeightsChunk, 'actor_weights', QOS.weights)
     for msg in chunks(actor_file(4), 'actor', 4):

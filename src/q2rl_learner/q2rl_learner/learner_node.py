@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 import sys
 import time
@@ -15,6 +14,7 @@ from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import LearnerView, TrainingLoop
 from q2rl_learner.transition_log import TransitionLog
+from q2rl_learner.weights_numbers import WeightsNumbers
 from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
 from q2rl_msgs.msg import Transition as TransitionMsg
 from q2rl_policies.bc import DensityNet
@@ -27,7 +27,6 @@ from q2rl_ros.qos import weights_chunk_size
 from q2rl_ros.spin import spin
 from q2rl_ros.stamps import stamp_from_msg
 from q2rl_task import InputError, Phase, Transition, episode_seed
-from q2rl_task.atomic_file import write_atomically
 
 COMMIT_PERIOD_S = 0.02
 STATUS_PERIOD_S = 0.05
@@ -89,7 +88,7 @@ class LearnerNode(Q2rlNode):
             )
         run_dir = Path(self.value('run_dir'))
         self._state_path = run_dir / 'learner' / 'state.safetensors'
-        self._version_path = run_dir / 'learner' / 'version.json'
+        self._numbers = WeightsNumbers(run_dir / 'learner' / 'version.json')
         self._tensorboard = run_dir / 'tensorboard'
         learner = self._make_learner(run_dir)
         self._log = TransitionLog(run_dir / 'transitions.db', self.task.contract_hash)
@@ -136,11 +135,7 @@ class LearnerNode(Q2rlNode):
             load_state(self._state_path, learner)
             text = f'resumed after {learner.trained_steps} online steps, {learner.gradient_steps} gradient steps'
             self.get_logger().info(text)
-        if self._version_path.is_file():
-            # Versions sent after the state was saved are never given again: receivers take newer ones only.
-            learner.weights_version = max(
-                learner.weights_version, _read_version(self._version_path)
-            )
+        learner.weights_version = max(learner.weights_version, self._numbers.version)
         return learner
 
     def _config(self) -> LearnerConfig:
@@ -250,16 +245,17 @@ class LearnerNode(Q2rlNode):
 
     def _send_weights(self, version: int, parent: int, files: dict[str, bytes]) -> None:
         """Publish a version; called in the training thread, which may pause between chunks as the executor may not."""
-        write_atomically(self._version_path, json.dumps({'version': version}))
+        self._numbers.sent(version)
+        learner, contract = self._numbers.learner, self.task.contract_hash
         stamp = stamp_from_msg(self.get_clock().now().to_msg())
         for kind, data in files.items():
-            for chunk in split(
-                data, kind, version, parent, self.task.contract_hash, weights_chunk_size(len(data))
-            ):
+            size = weights_chunk_size(len(data))
+            for chunk in split(data, kind, learner, version, parent, contract, size):
                 self._weights[kind].publish(
                     weights_chunk_to_msg(
                         chunk.data,
                         kind=kind,
+                        learner=learner,
                         version=version,
                         parent=parent,
                         contract=chunk.contract,
@@ -280,15 +276,6 @@ class LearnerNode(Q2rlNode):
             self._writer = SummaryWriter(str(self._tensorboard))
         for name, value in scalars.items():
             self._writer.add_scalar(f'learner/{name}', value, gradient_steps)
-
-
-def _read_version(path: Path) -> int:
-    try:
-        return int(json.loads(path.read_text())['version'])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            path, f'is damaged ({error})', 'remove it, and restart the policies too'
-        ) from None
 
 
 def main(args=None) -> int:

@@ -101,6 +101,7 @@ def test_from_rollouts_to_weights_and_through_a_restart(bench, settings):
         assembler.add(
             Chunk(
                 m.kind,
+                m.learner,
                 m.version,
                 m.parent,
                 m.contract,
@@ -117,11 +118,14 @@ def test_from_rollouts_to_weights_and_through_a_restart(bench, settings):
 
     bench.drop(node)
     del talk.statuses[:], talk.acks[:]
+    (learner,) = {m.learner for m in talk.actor}
     bench.start(LearnerNode, **settings)
     talk.phase(Phase.ONLINE)
     talk.acknowledged(online[-1].sequence)
     status = talk.status(gradient_steps=2 * len(online), state=LearnerStatus.TRAINING)
     assert status.weights_version > version and status.rollouts == 12
+    bench.until(lambda: talk.actor[-1].version == status.weights_version)
+    assert {m.learner for m in talk.actor} == {learner} and learner
 
 
 def test_deactivated_in_a_long_fit_it_stops_and_begins_anew_in_one_thread(bench, settings):

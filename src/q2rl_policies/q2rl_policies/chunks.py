@@ -9,13 +9,19 @@ import hashlib
 
 CHUNK_BYTES = 64 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
+LEARNERS = 64
+"""Learners whose newest version is remembered."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a network file (q2rl_msgs/WeightsChunk). `sha256`: hex digits of the whole file."""
+    """A piece of a network file (q2rl_msgs/WeightsChunk).
+
+    learner: who numbers the versions. sha256: hex digits of the whole file.
+    """
 
     kind: str
+    learner: str
     version: int
     parent: int
     contract: str
@@ -26,13 +32,19 @@ class Chunk:
 
 
 def split(
-    data: bytes, kind: str, version: int, parent: int, contract: str, chunk_bytes: int = CHUNK_BYTES
+    data: bytes,
+    kind: str,
+    learner: str,
+    version: int,
+    parent: int,
+    contract: str,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> list[Chunk]:
     """Cut a network file into chunks of at most `chunk_bytes`."""
     digest = hashlib.sha256(data).hexdigest()
     pieces = [data[start : start + chunk_bytes] for start in range(0, len(data), chunk_bytes)]
     return [
-        Chunk(kind, version, parent, contract, digest, index, len(pieces), piece)
+        Chunk(kind, learner, version, parent, contract, digest, index, len(pieces), piece)
         for index, piece in enumerate(pieces)
     ]
 
@@ -40,10 +52,12 @@ def split(
 class ChunkAssembler:
     """Put chunks together again, in whatever order and however often they come.
 
-    Memory is bounded: one file at a time, the newest, of at most `max_bytes`. `counts` tells what became of the chunks:
-    'kept'; dropped as 'foreign' (another kind or contract), 'absurd' (impossible numbers or too large), 'late' (of an
-    older version than what is whole or under way), 'repeated', or 'mixed' (not of the same file as the others of its
-    version); and of the files: 'superseded' (given up for a newer one), 'damaged' (another hash), 'whole'.
+    Memory is bounded: one file at a time, the newest, of at most `max_bytes`. Versions are ordered within a learner: a
+    file of another one is newer than what came before, but for what was whole of that one already. `counts` tells what
+    became of the chunks: 'kept'; dropped as 'foreign' (another kind or contract), 'absurd' (impossible numbers or too
+    large), 'late' (of an older version than what is whole or under way), 'repeated', or 'mixed' (not of the same file
+    as the others of its version); and of the files: 'superseded' (given up for a newer one), 'damaged' (another hash),
+    'whole'. `learner` and `version` are those of the last whole file.
 
     :param kind: 'actor' or 'critic'
     :param contract: the task's contract hash
@@ -54,7 +68,9 @@ class ChunkAssembler:
         self.contract = contract
         self.max_bytes = max_bytes
         self.counts: Counter[str] = Counter()
+        self.learner = ''
         self.version = 0
+        self._newest: dict[str, int] = {}
         self._first: Chunk | None = None
         self._pieces: dict[int, bytes] = {}
         self._bytes = 0
@@ -65,7 +81,7 @@ class ChunkAssembler:
         if verdict != 'kept':
             self.counts[verdict] += 1
             return None
-        if self._first is None or chunk.version > self._first.version:
+        if self._is_newer(chunk):
             if self._first is not None:
                 self.counts['superseded'] += 1
             self._start(chunk)
@@ -83,7 +99,11 @@ class ChunkAssembler:
             self.counts['damaged'] += 1
             return None
         self.counts['whole'] += 1
-        self.version = chunk.version
+        self.learner, self.version = chunk.learner, chunk.version
+        self._newest.pop(chunk.learner, None)
+        self._newest[chunk.learner] = chunk.version
+        if len(self._newest) > LEARNERS:
+            del self._newest[next(iter(self._newest))]
         return data
 
     def _judge(self, chunk: Chunk) -> str:
@@ -95,16 +115,22 @@ class ChunkAssembler:
             and 0 < len(chunk.data) <= self.max_bytes
         ):
             return 'absurd'
-        if chunk.version <= self.version:
-            return 'repeated' if chunk.version == self.version else 'late'
-        first = self._first
-        if first is None or chunk.version > first.version:
+        newest = self._newest.get(chunk.learner, 0)
+        if chunk.version <= newest:
+            return 'repeated' if chunk.version == newest else 'late'
+        if self._is_newer(chunk):
             return 'kept'
+        first = self._first
         if chunk.version < first.version:
             return 'late'
         if (chunk.sha256, chunk.count, chunk.parent) != (first.sha256, first.count, first.parent):
             return 'mixed'
         return 'repeated' if chunk.index in self._pieces else 'kept'
+
+    def _is_newer(self, chunk: Chunk) -> bool:
+        """Whether it belongs to a file that takes the place of the one under way."""
+        first = self._first
+        return first is None or chunk.learner != first.learner or chunk.version > first.version
 
     def _start(self, first: Chunk | None) -> None:
         self._first = first

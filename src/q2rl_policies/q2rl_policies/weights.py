@@ -21,8 +21,7 @@ class LiveWeights(Generic[Networks]):
 
     `stage` may run in any thread; `promote` and `rollback` belong to the thread of the tick, between two ticks.
     `current` is one reference to networks that never change, so whoever read it acts on one version throughout.
-    `counts` tells how many files were 'staged', 'promoted', 'refused' (bad), 'late' (older than what came before) and
-    'rolled_back'.
+    `counts` tells how many files were 'staged', 'promoted', 'refused' (bad) and 'rolled_back'.
 
     :param networks: `LiveActor` or `LiveCritic`
     :param contract: the task's contract hash
@@ -49,7 +48,6 @@ class LiveWeights(Generic[Networks]):
         self._stand_ins = rng.standard_normal((16, observation_size)).astype(np.float32)
         self._lock = threading.Lock()
         self._staged: Networks | None = None
-        self._newest = 0
         self._earlier: deque[Networks] = deque(maxlen=keep)
         self._current: Networks | None = None
         self.counts: Counter[str] = Counter()
@@ -66,13 +64,11 @@ class LiveWeights(Generic[Networks]):
         *,
         sha256: str | None = None,
         observations: np.ndarray | None = None,
-        allow_older: bool = False,
-    ) -> bool:
-        """Check a network file and stage it; return False, and change nothing, if it is not newer than all before.
+    ) -> None:
+        """Check a network file and stage it, in place of one that is staged; which one is newer, the caller knows.
 
         :param sha256: hex digits that the bytes must have
         :param observations: (N, O) float32, recorded ones, for the canary; without any, standard normal ones serve
-        :param allow_older: take any version (going back on purpose)
         :raises InputError: wrong hash, a file that `networks_file.unpack` refuses, or a canary that fails
         """
         try:
@@ -82,13 +78,8 @@ class LiveWeights(Generic[Networks]):
                 self.counts['refused'] += 1
             raise
         with self._lock:
-            if networks.version <= self._newest and not allow_older:
-                self.counts['late'] += 1
-                return False
             self._staged = networks
-            self._newest = networks.version
             self.counts['staged'] += 1
-            return True
 
     def promote(self) -> bool:
         """Make the staged networks live; return whether there were any."""

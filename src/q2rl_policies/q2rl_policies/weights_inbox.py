@@ -75,9 +75,11 @@ class WeightsInbox:
         self._thread.join(CLOSE_TIMEOUT_S)
 
     def _on_chunk(self, msg: WeightsChunk) -> None:
+        before = self._assembler.learner
         data = self._assembler.add(
             Chunk(
                 msg.kind,
+                msg.learner,
                 msg.version,
                 msg.parent,
                 msg.contract,
@@ -88,6 +90,9 @@ class WeightsInbox:
             )
         )
         if data is not None:
+            if before not in ('', msg.learner):
+                text = f'weights of another learner ({msg.learner}, before: {before}): from version {msg.version} on'
+                self._node.warn('learner', f'{self.topic}: {text}')
             with self._wake:
                 self._waiting = data
                 self._wake.notify()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from q2rl_policies.chunks import ChunkAssembler, split
+from q2rl_policies.chunks import LEARNERS, ChunkAssembler, split
 
 CONTRACT = 'c' * 16
 
@@ -18,7 +18,12 @@ def file_of(version: int, size: int = 1000) -> bytes:
 
 
 def chunks_of(version: int, size: int = 1000, chunk_bytes: int = 300, **more):
-    options = {'kind': 'actor', 'parent': version - 1, 'contract': CONTRACT} | more
+    options = {
+        'kind': 'actor',
+        'learner': 'one',
+        'parent': version - 1,
+        'contract': CONTRACT,
+    } | more
     return split(file_of(version, size), version=version, chunk_bytes=chunk_bytes, **options)
 
 
@@ -71,6 +76,32 @@ def test_a_newer_version_supersedes_and_an_older_one_is_late():
     old, new = chunks_of(1), chunks_of(2)
     assert feed(target, old[:2] + new + old[2:]) == [file_of(2)]
     assert target.counts['superseded'] == 1 and target.counts['late'] == 2
+
+
+def test_another_learner_begins_its_own_numbers():
+    target = assembler()
+    assert feed(target, chunks_of(900)) == [file_of(900)]
+    assert (target.learner, target.version) == ('one', 900)
+    first = chunks_of(1, learner='two')
+    assert feed(target, [*first[:2], *chunks_of(899), *first]) == [file_of(1)]
+    assert (target.learner, target.version) == ('two', 1)
+    assert target.counts['late'] == 4  # what the network still had of the one before
+    assert feed(target, [*first, *chunks_of(900)]) == []
+    assert feed(target, chunks_of(901)) == [file_of(901)]  # the first run is resumed
+
+
+def test_a_file_under_way_gives_way_to_that_of_another_learner():
+    target = assembler()
+    other = chunks_of(1, learner='two')
+    assert feed(target, [*chunks_of(7)[:3], *other]) == [file_of(1)]
+    assert target.counts['superseded'] == 1
+
+
+def test_learners_are_remembered_in_bounded_number():
+    target = assembler()
+    for number in range(LEARNERS + 5):
+        assert feed(target, chunks_of(1, learner=str(number)))
+    assert len(target._newest) == LEARNERS
 
 
 def test_what_is_whole_is_not_put_together_twice():

@@ -346,6 +346,7 @@ def weights_chunk_to_msg(
     data: bytes,
     *,
     kind: str,
+    learner: str,
     version: int,
     parent: int,
     contract: str,
@@ -357,14 +358,8 @@ def weights_chunk_to_msg(
     """Return the message of one chunk of a weights file."""
     msg = WeightsChunk()
     msg.header.stamp = stamp_to_msg(stamp)
-    msg.kind, msg.version, msg.parent, msg.contract, msg.sha256 = (
-        kind,
-        version,
-        parent,
-        contract,
-        sha256,
-    )
-    msg.index, msg.count = index, count
+    msg.kind, msg.learner, msg.version, msg.parent = kind, learner, version, parent
+    msg.contract, msg.sha256, msg.index, msg.count = contract, sha256, index, count
     msg.data = array('B', data)
     return msg
 

@@ -341,6 +341,7 @@ def test_a_chunk_keeps_every_byte():
         conv.weights_chunk_to_msg(
             data,
             kind='actor',
+            learner='l',
             version=3,
             parent=2,
             contract='c',
@@ -351,7 +352,8 @@ def test_a_chunk_keeps_every_byte():
         )
     )
     assert conv.weights_chunk_data(msg) == data
-    assert (msg.kind, msg.version, msg.parent, msg.index, msg.count) == ('actor', 3, 2, 1, 2)
+    assert (msg.kind, msg.learner, msg.version, msg.parent) == ('actor', 'l', 3, 2)
+    assert (msg.contract, msg.sha256, msg.index, msg.count) == ('c', 's', 1, 2)
 
 
 def make_measurement(stamp: float) -> Measurement:
