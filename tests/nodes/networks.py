@@ -46,7 +46,7 @@ def actor_file(version: int) -> bytes:
     return pack('actor', actor.state_dict(), description(actor.architecture, version))
 
 
-def critic_file(version: int, fitted: bool = False) -> bytes:
+def critic_file(version: int, fitted: bool = False, **more) -> bytes:
     torch.manual_seed(version)
     parts = {
         'critics': CriticEnsemble(OBS, ACT, HIDDEN, members=3),
@@ -56,7 +56,8 @@ def critic_file(version: int, fitted: bool = False) -> bytes:
         parts['bc_critics'] = CriticEnsemble(OBS, ACT, HIDDEN, members=2)
     tensors = {f'{p}.{k}': t for p, net in parts.items() for k, t in net.state_dict().items()}
     architecture = {part: net.architecture for part, net in parts.items()}
-    return pack('critic', tensors, description(architecture, version, value_version=version))
+    meta = description(architecture, version, value_version=version, **more)
+    return pack('critic', tensors, meta)
 
 
 def chunks(

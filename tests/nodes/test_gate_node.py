@@ -107,6 +107,18 @@ def test_values_come_from_the_latest_whole_critic(gate):
     assert decision.source is (Source.RL if decision.q_rl > decision.q_bc else Source.BC)
 
 
+def test_the_alpha_that_the_critics_were_trained_against_counts(bench):
+    gate = Gate(bench, alpha=1.0)
+    lines: list[str] = []
+    gate.node.get_logger().warning = lines.append
+    gate.learn(critic_file(5, alpha=0.25))
+    for step in range(2):
+        decision = gate.ask(observation('e1', step), step + 1).decision
+        assert decision.q_bc == pytest.approx(decision.v_bc + 0.25 * 0.5, abs=1e-6)
+    assert gate.node.counters['other_alpha'] == 1
+    assert len(lines) == 1 and 'alpha 0.25' in lines[0] and 'had 1' in lines[0]
+
+
 def test_the_critic_rates_both_actions_where_the_method_says_so(bench):
     gate = Gate(bench, bc_value='critic')
     critic, record = gate.learn(critic_file(5)), observation('e1', 0)

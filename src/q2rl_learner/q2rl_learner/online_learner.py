@@ -325,6 +325,7 @@ class OnlineLearner:
                 'architecture': {part: net.architecture for part, net in parts.items()},
                 'value_version': self.value_version,
                 'alpha': self.config.alpha,
+                'attainable': list(self.attainable),
             },
         )
 

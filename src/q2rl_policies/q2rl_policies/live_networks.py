@@ -13,6 +13,9 @@ from q2rl_policies.networks_file import build_actor, build_critics, unpack
 from q2rl_policies.single_state import ensemble_forward, mlp_forward
 from q2rl_task.records import no_vector
 
+VALUE_SLACK = 10.0
+"""Canary: a value this many times beyond the largest attainable return tells of divergence."""
+
 
 class LiveActor:
     """An actor that acts by its mode. It reads the module's parameters where they are."""
@@ -41,7 +44,7 @@ class LiveActor:
         std = np.exp(np.clip(log_std, *self._log_std_bounds))
         return np.tanh(mean + std * noise)
 
-    def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
+    def check(self, observations: np.ndarray) -> str | None:
         """Act on observations (N, O); return what is wrong, None if nothing."""
         return _first_problem(
             observations, lambda o: _problem(self.mode(o), 'an action', (-1.0, 1.0))
@@ -52,6 +55,9 @@ class LiveCritic:
     """A critic ensemble, and the V and perhaps the frozen Q_BC that were published with it.
 
     It reads the modules' parameters where they are.
+
+    :param alpha: temperature that the critics were trained against [reward units per nat]; None: it is not known
+    :param attainable: least and greatest return in the learner's reward; None: they are not known
     """
 
     kind = 'critic'
@@ -63,7 +69,11 @@ class LiveCritic:
         version: int = 0,
         value_version: int = 0,
         bc_critics: CriticEnsemble | None = None,
+        alpha: float | None = None,
+        attainable: tuple[float, float] | None = None,
     ) -> None:
+        self.alpha = alpha
+        self._attainable = attainable
         self.version = version
         self.value_version = value_version
         self._critics = ensemble_forward(critics)
@@ -77,7 +87,8 @@ class LiveCritic:
         tensors, meta = unpack(data, where, LiveCritic.kind, contract)
         critics, value, bc_critics = build_critics(meta, tensors, where)
         value_version = int(meta.get('value_version', 0))
-        return LiveCritic(critics, value, meta['version'], value_version, bc_critics)
+        said = {name: meta.get(name) for name in ('alpha', 'attainable')}
+        return LiveCritic(critics, value, meta['version'], value_version, bc_critics, **said)
 
     def v(self, observation: np.ndarray) -> float:
         """V_BC of one observation (O,) float32."""
@@ -93,9 +104,12 @@ class LiveCritic:
             return no_vector()
         return self._bc_critics(np.concatenate((observation, action)))
 
-    def check(self, observations: np.ndarray, value_range: tuple[float, float]) -> str | None:
+    def check(self, observations: np.ndarray) -> str | None:
         """Value observations (N, O), with actions all over the box; return what is wrong, None if nothing."""
         rng = np.random.default_rng(0)
+        bound = 1e6
+        if self._attainable is not None:
+            bound = VALUE_SLACK * max(1.0, *map(abs, self._attainable))
 
         def problem(observation: np.ndarray) -> str | None:
             action = rng.uniform(-1.0, 1.0, self.action_size).astype(np.float32)
@@ -104,7 +118,7 @@ class LiveCritic:
                 'a Q of BC': self.q_bc(observation, action),
                 'V': np.array([self.v(observation)]),
             }
-            problems = (_problem(values, what, value_range) for what, values in said.items())
+            problems = (_problem(values, what, (-bound, bound)) for what, values in said.items())
             return next(filter(None, problems), None)
 
         return _first_problem(observations, problem)

@@ -61,7 +61,7 @@ def pack(kind: str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> b
         `bc_critics.`), or 'program' (a network as the bytes of a TorchScript or ONNX file, see `policy_file`)
     :param tensors: float32, finite; of a 'program' uint8
     :param meta: contract, task, version, parent, architecture (of the module; for 'critic' those of its
-        parts) and any further keys that JSON can hold
+        parts) and any further keys that JSON can hold; of a 'critic' alpha and attainable (see `LiveCritic`)
     :raises ValueError: an unknown kind, a description that misses something, a tensor that is not finite float32
     """
     if kind not in KINDS:
@@ -211,6 +211,15 @@ def _meta_problem(meta: Any) -> str | None:
     numbers = [meta['version'], meta['parent'], meta.get('value_version', 0)]
     if not all(type(number) is int and number >= 0 for number in numbers):
         return 'a version in its description is no number from 0'
+    alpha, attainable = meta.get('alpha', 0.0), meta.get('attainable', (0.0, 0.0))
+    if not (_is_number(alpha) and alpha >= 0.0):
+        return '`alpha` in its description is no number from 0'
+    if not (
+        isinstance(attainable, list | tuple)
+        and len(attainable) == 2
+        and all(map(_is_number, attainable))
+    ):
+        return '`attainable` in its description is no pair of numbers'
     return None
 
 

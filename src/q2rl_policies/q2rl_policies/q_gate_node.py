@@ -49,7 +49,7 @@ class QGateNode(Q2rlNode):
         self.declare(
             'alpha',
             1.0,
-            'Temperature of Q_BC, reward units per nat; 0: V alone.',
+            'Temperature of Q_BC, reward units per nat; 0: V alone. That of the critics, where they name one, counts.',
             low=0.0,
             high=1e3,
         )
@@ -161,13 +161,22 @@ class QGateNode(Q2rlNode):
             return
         if self._record is not None:
             self.drop('overtaken', f'{self._record.episode}/{self._record.step} was never decided')
-        self._inbox.tick(record.observation)
+        if self._inbox.tick(record.observation):
+            self._take_alpha(self._inbox.live.current.alpha)
         if self._tracker.fresh:
             self._gate.reset()
         self._record, self._decision = record, None
         self._proposals = self._take_early(record)
         if not self._decide_if_complete():
             self._wait()
+
+    def _take_alpha(self, alpha: float | None) -> None:
+        """Rate BC by the temperature that the critics were trained against, whatever this node was started with."""
+        if alpha is None or alpha == self._gate.alpha:
+            return
+        text = f"the learner has alpha {alpha:g}, this gate had {self._gate.alpha:g}: the learner's counts"
+        self.drop('other_alpha', f'{text}; start both with the same preset')
+        self._gate.alpha = alpha
 
     def _take_early(self, record: ObservationRecord) -> dict[Source, ProposalRecord]:
         """Return the proposals that came before this observation; what is behind it by now is over."""

@@ -26,7 +26,6 @@ class LiveWeights(Generic[Networks]):
     :param networks: `LiveActor` or `LiveCritic`
     :param contract: the task's contract hash
     :param observation_size: O
-    :param value_range: where every Q and V of the canary must lie, in reward units
     :param keep: how many earlier versions stay at hand
     """
 
@@ -36,12 +35,10 @@ class LiveWeights(Generic[Networks]):
         contract: str,
         observation_size: int,
         *,
-        value_range: tuple[float, float] = (-1e6, 1e6),
         keep: int = 3,
     ) -> None:
         self._networks = networks
         self._contract = contract
-        self._value_range = value_range
         self._observation_size = observation_size
         # Observations are scaled to about one, so these stand in until some are recorded.
         rng = np.random.default_rng(0)
@@ -110,7 +107,7 @@ class LiveWeights(Generic[Networks]):
             raise InputError(where, 'its sha256 is not the announced one', 'send the weights again')
         networks = self._networks.from_file(data, where, self._contract)
         canary = self._stand_ins if observations is None or not len(observations) else observations
-        problem = networks.check(canary, self._value_range)
+        problem = networks.check(canary)
         if problem is not None:
             raise InputError(
                 where,

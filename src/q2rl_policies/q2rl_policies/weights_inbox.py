@@ -21,8 +21,6 @@ RECORDED = 16
 SWITCH_INTERVAL_S = 0.0005
 """How long the checking thread may keep the interpreter while a tick waits for it (Python's default is 5 ms)."""
 CLOSE_TIMEOUT_S = 10.0
-VALUE_SLACK = 10.0
-"""Canary: a value this many times beyond the largest possible discounted return tells of divergence."""
 
 
 class WeightsInbox:
@@ -37,13 +35,7 @@ class WeightsInbox:
         task = node.task
         self._node = node
         self.topic = f'{networks.kind}_weights'
-        reward = task.reward
-        bound = VALUE_SLACK * max(
-            abs(reward.per_step) / (1.0 - reward.discount), abs(reward.success), 1.0
-        )
-        self.live: LiveWeights = LiveWeights(
-            networks, task.contract_hash, task.observation_size, value_range=(-bound, bound)
-        )
+        self.live: LiveWeights = LiveWeights(networks, task.contract_hash, task.observation_size)
         self._assembler = ChunkAssembler(networks.kind, task.contract_hash)
         self._recorded: deque[np.ndarray] = deque(maxlen=RECORDED)
         self._wake = threading.Condition()
@@ -62,10 +54,14 @@ class WeightsInbox:
         """Version of the live networks, 0 without any."""
         return 0 if self.live.current is None else self.live.current.version
 
-    def tick(self, observation: np.ndarray) -> None:
-        """Let what has arrived go live, before a new observation (O,) is acted on; keep that for the canary."""
-        self.live.promote()
+    def tick(self, observation: np.ndarray) -> bool:
+        """Let what has arrived go live, before a new observation (O,) is acted on; keep that for the canary.
+
+        :return: whether anything went live
+        """
+        promoted = self.live.promote()
         self._recorded.append(observation)
+        return promoted
 
     def close(self) -> None:
         """End the checking thread."""

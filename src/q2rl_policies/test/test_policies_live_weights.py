@@ -43,7 +43,7 @@ def actor_file(version: int, level: float | None = None, contract: str = CONTRAC
     )
 
 
-def critic_file(version: int, q: float, v: float) -> bytes:
+def critic_file(version: int, q: float, v: float, **more) -> bytes:
     critics, value = CriticEnsemble(O, D, (4,), 3), ValueNet(O, (4,))
     with torch.no_grad():
         critics.head_weight.zero_()
@@ -53,7 +53,8 @@ def critic_file(version: int, q: float, v: float) -> bytes:
     tensors = {f'critics.{k}': t for k, t in critics.state_dict().items()}
     tensors |= {f'value.{k}': t for k, t in value.state_dict().items()}
     architecture = {'critics': critics.architecture, 'value': value.architecture}
-    return pack('critic', tensors, meta_of(version, architecture, value_version=version + 1))
+    meta = meta_of(version, architecture, value_version=version + 1, **more)
+    return pack('critic', tensors, meta)
 
 
 def live_actor(**options) -> LiveWeights:
@@ -174,10 +175,10 @@ def test_the_canary_runs_on_the_observations_that_it_is_given():
 
 @pytest.mark.parametrize(('q', 'v', 'what'), [(50.0, 0.0, 'a Q is 50'), (0.0, -50.0, 'V is -50')])
 def test_the_canary_refuses_values_out_of_range(q, v, what):
-    live = LiveWeights(LiveCritic, CONTRACT, O, value_range=(-20.0, 20.0))
-    take(live, critic_file(1, 19.0, -19.0))
+    live = LiveWeights(LiveCritic, CONTRACT, O)
+    take(live, critic_file(1, 19.0, -19.0, attainable=(-2.0, 1.0)))
     with pytest.raises(InputError, match=what):
-        live.stage(critic_file(2, q, v))
+        live.stage(critic_file(2, q, v, attainable=(-2.0, 1.0)))
     values = GateCritic(live).values(OBSERVATION, np.zeros(D, dtype=np.float32))
     assert (values.v, values.critic_version, values.value_version) == (-19.0, 1, 2)
     np.testing.assert_array_equal(values.q_rl_members, [19.0] * 3)

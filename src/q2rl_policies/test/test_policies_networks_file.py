@@ -268,6 +268,23 @@ def test_a_description_must_be_complete(key):
     assert key in refuse(forged(dict(actor.state_dict()), meta)).problem
 
 
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('alpha', -0.1),
+        ('alpha', '1'),
+        ('alpha', None),
+        ('attainable', 7),
+        ('attainable', [1.0]),
+        ('attainable', [0.0, None]),
+    ],
+)
+def test_what_a_gate_is_told_of_the_critics_is_numbers(key, value):
+    actor = actor_of()
+    meta = meta_of(actor.architecture) | {key: value}
+    assert key in refuse(forged(dict(actor.state_dict()), meta)).problem
+
+
 @pytest.mark.parametrize('change', [{'version': -1}, {'parent': True}, {'value_version': '2'}])
 def test_versions_are_numbers(change):
     actor = actor_of()
