@@ -319,7 +319,9 @@ class RunPlan:
         elif command is Command.RESUME:
             if phase not in (Phase.PAUSED, Phase.STOPPED):
                 return 'the run is not paused or stopped'
-            self._enter(self._onward(self.progress.back_to))
+            back_to = self.progress.back_to
+            # A fit that failed may have been given more rollouts since.
+            self._enter(self._onward(Phase.ESTIMATING if back_to is Phase.FITTING else back_to))
         elif command is Command.STOP:
             if phase in (Phase.STOPPED, Phase.FINISHED):
                 return f'the run is {phase.name.lower()}'

@@ -107,6 +107,20 @@ def test_a_fit_that_is_no_good_stops_the_run_and_says_why():
     assert plan.phase is Phase.ONLINE
 
 
+def test_a_failed_fit_may_be_given_more_rollouts():
+    plan = RunPlan(settings_of())
+    plan.start()
+    for _ in range(3):
+        finish(plan)
+    plan.learner_reported(LearnerReport(LearnerState.FAILED, 'raise `rollouts`'))
+    resumed = RunPlan(settings_of(rollouts=5), plan.progress)
+    assert resumed.command(Command.RESUME) is None and resumed.phase is Phase.ESTIMATING
+    assert [finish(resumed).episode for _ in range(2)] == ['r-e0004', 'r-e0005']
+    assert resumed.phase is Phase.FITTING
+    resumed.learner_reported(GOOD)
+    assert resumed.phase is Phase.ONLINE
+
+
 def test_pause_lets_the_episode_finish_and_resume_goes_on():
     plan = online(online_steps=10)
     episode = plan.next_episode()

@@ -119,6 +119,11 @@ class RunFolder:
         return self.path / 'learner'
 
     @property
+    def learned(self) -> bool:
+        """Whether the learner has saved a state: Q-Estimation has been run, and V is fit to learn from."""
+        return (self.learner / 'state.safetensors').is_file()
+
+    @property
     def shadow(self) -> Path:
         """What RL in the shadow would have done (one HTML file)."""
         return self.path / 'shadow.html'
@@ -187,6 +192,16 @@ class RunFolder:
         }
         write_atomically(self.config, json.dumps(content, indent=2))
 
+    def keep_rollouts(self, number: int) -> None:
+        """Keep that the run has so many rollouts now, and all else as it is.
+
+        :raises InputError: see `read_config`
+        """
+        if self.read_config().rollouts != number:
+            content = json.loads(self.config.read_text(encoding='utf-8'))
+            content['asked']['rollouts'] = number
+            write_atomically(self.config, json.dumps(content, indent=2))
+
 
 def create_run(
     runs_dir: Path,
@@ -247,7 +262,8 @@ def open_run(runs_dir: Path, name: str | None) -> RunFolder:
 def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = None) -> RunConfig:
     """Return the config of a run to resume; options given again must not differ.
 
-    But for the device: the one that the run began on may be gone.
+    But for the device, as the one that the run began on may be gone, and for more rollouts, as long as V is not fitted:
+    too few may be why.
 
     :param asked: options of RunConfig; None where not given
     :param method: laid over the preset; None where not given
@@ -256,6 +272,14 @@ def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = No
     config = run.read_config()
     if asked.get('device') is not None:
         config = replace(config, device=asked['device'])
+    if (asked.get('rollouts') or 0) > config.rollouts:
+        if run.learned:
+            raise InputError(
+                '--rollouts',
+                f'V of run {run.id} is fitted already, on {config.rollouts} rollouts',
+                'leave the option out, or start a new run',
+            )
+        config = replace(config, rollouts=asked['rollouts'])
     if method is not None:
         below = asked.get('preset') or config.preset.removesuffix(f'+{method}')
         asked = {**asked, 'preset': f'{below}+{method}'}

@@ -77,6 +77,25 @@ def test_resuming_takes_the_old_settings_and_refuses_others(tmp_path):
     assert resume_config(run, {'device': 'cuda'}) == replace(CONFIG, device='cuda')
 
 
+def test_a_run_without_a_v_may_be_given_more_rollouts_for_good(tmp_path):
+    run = create_run(tmp_path, 'one', CONFIG, {'q2rl': '1'})
+    more = CONFIG.rollouts + 20
+    config = resume_config(run, {'rollouts': more})
+    assert config == replace(CONFIG, rollouts=more) and run.read_config() == CONFIG
+    started = json.loads(run.config.read_text())
+    run.keep_rollouts(config.rollouts)
+    assert resume_config(run, {}) == config
+    kept = json.loads(run.config.read_text())
+    assert (kept['started'], kept['versions']) == (started['started'], started['versions'])
+    with pytest.raises(InputError, match='--rollouts: run one was started with'):
+        resume_config(run, {'rollouts': more - 1})
+    run.learner.mkdir()
+    (run.learner / 'state.safetensors').touch()
+    with pytest.raises(InputError, match='--rollouts: V of run one is fitted already'):
+        resume_config(run, {'rollouts': more + 1})
+    assert resume_config(run, {'rollouts': more}) == config
+
+
 def test_a_resume_keeps_how_the_arm_is_commanded_and_an_older_run_has_the_usual_way(tmp_path):
     run = create_run(tmp_path, 'one', replace(CONFIG, command_sink='joint_position'), {})
     assert resume_config(run, {'command_sink': None}).command_sink == 'joint_position'

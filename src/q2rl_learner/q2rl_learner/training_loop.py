@@ -74,8 +74,7 @@ class TrainingLoop:
             0,
         )  # how often the run was rolled back, and to which version the last time
         self._stale = False  # the view is older than the phase
-        # A learner that is restored may have a fit that it failed by.
-        self._failed = learner.report.problem() if learner.report else ''
+        self._failed = ''
         self._published = -1  # gradient steps at the last publication
         self._published_at = 0.0
         self._saved = learner.gradient_steps
@@ -178,7 +177,8 @@ class TrainingLoop:
         if self._failed:
             return False
         if not self.fitted:
-            return self._phase in (Phase.FITTING, *LEARNING, Phase.SETTLING)
+            # What came while the rollouts before it were taken in belongs to the fit too.
+            return not self._inbox and self._phase in (Phase.FITTING, *LEARNING, Phase.SETTLING)
         due = self._rollback[0] > self._learner.rollbacks
         return self._published < 0 or due or self._learner.busy or self._last_weights_due()
 
@@ -222,9 +222,10 @@ class TrainingLoop:
         except InputError as error:
             self._fail(str(error))
             return
-        self._save()
         if problem := report.problem():
-            self._fail(problem)
+            self._fail(problem)  # not saved: the next start fits anew, on more rollouts perhaps
+        else:
+            self._save()
 
     def _update(self) -> None:
         learner, before = self._learner, self._learner.gradient_steps

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 import time
 
@@ -41,9 +42,9 @@ class Watched:
 
     def until(self, condition: Callable[[LearnerView], bool]) -> LearnerView:
         end = time.monotonic() + WAIT_S
-        while not condition(self.loop.view):
-            failed = self.loop.view.state is LearnerState.FAILED
-            assert time.monotonic() < end and not failed, self.loop.view
+        while not condition(view := self.loop.view):
+            failed = view.state is LearnerState.FAILED
+            assert time.monotonic() < end and not failed, view
             time.sleep(0.005)
         return self.loop.view
 
@@ -175,6 +176,23 @@ def test_credit_waits_for_the_gradient_steps(make):
     assert [n for _, n in credits] == list(range(30))
 
 
+def test_rollouts_that_come_while_others_are_taken_in_are_fitted_too(make):
+    _, first = rollouts(12)
+    half = first[-1].sequence // 2
+    watched = make()
+    loop, add = watched.loop, watched.learner.add
+
+    def slow(transition: Transition) -> None:
+        if transition is first[half - 1]:
+            loop.offer(first[half:])
+            loop.set_phase(Phase.FITTING)
+        add(transition)
+
+    watched.learner.add = slow
+    loop.offer(first[:half])
+    assert watched.until(lambda v: v.state is LearnerState.READY).rollouts == 12
+
+
 def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     watched = make()
     steps = [
@@ -196,6 +214,26 @@ def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     again.loop.set_phase(Phase.FITTING)
     assert again.until(lambda v: v.state is LearnerState.FAILED).detail == view.detail
     assert not again.weights
+
+
+def test_a_fit_that_failed_is_made_anew_on_more_rollouts_after_a_restart(make):
+    toy, first = rollouts(12)
+    failures = [replace(t, terminated=False, truncated=t.terminated or t.truncated) for t in first]
+    watched = make()
+    watched.loop.offer(failures)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.FAILED)
+    watched.loop.close()
+    assert not watched.state.exists()
+
+    second = make(config=CONFIG.model_copy(update={'rollouts': CONFIG.rollouts + 12}))
+    second.loop.offer(failures)
+    second.loop.set_phase(Phase.ESTIMATING)
+    second.loop.offer([t for i in range(12) for t in toy.run(f'more{i}', Phase.ESTIMATING)])
+    second.loop.set_phase(Phase.FITTING)
+    view = second.until(lambda v: v.state is LearnerState.READY)
+    assert view.rollouts == 24 and view.rollout_successes > 0
+    assert second.state.is_file()
 
 
 def test_fitting_without_rollouts_fails_in_words(make):

@@ -190,6 +190,7 @@ def up(
             how += f' --runs-dir {runs_dir}'
         try:
             say(f'run {folder.id} in {folder.path}')
+            folder.keep_rollouts(config.rollouts)
             tell(prepare(folder, config))
             specs = node_processes(folder, config, resume, browser_port if browser else None)
             if browser:
