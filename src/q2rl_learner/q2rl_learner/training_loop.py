@@ -144,13 +144,21 @@ class TrainingLoop:
             previous.join()
         prepare_torch()
         try:
-            while self._wait(stop):
-                self._turn(stop)
+            self._work(stop)
+        except OSError as error:
+            where, problem = error.filename or self._state_path, error.strerror or error
+            remedy = 'free disk space or check its permissions, then resume'
+            self._fail(str(InputError(where, f'cannot be written ({problem})', remedy)))
         except (
             Exception
         ) as error:  # the thread's last words: without them the run would wait for ever
             self._fail(f'{type(error).__name__}: {error}')
             raise
+
+    def _work(self, stop: threading.Event) -> None:
+        try:
+            while self._wait(stop):
+                self._turn(stop)
         finally:
             if self.fitted and self._learner.gradient_steps != self._saved:
                 self._save()

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+import errno
+import os
 from pathlib import Path
 import time
 
@@ -305,6 +307,20 @@ def test_real_time_takes_in_all_and_limits_nothing(make):
     watched.loop.offer(online(toy, 30))
     view = watched.until(lambda v: v.gradient_steps == 60)
     assert view.credit == UNLIMITED
+
+
+def test_a_full_disk_stops_learning_in_one_line(make, monkeypatch, capfd):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr('q2rl_learner.training_loop.save_state', full)
+    watched = make()
+    _, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert view.detail.startswith(f'{watched.state}: cannot be written (No space left')
+    assert watched.loop.close() and 'Traceback' not in capfd.readouterr().err
 
 
 def test_a_transition_that_does_not_fit_stops_learning_in_words(make):

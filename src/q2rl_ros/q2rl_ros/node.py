@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+import errno
 import time
 import traceback
 
@@ -21,6 +23,7 @@ from q2rl_task import InputError, TaskSpec, load_task
 LOG_EVERY_S = 5.0
 DIAGNOSTICS_PERIOD_S = 1.0
 WARN_FOR_S = 5.0
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class Q2rlNode(LifecycleNode):
@@ -28,7 +31,9 @@ class Q2rlNode(LifecycleNode):
 
     A subclass declares its parameters in `__init__` and overrides the hooks `configure` (load, validate, warm up, make
     publishers and subscriptions), `activate` (start), `deactivate` (hold), `release` (forget what `configure` made) and
-    `diagnose`. Hooks raise `InputError` for what a user can mend: one line is logged and the transition fails.
+    `diagnose`. Hooks raise `InputError` for what a user can mend: one line is logged and the transition fails. Handlers
+    of messages, services and timers raise it too: one line is logged and the process ends, with exit code 2. So it does
+    when a disk is full.
 
     Set before `configure` is called: `task`, `lockstep`, `robot`, `qos`.
     """
@@ -155,7 +160,8 @@ class Q2rlNode(LifecycleNode):
                 self.counters['inactive'] += 1
                 return
             try:
-                handler(msg)
+                with self._mendable():
+                    handler(msg)
             except MessageError as error:
                 self.drop(error.kind, f'{topic}: {error}')
 
@@ -166,7 +172,13 @@ class Q2rlNode(LifecycleNode):
 
     def serve(self, kind: type, name: str, handler: Callable) -> None:
         """Serve a service until the node is cleaned up; `handler(request, response)` also runs while inactive."""
-        self._keep(self.destroy_service, self.create_service(kind, name, handler))
+
+        def answer(request, response):
+            with self._mendable():
+                return handler(request, response)
+            return response
+
+        self._keep(self.destroy_service, self.create_service(kind, name, answer))
 
     def client(self, kind: type, name: str):
         """Make a service client that lives until the node is cleaned up."""
@@ -177,7 +189,8 @@ class Q2rlNode(LifecycleNode):
 
         def tick() -> None:
             if self.active:
-                handler()
+                with self._mendable():
+                    handler()
 
         return self._keep(self.destroy_timer, self.create_timer(period_s, tick, clock=self._wall))
 
@@ -206,6 +219,23 @@ class Q2rlNode(LifecycleNode):
     def finish(self, exit_code: int = 0) -> None:
         """End the process from within; `spin` returns this exit code."""
         self.finished, self.exit_code = True, exit_code
+
+    @contextmanager
+    def _mendable(self) -> Iterator[None]:
+        """End the process where the user can mend what is wrong and a restart cannot."""
+        try:
+            yield
+        except InputError as error:
+            problem = str(error)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            problem = str(error)
+        else:
+            return
+        if not self.finished:
+            self.get_logger().error(problem)
+        self.finish(2)
 
     # Lifecycle
 

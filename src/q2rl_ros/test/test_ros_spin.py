@@ -64,6 +64,59 @@ def test_a_node_asked_to_end_once_or_more_ends_with_0(signals):
     assert 'Traceback' not in errors
 
 
+TROUBLE = textwrap.dedent("""
+    import errno, os, sys
+    from std_msgs.msg import Bool
+    from q2rl_ros.node import Q2rlNode
+    from q2rl_ros.spin import spin
+    from q2rl_task import InputError
+
+    class Node(Q2rlNode):
+        def __init__(self):
+            super().__init__('troubled')
+
+        def configure(self):
+            self.out = self.publisher(Bool, 'b', 1)
+            self.subscribe(Bool, 'b', lambda msg: self.fail(), 1)
+
+        def activate(self):
+            timer = self.fail if TIMER else lambda: self.out.publish(Bool())
+            self.wall_timer(0.01, timer)
+
+        def deactivate(self):
+            print('held', flush=True)
+
+        def fail(self):
+            if DISK:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'the log')
+            raise InputError('the policy', 'has no output', 'mend it')
+
+    sys.exit(spin(Node))
+""")
+
+
+@pytest.mark.parametrize(
+    ('timer', 'disk', 'words'),
+    [
+        (True, False, 'the policy: has no output; mend it'),
+        (False, False, 'the policy: has no output; mend it'),
+        (True, True, "No space left on device: 'the log'"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2_at_any_time(timer, disk, words):
+    process = subprocess.run(
+        [sys.executable, '-c', f'TIMER, DISK = {timer}, {disk}\n{TROUBLE}'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **isolated_environment()},
+        timeout=WAIT_S,
+    )
+    assert process.returncode == 2
+    assert [line for line in process.stderr.splitlines() if line] == [process.stderr.strip()]
+    assert words in process.stderr
+    assert process.stdout == 'held\n'
+
+
 @pytest.mark.parametrize(
     'parameter, words',
     [
