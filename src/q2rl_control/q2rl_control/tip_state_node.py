@@ -17,7 +17,6 @@ from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import spin
 from q2rl_ros.stamps import stamp_from_msg
-from q2rl_task import InputError
 
 
 class TipState(Q2rlNode):
@@ -63,11 +62,7 @@ class TipState(Q2rlNode):
 
     def _on_description(self, msg: String) -> None:
         frames = self.task.frames
-        try:
-            self._arm = ArmKinematics(msg.data, frames.base, frames.tip)
-        except InputError as error:
-            self.get_logger().error(str(error))
-            self.finish(2)
+        self._arm = ArmKinematics(msg.data, frames.base, frames.tip)
 
     def _on_joints(self, msg: JointState) -> None:
         if self._arm is None:
