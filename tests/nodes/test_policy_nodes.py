@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 from networks import (
     ACT,
@@ -254,7 +255,11 @@ def test_refused_weights_leave_the_live_ones_in_place(bench, rl):
     data = bytearray(actor_file(2))
     data[-4:] = np.float32(np.nan).tobytes()
     publish_weights(bench, chunks(bytes(data), 'actor', 2))
+    threads: list[threading.Thread] = []
+    drop = rl.node.drop
+    rl.node.drop = lambda *said: (threads.append(threading.current_thread()), drop(*said))
     bench.until(lambda: rl.node.counters['weights_refused'] == 1)
+    assert threads == [threading.current_thread()]
     assert rl.ask(observation('e1', 1)).proposal.version == 1
 
 

@@ -21,6 +21,7 @@ RECORDED = 16
 SWITCH_INTERVAL_S = 0.0005
 """How long the checking thread may keep the interpreter while a tick waits for it (Python's default is 5 ms)."""
 CLOSE_TIMEOUT_S = 10.0
+TELL_PERIOD_S = 0.25
 
 
 class WeightsInbox:
@@ -40,6 +41,7 @@ class WeightsInbox:
         self._recorded: deque[np.ndarray] = deque(maxlen=RECORDED)
         self._wake = threading.Condition()
         self._waiting: bytes | None = None
+        self._refused: deque[str] = deque()
         self._closed = False
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._check, name=self.topic, daemon=True)
@@ -47,6 +49,7 @@ class WeightsInbox:
         node.subscribe(
             WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
         )
+        node.wall_timer(TELL_PERIOD_S, self._tell)
         node.when_released(self.close)
 
     @property
@@ -106,7 +109,11 @@ class WeightsInbox:
                     data, self.topic, observations=np.stack(recorded) if recorded else None
                 )
             except InputError as error:
-                self._node.drop('weights_refused', str(error))
+                self._refused.append(str(error))  # the node is its executor's alone
+
+    def _tell(self) -> None:
+        while self._refused:
+            self._node.drop('weights_refused', self._refused.popleft())
 
     def diagnose(self) -> dict[str, object]:
         """The live version and what became of chunks and files."""
