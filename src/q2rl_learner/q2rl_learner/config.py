@@ -129,7 +129,7 @@ class ActingConfig(Section):
 class LearnerConfig(Section):
     """All settings of one learner. Steps are environment steps unless named gradient steps.
 
-    `alpha`: temperature of Q_BC = V + alpha (log pi + H), in reward units per nat. Rewards become
+    `alpha`: temperature of Q_BC = V + alpha (log pi + H), in reward units per nat; 0: Q_BC = V. Rewards become
     `reward_scale * r + reward_bias` before anything is fitted. `imitation`: whose actions the actor's NLL term
     takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples) or `both`.
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
@@ -165,7 +165,7 @@ class LearnerConfig(Section):
     actor_learning_rate: float = Field(default=3e-4, gt=0)
     critic_learning_rate: float = Field(default=3e-4, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    alpha: float = Field(default=0.05, gt=0)
+    alpha: float = Field(default=0.05, ge=0)
     reward_scale: float = Field(default=1.0, gt=0)
     reward_bias: float = 0.0
     actor_rate: Decay = Decay()
@@ -228,7 +228,7 @@ class LearnerConfig(Section):
     @property
     def needs_density(self) -> bool:
         """Whether anything asks how likely BC's action was: Q_BC = V + alpha (log pi + H) does."""
-        return self.needs_value and self.fit.estimator == 'boltzmann'
+        return self.needs_value and self.fit.estimator == 'boltzmann' and self.alpha > 0
 
     def scaled(self, reward: float) -> float:
         """Return the reward the learner uses for a reward of the task."""

@@ -66,7 +66,7 @@ def warm_start(
         critics.load_state_dict(fitted.critics.state_dict())
         error = fitted.critic_error
     else:
-        pairs = rollout_pairs(episodes, fitted.returns, device)
+        pairs = rollout_pairs(episodes, fitted.returns, device, config.needs_density)
         score = partial(_score, bc, config, generator) if bc is not None else None
         if shown and score is not None:
             pairs = join_pairs(pairs, demonstration_pairs(shown, score, device))
@@ -96,16 +96,21 @@ def _score(
 
 
 def rollout_pairs(
-    episodes: Sequence[Episode], returns: Sequence[np.ndarray], device: Device = 'cpu'
+    episodes: Sequence[Episode],
+    returns: Sequence[np.ndarray],
+    device: Device = 'cpu',
+    scored_only: bool = True,
 ) -> Pairs:
-    """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,)."""
+    """Return the rollouts' steps at which BC acted, with the density it stated and the completed returns (T,).
+
+    :param scored_only: leave out steps at which it stated none
+    """
     parts = []
     for episode, completed in zip(episodes, returns, strict=True):
-        scored = (
-            episode.by_policy
-            & np.isfinite(episode.bc_log_probs)
-            & np.isfinite(episode.bc_entropies)
-        )
+        scored = episode.by_policy
+        if scored_only:
+            stated = np.isfinite(episode.bc_log_probs) & np.isfinite(episode.bc_entropies)
+            scored = scored & stated
         fields = (
             episode.observations,
             episode.actions,
@@ -186,6 +191,8 @@ def fit_critics(
 
 
 def _advantage(config: LearnerConfig, log_prob: Tensor, entropy: Tensor) -> Tensor:
+    if config.alpha == 0.0:  # of a BC without a density they are not numbers
+        return torch.zeros_like(log_prob)
     return config.alpha * (log_prob.clamp(min=config.fit.log_prob_floor) + entropy)
 
 

@@ -33,6 +33,7 @@ def test_the_paper_preset_has_the_published_sizes():
         ('critics: 2\nmin_subset: 3\n', 'min_subset'),
         ('bc_mixing: convex\nbc_weight: {initial: 2.0}\n', 'bc_mixing'),
         ('alpha: .nan\n', 'alpha'),
+        ('alpha: -0.1\n', 'alpha'),
         ('rollouts: 0\n', 'there is no V of BC'),
         ('acting: {bc_value: fitted}\n', 'bellman'),
         ('- 1\n', 'mapping'),

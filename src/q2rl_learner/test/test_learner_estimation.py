@@ -16,7 +16,7 @@ from q2rl_learner.estimation import EstimateReport, assign_folds, fit_value, out
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.warm_start import Pairs, fit_critics, rollout_pairs
 from q2rl_policies.critics import CriticEnsemble, ValueNet
-from q2rl_task import InputError, Phase, Source
+from q2rl_task import InputError, Phase, Proposal, Source
 
 TASK = toy_task()
 GAMMA = TASK.reward.discount
@@ -229,6 +229,25 @@ def test_q_estimation_on_the_toy():
         assert torch.equal(target, critic)
     with pytest.raises(InputError, match='two rollouts'):
         OnlineLearner(config, TASK, 0).fit_estimate()
+
+
+def test_at_alpha_0_a_bc_without_a_density_warms_the_critics_to_v_alone():
+    config = small_config(alpha=0.0, fit={'critic_steps': 600})
+    assert config.needs_value and not config.needs_density
+    learner = OnlineLearner(config, TASK, 0, demonstrations(TASK, 4, seed=1))
+    bc = noisy_bc(TASK, 2, std=0.3)
+    toy = Toy(TASK, 2, lambda position: Proposal(bc(position).action))
+    taken = [t for i in range(12) for t in toy.run(f'r{i}', Phase.ESTIMATING)]
+    for t in taken:
+        assert math.isnan(t.bc_log_prob)
+        learner.add(t)
+    found = learner.fit_estimate()
+    assert found.ready and found.critic_error < 0.25 * found.return_variance
+    observations = torch.from_numpy(np.stack([t.observation for t in taken]))
+    actions = torch.from_numpy(np.stack([t.action for t in taken]))
+    with torch.no_grad():
+        difference = learner.critics(observations, actions) - learner.value(observations)
+    assert float(difference.square().mean()) < 0.25 * found.return_variance
 
 
 def test_bc_training_learns_and_checks():
