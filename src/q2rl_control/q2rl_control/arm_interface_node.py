@@ -234,8 +234,7 @@ class ArmInterface(Q2rlNode):
         limit = float('inf') if self.lockstep else self.task.limits.observation_max_age_s
         # What counts is how old the observation is when its answer acts.
         age = time.monotonic() - self._asked_at + self._pace.wait()
-        of = msg.contract, answer.episode, answer.step
-        fault = answer_fault(self.task, pending, *of, age, limit)
+        fault = answer_fault(pending, answer.episode, answer.step, age, limit)
         if fault is not None:
             self.count(f'decision_{fault}')
             return

@@ -80,9 +80,7 @@ def action_fault(action: np.ndarray, action_size: int) -> str | None:
 
 
 def answer_fault(
-    task: TaskSpec,
     pending: ObservationRecord | None,
-    contract: str,
     episode: str,
     step: int,
     age_s: float = 0.0,
@@ -90,11 +88,11 @@ def answer_fault(
 ) -> str | None:
     """Return why a decision is no answer to the pending observation, or None if it is one.
 
+    One under another contract does not come so far: `decision_from_msg` reads none.
+
     :param age_s: time since the observation was measured [s]
-    :returns: 'contract', 'episode', 'step', 'late' (answered already, or older than `max_age_s`)
+    :returns: 'episode', 'step', 'late' (answered already, or older than `max_age_s`)
     """
-    if contract != task.contract_hash:
-        return 'contract'
     if pending is None:
         return 'late'
     if episode != pending.episode:

@@ -183,11 +183,10 @@ def test_only_the_answer_to_the_pending_observation_is_accepted():
         1.0, TASK.contract_hash, 'e1', 3, Mode.BC, False, np.zeros(TASK.observation_size)
     )
 
-    def fault(contract=TASK.contract_hash, episode='e1', step=3, age=0.0, of=pending):
-        return answer_fault(TASK, of, contract, episode, step, age, 0.1)
+    def fault(episode='e1', step=3, age=0.0, of=pending):
+        return answer_fault(of, episode, step, age, 0.1)
 
     assert fault() is None
-    assert fault(contract='other') == 'contract'
     assert fault(episode='e0') == 'episode'
     assert fault(step=2) == 'step'
     assert fault(step=4) == 'step'

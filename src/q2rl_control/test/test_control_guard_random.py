@@ -74,13 +74,12 @@ class Policy:
 
 
 def answered(rng: np.random.Generator, action, pending: ObservationRecord):
-    """The action, or None where its answer belongs to another step, episode or contract, or is too old."""
+    """The action, or None where its answer belongs to another step or episode, or is too old."""
     kind = rng.random()
-    step = pending.step - (kind < 0.03) + (0.03 <= kind < 0.04)
+    step = pending.step - (kind < 0.03) + (0.03 <= kind < 0.05)
     episode = pending.episode if kind < 0.97 else 'another'
-    contract = pending.contract if kind > 0.05 else 'another'
     age = 10.0 if 0.05 < kind < 0.07 else 0.0
-    fault = answer_fault(TASK, pending, contract, episode, step, age, 0.1)
+    fault = answer_fault(pending, episode, step, age, 0.1)
     assert (fault is None) == (0.07 <= kind < 0.97)
     return None if fault else action
 

@@ -262,6 +262,21 @@ def test_who_watches_is_shown_the_wrench_that_the_guard_has_and_not_the_drivers(
     assert np.array_equal(arm._logic.measurement.wrench[:3], [-1.0, 2.0, -7.0])
 
 
+def test_a_decision_under_another_contract_never_acts(bench):
+    cell = bench.add(Cell)
+
+    def spoil(msg):
+        msg.contract = 'other'
+        return [msg]
+
+    cell.spoil = spoil
+    arm = bench.add(ArmInterface, lockstep_timeout=0.2, republish_period=0.1)
+    bench.add(EpisodeManager, **RUN)
+    bench.until(lambda: len(cell.steps) >= 3)
+    assert {s.decision.source for s in cell.steps} == {GateDecision.SOURCE_HOLD}
+    assert arm.counters['contract'] >= 2
+
+
 def test_a_silent_gate_is_asked_again_and_then_the_steps_hold(bench):
     cell = bench.add(Cell)
     arm = bench.add(ArmInterface, lockstep_timeout=0.5, republish_period=0.1)
