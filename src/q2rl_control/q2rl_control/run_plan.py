@@ -9,7 +9,7 @@ from enum import IntEnum
 from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
-from q2rl_task.episode import LEARNING
+from q2rl_task.episode import LEARNING, LIFE
 from q2rl_task.spec import LearningSpec
 
 STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
@@ -72,6 +72,8 @@ class RunSettings:
     def __post_init__(self) -> None:
         if not self.run_id:
             raise InputError('parameter `run_id`', 'is empty', 'name the run')
+        if LIFE in self.run_id:
+            raise InputError('parameter `run_id`', f'holds an {LIFE}', 'leave it out')
         for name in (
             'seed',
             'rollouts',
@@ -208,6 +210,8 @@ class RunPlan:
         name = f'{settings.run_id}-{LETTERS[stream]}{number:04d}'
         if self.progress.attempts:
             name += f'-{self.progress.attempts}'
+        if self.progress.life:
+            name += f'{LIFE}{self.progress.life}'
         return EpisodePlan(name, stream, mode, seed, number, explore)
 
     def episode_dropped(self) -> None:

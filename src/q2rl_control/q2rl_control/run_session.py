@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+import secrets
 
 from rclpy.serialization import deserialize_message, serialize_message
 
@@ -43,6 +44,9 @@ class RunSession:
         self._outbox = Outbox(self._store.directory / 'outbox.bin') if self._store else None
         saved = self._store.load() if self._store else None
         self.plan = RunPlan(settings, saved[0] if saved else None)
+        if not saved:
+            # A learner may know episodes of the same name: of another robot, or of a folder that is gone.
+            self.plan.progress.life = f'{robot}.{secrets.token_hex(3)}'
         extra = saved[1] if saved else {}
         assembler = TransitionAssembler(robot, extra.get('next_sequence', 1))
         if self._outbox is not None:

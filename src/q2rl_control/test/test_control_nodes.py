@@ -27,6 +27,8 @@ from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.run_parameters import read_run_settings
+from q2rl_control.run_plan import RunSettings
+from q2rl_control.run_session import RunSession
 from q2rl_msgs.msg import (
     EpisodeSummary,
     ExecutedStep,
@@ -511,3 +513,21 @@ def test_unknown_evaluation_modes_are_refused():
 
     with pytest.raises(InputError, match='best'):
         read_run_settings(Values())
+
+
+def test_episode_ids_of_two_robots_and_of_two_lives_differ_and_a_resumed_run_keeps_its_own(
+    tmp_path,
+):
+    def ids(robot, folder):
+        settings = RunSettings('r', 0)
+        session = RunSession(TASK, robot, settings, str(tmp_path / folder), lambda transition: None)
+        session.plan.start()
+        session.close()
+        return session.plan.next_episode().episode
+
+    first, other, again = ids('left', 'a'), ids('right', 'b'), ids('left', 'c')
+    resumed = ids('left', 'a')
+    assert len({first, other, again, resumed}) == 4
+    assert first.startswith('r-e0001@left.') and other.startswith('r-e0001@right.')
+    assert resumed.partition('@')[2] == first.partition('@')[2]
+    assert resumed.startswith('r-e0001-1@')

@@ -12,7 +12,7 @@ import numpy as np
 
 from q2rl_control.guard import LEAD
 from q2rl_lab.run_data import EpisodeRow, RunData
-from q2rl_task import InputError, Reason, Source, TaskSpec, Transition
+from q2rl_task import InputError, Reason, Source, TaskSpec, Transition, episode_name
 from q2rl_task.spec import OBSERVATION_SIZES
 
 REASONS = {
@@ -98,6 +98,11 @@ class EpisodeTicks:
         return {'episode': self.row.episode, 'ticks': rows}
 
 
+def short_name(data: RunData, row: EpisodeRow) -> str:
+    """Return what tells an episode from others of its run, for instance o0012."""
+    return episode_name(row.episode).removeprefix(f'{data.folder.id}-')
+
+
 def find_row(data: RunData, name: str) -> EpisodeRow:
     """Return the episode called `name`: by its id, by what follows the run's name in it (o0012, or o12).
 
@@ -106,9 +111,9 @@ def find_row(data: RunData, name: str) -> EpisodeRow:
     short = SHORT_NAME.fullmatch(name)
     wanted = f'{short[1]}{int(short[2]):04d}' if short else name
     for row in data.episodes:
-        if row.episode == name or row.episode.removeprefix(f'{data.folder.id}-') == wanted:
+        if row.episode == name or short_name(data, row) == wanted:
             return row
-    known = [row.episode.removeprefix(f'{data.folder.id}-') for row in data.episodes]
+    known = [short_name(data, row) for row in data.episodes]
     remedy = f'name one of {known[0]} to {known[-1]}' if known else 'wait for its first episode'
     raise InputError(f'episode {name!r}', f'run {data.folder.id} has no such finished one', remedy)
 

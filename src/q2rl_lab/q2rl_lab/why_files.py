@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from q2rl_lab.episode_story import by_instruction, remarks
-from q2rl_lab.episode_ticks import read_ticks
+from q2rl_lab.episode_ticks import read_ticks, short_name
 from q2rl_lab.film import FilmMaker
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_lab.why_page import render_episode, render_list
@@ -18,11 +18,6 @@ from q2rl_task.atomic_file import write_atomically
 def page_path(data: RunData, row: EpisodeRow) -> Path:
     """Return where an episode's page is."""
     return data.folder.why / f'episode-{short_name(data, row)}.html'
-
-
-def short_name(data: RunData, row: EpisodeRow) -> str:
-    """Return an episode's id without the run's name."""
-    return row.episode.removeprefix(f'{data.folder.id}-')
 
 
 def write_episodes(

@@ -15,7 +15,7 @@ import numpy as np
 
 from q2rl_lab.console import finite_or_none
 from q2rl_lab.episode_story import Remark, words
-from q2rl_lab.episode_ticks import REASONS, EpisodeTicks, component_names
+from q2rl_lab.episode_ticks import REASONS, EpisodeTicks, component_names, short_name
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_task import TaskSpec
 
@@ -229,7 +229,7 @@ def render_list(
 
 
 def _list_row(data: RunData, row: EpisodeRow, page: str | None, reason: str) -> str:
-    short = row.episode.removeprefix(f'{data.folder.id}-')
+    short = short_name(data, row)
     name = f'<a href="{escape(page)}">{escape(short)}</a>' if page else escape(short)
     share = f'{100 * row.rl_steps / row.steps:.0f} %' if row.steps else '–'
     how = '' if page else f'<code>q2rl why {escape(data.folder.id)} {escape(short)}</code>'

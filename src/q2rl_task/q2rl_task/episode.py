@@ -138,7 +138,19 @@ def episode_seed(run_seed: int, stream: str, number: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+LIFE = '@'
+"""What comes after it in an episode's id tells robots, and lives of a run's folder, from one another."""
+
+
+def episode_name(episode: str) -> str:
+    """Return an episode's id without the part that makes it unique: `run-o0012` of `run-o0012@arm.3fa94c`."""
+    return episode.partition(LIFE)[0]
+
+
 def episode_stream(seed: int, episode: str) -> int:
-    """Return the seed of what a policy draws in an episode: it depends on no other episode."""
-    digest = hashlib.sha256(f'{seed}/{episode}'.encode()).digest()
+    """Return the seed of what a policy draws in an episode: it depends on no other episode.
+
+    Nor does it depend on what makes the id unique: a run of the same name and seed draws the same again.
+    """
+    digest = hashlib.sha256(f'{seed}/{episode_name(episode)}'.encode()).digest()
     return int.from_bytes(digest[:8], 'little') >> 1

@@ -22,7 +22,9 @@ from q2rl_task import (
     Pose,
     advance_command,
     draw_start,
+    episode_name,
     episode_seed,
+    episode_stream,
     judge_step,
     load_task,
     pair_steps,
@@ -209,3 +211,12 @@ def test_steps_that_do_not_follow_are_refused(pair):
         pair_steps(executed(pair[0]), executed(pair[1]), 1, Phase.ONLINE)
     with pytest.raises(ValueError, match='do not follow'):
         pair_steps(executed(3, final=True), executed(4), 1, Phase.ONLINE)
+
+
+def test_what_makes_an_id_unique_changes_nothing_that_is_drawn():
+    assert episode_name('run-o0012-1@arm.3fa94c') == 'run-o0012-1' == episode_name('run-o0012-1')
+    streams = [
+        episode_stream(3, f'run-o0012{life}') for life in ('', '@arm.3fa94c', '@left.00aa11')
+    ]
+    assert len(set(streams)) == 1
+    assert episode_stream(3, 'run-o0013') != streams[0]
