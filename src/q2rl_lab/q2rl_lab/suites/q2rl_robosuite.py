@@ -10,14 +10,33 @@ import gymnasium
 import numpy as np
 import robosuite
 
-# The suite's `keys` are these, in this order; robomimic calls the last one `object`.
-BLOCKS = ('robot0_eef_pos', 'robot0_eef_quat', 'robot0_gripper_qpos', 'object-state')
+ROBOT = ('robot0_eef_pos', 'robot0_eef_quat', 'robot0_gripper_qpos')
+# What robomimic calls `object`, block by block: robosuite's own `object-state` has these in another order since 1.5.
+OBJECTS = {
+    'Lift': ('cube_pos', 'cube_quat', 'gripper_to_cube_pos'),
+    'NutAssemblySquare': (
+        'SquareNut_pos',
+        'SquareNut_quat',
+        'SquareNut_to_robot0_eef_pos',
+        'SquareNut_to_robot0_eef_quat',
+    ),
+    'PickPlaceCan': ('Can_pos', 'Can_quat', 'Can_to_robot0_eef_pos', 'Can_to_robot0_eef_quat'),
+    'Door': (
+        'door_pos',
+        'handle_pos',
+        'door_to_eef_pos',
+        'handle_to_eef_pos',
+        'hinge_qpos',
+        'handle_qpos',
+    ),
+}
 
 
 class RobosuiteTask(gymnasium.Env):
     """One task. `info['success']` is robosuite's own check."""
 
     def __init__(self, task: str) -> None:
+        self._blocks = (*ROBOT, *OBJECTS[task])
         self._env = robosuite.make(
             task,
             robots='Panda',
@@ -37,12 +56,14 @@ class RobosuiteTask(gymnasium.Env):
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)
 
     def reset(self, *, seed=None, options=None):
-        """Present a scene; robosuite draws it from the generator of the environment."""
+        """Present a scene."""
         super().reset(seed=seed)
-        self._env.rng = np.random.default_rng(seed)
-        if getattr(self._env, 'placement_initializer', None) is not None:
-            self._env.placement_initializer.rng = self._env.rng
-        return self._observe(self._env.reset()), {}
+        # robosuite draws all of a scene from one generator, which its samplers keep hold of: it is set, not replaced.
+        fresh = np.random.default_rng(seed)
+        self._env.rng.bit_generator.state = fresh.bit_generator.state
+        self._env.reset()
+        # Relative poses are computed of what was observed before, and are 0 in what `reset` returns.
+        return self._observe(self._env._get_observations(force_update=True)), {}
 
     def step(self, action):
         """Act for one control period."""
@@ -51,8 +72,9 @@ class RobosuiteTask(gymnasium.Env):
         return self._observe(found), float(reward), False, False, {'success': success}
 
     def _observe(self, found):
-        return np.concatenate([np.asarray(found[name], dtype=float).ravel() for name in BLOCKS])
+        blocks = [np.asarray(found[name], dtype=float).ravel() for name in self._blocks]
+        return np.concatenate(blocks)
 
 
-for _task in ('Lift', 'NutAssemblySquare', 'PickPlaceCan', 'Door'):
+for _task in OBJECTS:
     gymnasium.register(f'{_task}-v0', RobosuiteTask, kwargs={'task': _task})
