@@ -289,3 +289,44 @@ def test_metaworld_demonstrates_and_repeats_its_scenes(name):
     process.reset(8)
     process.step(np.ones(4))
     np.testing.assert_array_equal(process.reset(7), start)
+
+
+def _repeats(process, size):
+    """See that a seed is a scene, whatever came between."""
+    start = process.reset(7)
+    after, answer = process.step(np.full(size, 0.5))
+    assert not answer['success'] and not answer['terminated'] and not answer['truncated']
+    other = process.reset(8)
+    process.step(np.ones(size))
+    assert not np.array_equal(start, other)
+    np.testing.assert_array_equal(process.reset(7), start)
+    np.testing.assert_array_equal(process.step(np.full(size, 0.5))[0], after)
+    return start
+
+
+@pytest.mark.skipif(
+    not (Path.cwd() / '.venv-robosuite').is_dir(), reason='needs robosuite (docs/benchmarks.md)'
+)
+@pytest.mark.parametrize('name', find_suite('robosuite').tasks)
+def test_robosuite_demonstrates_and_repeats_its_scenes(name):
+    suite = find_suite('robosuite')
+    (task,) = (task for task in suite.gym.tasks if task.name == name)
+    fixed, (first, second) = record_gym_demonstrations(suite.gym.host, task, 2, 0)
+    assert fixed.observation_size == (19 if name == 'robosuite_lift' else 23)
+    assert first.actions.shape[1] == 7
+    assert not np.array_equal(first.observations[0], second.observations[0])
+    start = _repeats(suite.gym.host.start(task), 7)
+    assert np.abs(start[16:19]).max() > 0.01, 'where the object is to the hand is known at once'
+
+
+@pytest.mark.skipif(
+    not (Path.cwd() / '.venv-adroit').is_dir(),
+    reason='needs Gymnasium-Robotics (docs/benchmarks.md)',
+)
+@pytest.mark.parametrize(
+    ('name', 'observed', 'actions'), [('adroit_door', 39, 28), ('adroit_pen', 45, 24)]
+)
+def test_adroit_repeats_its_scenes(name, observed, actions):
+    suite = find_suite('adroit')
+    (task,) = (task for task in suite.gym.tasks if task.name == name)
+    assert len(_repeats(suite.gym.host.start(task), actions)) == observed

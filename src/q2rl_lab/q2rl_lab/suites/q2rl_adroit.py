@@ -3,9 +3,9 @@
 
     .venv-adroit/bin/python src/q2rl_lab/q2rl_lab/suites/q2rl_adroit.py door-v0_demos.pickle adroit-door-people.hdf5
 
-The recordings are of another simulator's version, and in most of them the door ends short of where Gymnasium-Robotics says
-that it is open. So what people did is done again in the environment of today, from where they began, first as it was and then
-unsteadily; what gets the door open is kept, up to there, in the layout of Minari.
+The recordings are of another simulator's version, and in most of them the door ends short of where Gymnasium-Robotics
+says that it is open. So what people did is done again in the environment of today, from where they began, first as it
+was and then unsteadily; what gets the door open is kept, up to there, in the layout of Minari.
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ class ArraysOnly(pickle.Unpickler):
             return np.dtype
         if module in ('numpy.core.multiarray', 'numpy._core.multiarray') and name == '_reconstruct':
             return _reconstruct
+        if (module, name) == (
+            '_codecs',
+            'encode',
+        ):  # how Python 3 writes bytes where Python 2 can read them
+            return _latin1
         raise pickle.UnpicklingError(f'{module}.{name} is no array')
 
 
 def _reconstruct(kind: type, shape: tuple[int, ...], code: bytes) -> np.ndarray:
     return np.ndarray.__new__(kind, shape, code)
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    return text.encode('latin1')
 
 
 def read_recordings(path: Path) -> list[dict[str, Any]]:
@@ -89,7 +98,7 @@ def main() -> None:
                     continue
                 group = file.create_group(f'episode_{kept}')
                 names = 'observations', 'actions', 'rewards', 'infos/success'
-                for name, part in zip(names, episode):
+                for name, part in zip(names, episode, strict=True):
                     group[name] = part
                 kept += 1
                 used.add(number)

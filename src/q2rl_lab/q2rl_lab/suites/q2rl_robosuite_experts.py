@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scripted demonstrators for the suite `robosuite`: plain numpy on what `q2rl_robosuite` observes.
 
-Each is a function of the observation alone, so a clone can learn what it does. Actions are those of robosuite's OSC_POSE:
-three of 5 cm and three of 0.5 rad at 1 in the frame of the robot's base, and the gripper (1 closes).
+Each is a function of the observation alone, so a clone can learn what it does. Actions are those of robosuite's
+OSC_POSE: three of 5 cm and three of 0.5 rad at 1 in the frame of the robot's base, and the gripper (1 closes).
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class LiftExpert:
         hand, cube, fingers = observation[:3], observation[9:12], observation[7:9]
         turn = turn_to(observation[3:7], 0.0)
         gap = fingers[0] - fingers[1]
-        there = np.linalg.norm(cube - hand) < (0.015 if gap > 0.07 else 0.035)
+        way = cube - hand
+        there = np.hypot(way[0], way[1]) < 0.03 and abs(way[2]) < 0.02
         if there and gap < 0.062:
             # Slowly while the fingers may still be closing: they turn the cube as they do.
             return act(LIFT if gap < 0.048 else 0.1 * LIFT, turn, CLOSE)
