@@ -32,6 +32,7 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
+            'demonstration_recorder = q2rl_learner.demonstration_recorder_node:main',
             'learner = q2rl_learner.learner_node:main',
         ],
     },

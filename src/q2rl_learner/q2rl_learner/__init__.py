@@ -11,5 +11,5 @@ Modules by subject:
 - transitions: `ingest`, `transition_check`, `transition_log`, `episodes`
 - behaviour cloning: `bc_training`, `distillation`
 - demonstrations: `demonstrations` (what is read), `demonstration_files` (one kind into another), `lerobot_dataset`,
-  `mcap_demonstrations`
+  `mcap_demonstrations`; of a person at the arm: `demonstration_keeper`, `demonstration_recorder_node`
 """

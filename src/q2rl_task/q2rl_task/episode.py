@@ -28,6 +28,7 @@ class Mode(IntEnum):
     GATED = 0
     BC = 1
     RL = 2
+    HUMAN = 3
 
 
 class Phase(IntEnum):
@@ -43,6 +44,7 @@ class Phase(IntEnum):
     PAUSED = 7
     STOPPED = 8
     FINISHED = 9
+    DEMONSTRATING = 10
 
 
 LEARNING = (Phase.ONLINE, Phase.GRADUATED)

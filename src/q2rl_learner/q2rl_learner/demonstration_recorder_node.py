@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Node `demonstration_recorder`: keeps the episodes in which a person succeeded. A thin shell round the keeper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+import time
+
+from q2rl_learner.demonstration_keeper import DemonstrationKeeper, Verdict
+from q2rl_learner.ingest import Ingest
+from q2rl_learner.transition_log import TransitionLog
+from q2rl_msgs.msg import RunState, TransitionAck
+from q2rl_msgs.msg import Transition as TransitionMsg
+from q2rl_ros.conversions import transition_from_msg
+from q2rl_ros.node import Q2rlNode
+from q2rl_ros.spin import spin
+from q2rl_task import InputError, Transition
+
+COMMIT_PERIOD_S = 0.02
+HEARTBEAT_S = 1.0
+FILE = 'demonstrations.hdf5'
+
+
+class DemonstrationRecorder(Q2rlNode):
+    """Subscribe `transition` and `run_state`; publish `transition_ack`, in the learner's place.
+
+    A transition is in the run's log before it is acknowledged, and a demonstration in the run's file before its last
+    transition is; so no end of this process, however sudden, loses one. With the run the node ends, by exit code 0.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__('demonstration_recorder', **kwargs)
+        self.declare(
+            'demonstrations', 40, 'How many are wanted; only to be shown.', low=1, high=10**6
+        )
+        self._log: TransitionLog | None = None
+
+    def configure(self) -> None:
+        """Take up what the run's folder holds; make the topics.
+
+        :raises InputError: no folder, or one of another kind of run
+        """
+        if not self.value('run_dir'):
+            where = 'parameter `run_dir` of demonstration_recorder'
+            raise InputError(where, 'is empty', 'set the directory of the run')
+        run_dir = Path(self.value('run_dir'))
+        self._log = TransitionLog(run_dir / 'transitions.db', self.task.contract_hash)
+        self._ingest = Ingest(self._log)
+        stored = self._ingest.replay()
+        for line in self._log.damaged:
+            self.get_logger().warning(line)
+        self._keeper = DemonstrationKeeper(run_dir / FILE, self.task, stored)
+        self._arrived: list[Transition] = []
+        self._ack_due = set(self._log.robots)
+        self._acked_at = 0.0
+        self._last = ''
+        self._ack = self.publisher(TransitionAck, 'transition_ack', self.qos.events)
+        self.subscribe(TransitionMsg, 'transition', self._on_transition, self.qos.replay)
+        self.subscribe(
+            RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True
+        )
+        self.wall_timer(COMMIT_PERIOD_S, self._commit)
+        if self._keeper.demonstrations:
+            self.get_logger().info(f'{self._so_far} already in {self._keeper.path}')
+
+    def deactivate(self) -> None:
+        """Write what has arrived."""
+        self._commit()
+
+    def release(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+        self._log = None
+
+    def diagnose(self) -> dict[str, object]:
+        """Show how many there are."""
+        return {
+            'demonstrations': len(self._keeper.demonstrations),
+            'wanted': self.value('demonstrations'),
+            'steps': self._keeper.steps,
+            'episodes that are none': self._keeper.failed,
+            'last episode': self._last,
+        }
+
+    @property
+    def _so_far(self) -> str:
+        return (
+            f'{len(self._keeper.demonstrations)} of {self.value("demonstrations")} demonstrations'
+        )
+
+    def _on_transition(self, msg: TransitionMsg) -> None:
+        self._arrived.append(transition_from_msg(msg, self.task))
+
+    def _commit(self) -> None:
+        """Store what has arrived and keep what it completes, then acknowledge it, repetitions too."""
+        arrived, self._arrived = self._arrived, []
+        for transition in self._ingest.store(arrived) if arrived else ():
+            verdict = self._keeper.add(transition)
+            if verdict is not None:
+                self._tell(verdict)
+        self._ack_due |= {t.robot for t in arrived}
+        now = time.monotonic()
+        if now - self._acked_at >= HEARTBEAT_S:
+            self._ack_due |= set(self._log.robots)
+        for robot in self._ack_due:
+            ack = TransitionAck(robot=robot, sequence=self._ingest.acknowledged(robot))
+            ack.header.stamp = self.get_clock().now().to_msg()
+            self._ack.publish(ack)
+            self._acked_at = now
+        self._ack_due.clear()
+
+    def _tell(self, verdict: Verdict) -> None:
+        self._last = f'{verdict.episode} {verdict.text}'
+        self.get_logger().info(f'{self._last} ({self._so_far})')
+
+    def _on_run_state(self, msg: RunState) -> None:
+        """End with the run, once the episode manager knows that everything is here."""
+        done = msg.phase == RunState.FINISHED and msg.acknowledged >= msg.sequence
+        if not (done and self.active) or msg.robot != self.robot:
+            return
+        keeper = self._keeper
+        clone = keeper.path.with_name('bc.safetensors')
+        self.get_logger().info(
+            f'{len(keeper.demonstrations)} demonstrations, {keeper.steps} steps: {keeper.path}\n'
+            f'next: ./q2rl train-bc {keeper.path} --task {self.value("task")} -n 0 -o {clone}\n'
+            'then the first guarded rollout: the same start in another run_dir, with policy_mode:=bc eval_episodes:=3 '
+            f'bc_checkpoint:={clone} demos:={keeper.path}'
+        )
+        self.finish()
+
+
+def main(args=None) -> int:
+    """Run the node."""
+    return spin(DemonstrationRecorder, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
