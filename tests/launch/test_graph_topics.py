@@ -129,13 +129,18 @@ STARTS = [
     {'sim': 'none'},
     {'namespace': 'left'},
     {'sim': 'mujoco', 'command_sink': 'joint_position', 'teleop': 'spacenav'},
+    {'sim': 'mujoco', 'policy_mode': 'demonstrate', 'lockstep': 'true'},
+    {'sim': 'none', 'policy_mode': 'demonstrate', 'teleop': 'gamepad'},
 ]
+ABSENT = {'/gate_decision', '/learner_status'}
+"""What nobody says where a person demonstrates."""
 
 
 @pytest.mark.parametrize('start', STARTS, ids=str)
 def test_every_topic_that_is_heard_is_spoken_in_one_type_and_compatible_quality(make_cell, start):
     cell = make_cell(**start)
     outside = {f'/{name}' for name in SENSOR_TOPICS} if start.get('sim') == 'none' else set()
+    outside |= ABSENT if start.get('policy_mode') == 'demonstrate' else set()
     for topic, listeners in cell.heard.items():
         if topic in OF_ROS | outside or topic.split('/')[-1] in FROM_PEOPLE:
             continue
@@ -164,7 +169,11 @@ def test_in_a_namespace_nothing_of_the_cell_is_outside_it(make_cell):
     assert not outside
 
 
-@pytest.mark.parametrize('start', [{'sim': 'mujoco'}, {'namespace': 'left'}], ids=str)
+@pytest.mark.parametrize(
+    'start',
+    [{'sim': 'mujoco'}, {'namespace': 'left'}, STARTS[-2]],
+    ids=str,
+)
 def test_every_service_that_is_called_is_served_in_the_same_type(make_cell, start):
     cell = make_cell(**start)
     assert cell.called

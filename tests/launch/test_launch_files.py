@@ -198,6 +198,15 @@ def test_nothing_is_made_up_for_a_real_arm_or_for_half_a_run(tmp_path, start):
     assert build_graph({'run_dir': str(tmp_path / 'one'), **start}).preparation is None
 
 
+def test_the_launch_ends_with_the_demonstrations(stand_in):
+    start = with_run({'policy_mode': 'demonstrate'})
+    for code, shuts_down, ends in ((0, False, True), (0, True, False), (-9, False, False)):
+        context = recording_launch.LaunchContext(configurations(start), is_shutdown=shuts_down)
+        actions = {action.exec_name: action for action in stand_in.launch_setup(context)}
+        recorder = actions['demonstration_recorder']
+        assert bool(recorder.on_exit(recording_launch.ProcessExited(code), context)) is ends
+
+
 def test_a_node_that_ends_while_the_launch_shuts_down_is_no_news(stand_in):
     context = recording_launch.LaunchContext(configurations(with_run({})), is_shutdown=True)
     action = stand_in.launch_setup(context)[0]

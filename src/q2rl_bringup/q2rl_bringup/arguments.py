@@ -93,7 +93,7 @@ ARGUMENTS = (
         'auto',
         'Whether the simulation steps when each decision is in, as fast as the machine allows, and '
         'every node runs on its clock (use_sim_time); false: a wall-clock tick. auto: true with '
-        'sim:=mujoco, the only one that waits.',
+        'sim:=mujoco, the only one that waits, unless a person demonstrates.',
         ('auto', 'true', 'false'),
     ),
     Argument(
@@ -116,8 +116,15 @@ ARGUMENTS = (
         'Who acts. gated: BC-only rollouts, then the gate chooses at every tick while RL learns, then all '
         'three modes are evaluated. bc: BC is evaluated from the first episode on, and nothing else; no learner is '
         'started. rl: the same of RL, by what the folder learner/ in run_dir holds. shadow: BC alone acts, from the '
-        'first step to the last; RL learns beside it and is only scored.',
-        ('gated', 'bc', 'rl', 'shadow'),
+        'first step to the last; RL learns beside it and is only scored. demonstrate: a person, by `human_action` '
+        '(teleop); no policies, and the episodes in which they succeed become demonstrations.hdf5.',
+        ('gated', 'bc', 'rl', 'shadow', 'demonstrate'),
+    ),
+    Argument(
+        'demonstrations',
+        BY_TASK,
+        "How many demonstrations policy_mode demonstrate ends with. -1: the task's.",
+        least=BY_TASK,
     ),
     Argument(
         'learn',
@@ -244,15 +251,21 @@ def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
 def as_the_task_says(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Value]:
     """Return `args` with what is left to the task in place.
 
-    :raises InputError: too few rollouts
+    :raises InputError: too few rollouts or demonstrations
     """
     learning = task.learning
     rollouts, steps = args['rollouts'], args['online_steps']
     if rollouts in (0, 1):
         raise InputError('argument `rollouts`', f'{rollouts} is too small', 'give 2 or more')
+    demonstrations = args['demonstrations']
+    if demonstrations == 0:
+        raise InputError('argument `demonstrations`', '0 is too few', 'give 1 or more')
     return {
         **args,
         'preset': args['preset'] or learning.preset,
         'rollouts': learning.rollouts if rollouts == BY_TASK else rollouts,
         'online_steps': learning.online_steps if steps == BY_TASK else steps,
+        'demonstrations': (
+            task.demonstrations.count if demonstrations == BY_TASK else demonstrations
+        ),
     }

@@ -21,7 +21,8 @@ class NodeSpec:
     reads the graph's params file. files: further parameter files. named: whether `name` is given to the process;
     false for one that holds several nodes, which would all be called that.
     respawn: start it again when it dies, after `respawn_delay` [s], at most `respawn_limit` times; not after
-    exit code 2. required: the whole graph ends when it is given up. once: it does one thing and ends with 0.
+    exit code 2. required: the whole graph ends when it is given up. once: it does one thing and ends with 0. last: the
+    whole graph ends when it has ended with 0.
     """
 
     package: str
@@ -38,6 +39,7 @@ class NodeSpec:
     respawn_limit: int = RESPAWN_LIMIT
     required: bool = True
     once: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def end_with(
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Action]:
         nonlocal deaths
         deaths += 1
+        if node.last and event.returncode == 0 and not context.is_shutdown:
+            return [Shutdown(reason=f'{node.name} is done')]
         if node.once and event.returncode == 0:
             return list(then)
         allowed = node.respawn_limit if node.respawn else 0

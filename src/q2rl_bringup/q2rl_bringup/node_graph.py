@@ -29,6 +29,8 @@ from q2rl_task import InputError, TaskSpec, load_task
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
 RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
+DEMONSTRATE = 'demonstrate'
+RECORDER = 'demonstration_recorder'
 FINAL_EXIT_CODE = 2
 """Exit code of a node for bad input: it would only come again, so the node is not started again."""
 
@@ -115,6 +117,12 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         'learner': 'q2rl_learner',
         'episode_manager': 'q2rl_control',
     }
+    if args['policy_mode'] == DEMONSTRATE:
+        if args['part'] != 'all':
+            raise InputError('argument `part`', 'demonstrations have no learner', 'say part:=all')
+        for name in ('bc_policy', 'rl_policy', 'q_gate', 'learner'):
+            del packages[name]
+        packages = {RECORDER: 'q2rl_learner', **packages}
     if args['sim'] != 'mujoco':
         del packages['mujoco_arm']
     if args['policy_mode'] == 'bc':
@@ -150,6 +158,8 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
             {**common, **own.get(name, {})},
             (*remappings, *heard.get(name, ())),
             respawn=args['use_respawn'],
+            once=name == RECORDER,
+            last=name == RECORDER,
         )
         for name, package in packages.items()
     ]
@@ -205,6 +215,7 @@ def _own_parameters(
     soft = config.acting.soft_temperature
     # In the shadow every episode is BC's own as well: the gate is not all that keeps RL from acting.
     bc_only = {'bc_only_every': 1, 'rl_only_every': 0} if mode == 'shadow' else {}
+    wanted = {'demonstrations': args['demonstrations'] if mode == DEMONSTRATE else 0}
     return {
         'mujoco_arm': {
             'seed': seed,
@@ -241,10 +252,12 @@ def _own_parameters(
             'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
             'online_steps': args['online_steps'] if learns else 0,
             'evaluation_episodes': args['eval_episodes'],
-            'evaluation_modes': EVALUATION_MODES[mode],
+            'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
             'resume': args['resume'],
             **bc_only,
+            **wanted,
         },
+        RECORDER: wanted,
     }
 
 
@@ -328,7 +341,13 @@ def _lockstep(args: Mapping[str, Value]) -> bool:
             f'{who} does not wait',
             'say lockstep:=false, or sim:=mujoco',
         )
-    return waits and args['lockstep'] != 'false'
+    if args['policy_mode'] != DEMONSTRATE:
+        return waits and args['lockstep'] != 'false'
+    if args['lockstep'] == 'true' and args['teleop'] != 'none':
+        raise InputError(
+            'argument `lockstep`', 'no hand keeps up with a simulation', 'say lockstep:=false'
+        )
+    return args['lockstep'] == 'true'
 
 
 def _namespace(name: str) -> str:

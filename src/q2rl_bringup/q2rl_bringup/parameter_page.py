@@ -34,7 +34,11 @@ TYPES = {
     Parameter.Type.STRING_ARRAY: 'string[]',
     Parameter.Type.DOUBLE_ARRAY: 'double[]',
 }
-STARTS = ({'launch_rviz': True}, {'sim': 'gazebo'})
+STARTS = (
+    {'launch_rviz': True, 'browser': True},
+    {'sim': 'gazebo'},
+    {'policy_mode': 'demonstrate', 'teleop': 'spacenav'},
+)
 """Starts that have all nodes of q2rl between them."""
 
 

@@ -74,6 +74,31 @@ def test_where_only_bc_is_evaluated_no_learner_runs_and_none_is_waited_for(part)
     assert 'learner' not in parameters(graph, 'episode_manager')['wait_for']
 
 
+@pytest.mark.parametrize('sim', ['mujoco', 'none'])
+def test_a_person_demonstrates_in_real_time_without_policies_and_the_recorder_ends_the_start(sim):
+    graph = build_graph({'sim': sim, 'policy_mode': 'demonstrate', 'teleop': 'gamepad'})
+    robot = {'arm_interface', 'episode_manager', 'demonstration_recorder', 'teleop'}
+    assert names(graph) == robot | ({'mujoco_arm'} if sim == 'mujoco' else set())
+    assert not any(
+        node.parameters['lockstep'] or node.parameters['use_sim_time'] for node in graph.nodes
+    )
+    assert [node.name for node in graph.nodes if node.last] == ['demonstration_recorder']
+    manager = parameters(graph, 'episode_manager')
+    assert 'demonstration_recorder' in manager['wait_for'] and 'teleop' not in manager['wait_for']
+    wanted = load_task('pipe_assembly').demonstrations.count
+    assert manager['demonstrations'] == wanted
+    assert parameters(graph, 'demonstration_recorder')['demonstrations'] == wanted
+
+
+def test_a_program_may_demonstrate_in_lockstep_and_so_many_as_it_is_told():
+    given = {'policy_mode': 'demonstrate', 'lockstep': 'true', 'demonstrations': '3'}
+    graph = build_graph(given)
+    assert all(node.parameters['lockstep'] for node in graph.nodes)
+    assert parameters(graph, 'episode_manager')['demonstrations'] == 3
+    assert parameters(build_graph({}), 'episode_manager')['demonstrations'] == 0
+    assert not any(node.last for node in build_graph({}).nodes)
+
+
 @pytest.mark.parametrize('preset', ['laptop', 'laptop+rlpd'])
 def test_in_the_shadow_neither_the_gate_nor_an_episode_lets_rl_act(preset):
     graph = build_graph({'policy_mode': 'shadow', 'preset': preset})
@@ -131,6 +156,9 @@ def test_what_nobody_said_of_the_learning_is_as_the_task_says(task):
         ({'sim': 'isaac'}, '`sim`'),
         ({'policy_mode': 'best'}, '`policy_mode`'),
         ({'policy_mode': 'bc', 'part': 'learner'}, '`part`'),
+        ({'policy_mode': 'demonstrate', 'part': 'robot'}, '`part`'),
+        ({'policy_mode': 'demonstrate', 'demonstrations': '0'}, '`demonstrations`'),
+        ({'policy_mode': 'demonstrate', 'lockstep': 'true', 'teleop': 'gamepad'}, '`lockstep`'),
         ({'sim': 'none', 'lockstep': 'true'}, '`lockstep`'),
         ({'seed': '-1'}, '`seed`'),
         ({'seed': '1.5'}, '`seed`'),

@@ -33,6 +33,9 @@ def test_the_page_names_every_argument_and_node_and_explains_all(page):
         'tip_state',
         'learner',
         'scene_view',
+        'operator_view',
+        'teleop',
+        'demonstration_recorder',
     ):
         assert f'## {node} (' in page
     rows = [line for line in page.splitlines() if line.startswith('| `')]

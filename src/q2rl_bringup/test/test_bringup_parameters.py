@@ -23,6 +23,11 @@ GIVEN = {
 }
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 MANAGED = [node for node in build_graph(GIVEN).nodes if node.managed]
+OF_DEMONSTRATIONS = [
+    node
+    for node in build_graph({**GIVEN, 'policy_mode': 'demonstrate'}).nodes
+    if node.name in ('demonstration_recorder', 'episode_manager')
+]
 OF_GAZEBO = [
     node
     for node in build_graph({'sim': 'gazebo'}).nodes
@@ -69,7 +74,9 @@ def shipped(name):
     return common['ros__parameters'] | own['ros__parameters']
 
 
-@pytest.mark.parametrize('spec', [*MANAGED, *OF_GAZEBO], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    'spec', [*MANAGED, *OF_GAZEBO, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+)
 def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain):
     defaults = declared(spec, domain)
     for name, value in spec.parameters.items():
@@ -78,7 +85,9 @@ def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain
         assert kind is type(defaults[name]), f'{spec.name}.{name}'
 
 
-@pytest.mark.parametrize('spec', [*MANAGED, *OF_GAZEBO], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    'spec', [*MANAGED, *OF_GAZEBO, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+)
 def test_the_shipped_file_spells_out_every_other_parameter_with_its_default(spec, domain):
     defaults = declared(spec, domain)
     for name in {*spec.parameters, *OF_RCLPY}:

@@ -225,6 +225,7 @@ class ArmInterface(Q2rlNode):
             self._observation = observation_to_msg(tick.observation, self.task.frames.fixture)
             self._observation_out.publish(self._observation)
             self._asked_at = self._published_at = time.monotonic()
+            self._go_on_without_gate()
         elif tick.target is not None and not self._waiting:
             self._command(tick.target, measurement.stamp, self._logic.usable)
         self._publish_status()
@@ -244,6 +245,11 @@ class ArmInterface(Q2rlNode):
     def _answer(self, record: ObservationRecord, decision: Decision) -> None:
         if self._logic.pending is record:  # else it is gone: a stop, an answer that came twice
             self._execute(decision)
+
+    def _go_on_without_gate(self) -> None:
+        pending, right = self._logic.pending, self._logic.right_of_way
+        if pending is not None and right.needs_no_gate(pending, self.lockstep):
+            self._execute(None)
 
     def _execute(self, decision: Decision | None) -> None:
         """Answer the pending observation: the command first, the record of it after."""
@@ -284,6 +290,7 @@ class ArmInterface(Q2rlNode):
 
     def _operator_acted(self, unanswered: bool) -> None:
         """Let an arm that waits act at once on what was asked, and answer a measurement whose observation is gone."""
+        self._go_on_without_gate()
         resumes = self._waiting and self._logic.state in OF_ITSELF
         if self.active and self.lockstep and self._last is not None and (unanswered or resumes):
             self._tick(self._last)

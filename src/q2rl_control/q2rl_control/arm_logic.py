@@ -339,6 +339,12 @@ class ArmLogic:
             except TareRefused as refused:
                 self._enter(ArmState.READY, f'no tare: {refused}')
                 return self._keep(measurement)
+            if self._steps.mode is Mode.HUMAN and not self.right_of_way.is_at_the_lever(
+                measurement.stamp
+            ):
+                self._reset.pause()
+                self.detail = 'the person at the lever may begin'
+                return self._keep(measurement)
             if measurement.success_signal:
                 self._enter(ArmState.READY, ALREADY_ON)
                 return self._keep(measurement)

@@ -153,7 +153,8 @@ class EpisodeFlow:
         """
         if self.stage is Stage.RUNNING:
             self._watch()
-        elif self.stage is Stage.SCENE and self._session.plan.next_episode() is None:
+            return self._arm.detail if self.stage is Stage.RUNNING and self._at_it() else ''
+        if self.stage is Stage.SCENE and self._session.plan.next_episode() is None:
             self._cell.cancel()
             self.stage = Stage.ARM
         elif self.stage is Stage.ARM and self._session.plan.next_episode() is not None:

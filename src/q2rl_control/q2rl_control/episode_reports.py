@@ -56,6 +56,11 @@ def run_state_to_msg(
     if phase in HELD_BACK and (waiting or episode is not None):
         phase = HELD_BACK[phase]
         hint = f'waiting for the learner to store {waiting} transitions'
+    if phase is Phase.DEMONSTRATING:
+        so_far = (
+            f'{plan.progress.of(phase).successes} of {plan.settings.demonstrations} demonstrations'
+        )
+        hint = f'{so_far}: {hint}' if hint else so_far
     online = under_way if episode is not None and episode.phase is Phase.ONLINE else 0
     return RunState(
         robot=robot,

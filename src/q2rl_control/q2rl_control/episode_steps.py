@@ -43,7 +43,7 @@ class EpisodeSteps:
         self._robot = robot
         self._builder = ObservationBuilder(task)
         self._pending: _Pending | None = None
-        self._mode = Mode.BC
+        self.mode = Mode.BC
         self._explore = False
         self._step = 0
         self._peak_force = 0.0
@@ -63,7 +63,7 @@ class EpisodeSteps:
 
     def begin(self, episode: str, mode: Mode, explore: bool) -> None:
         """Expect an episode, which may still have to get to its start pose."""
-        self.episode, self._mode, self._explore = episode, mode, explore
+        self.episode, self.mode, self._explore = episode, mode, explore
         self._end_requested, self._lost, self._label, self._step = False, '', None, 0
 
     def start(self, part: Pose | None, force: float) -> None:
@@ -120,7 +120,7 @@ class EpisodeSteps:
             contract=self._task.contract_hash,
             episode=self.episode,
             step=self._step,
-            mode=self._mode,
+            mode=self.mode,
             final=outcome.final,
             observation=self._builder.build(measurement, commanded, fixture),
             explore=self._explore,

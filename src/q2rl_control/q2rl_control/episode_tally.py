@@ -9,7 +9,7 @@ import math
 
 from q2rl_control.guard import is_limited
 from q2rl_control.run_plan import EpisodePlan, EpisodeResult
-from q2rl_task import EndReason, ExecutedStep, Source
+from q2rl_task import EndReason, ExecutedStep, Phase, Source
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,16 @@ class EpisodeTally:
     def result(self, transitions: int) -> EpisodeResult:
         """Return what the run's plan counts; `transitions`: how many of them were published.
 
-        An episode in which a person acted is no success of the policies.
+        An episode in which a person acted is no success of the policies, and one in which a policy acted, or of
+        which a step got lost, no demonstration of a person's.
         """
         record = self.record()
+        success = record.success and not record.human_steps
+        if self.plan.phase is Phase.DEMONSTRATING:
+            alone = record.human_steps > 0 and not (record.bc_steps or record.rl_steps)
+            success = record.success and alone and transitions == record.steps
         return EpisodeResult(
-            success=record.success and not record.human_steps,
+            success=success,
             end_reason=EndReason[record.end_reason],
             transitions=transitions,
             by_source={source.name: count for source, count in self._sources.items()},

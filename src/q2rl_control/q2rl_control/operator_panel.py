@@ -28,8 +28,8 @@ class OperatorPanel:
     Stop and hold work in every state of the node once it is configured. Each may be asked for by a service, which
     says what became of it, or by a topic, which a device or a browser can press without waiting.
 
-    :param acted: called after an operator changed something; its argument tells whether an observation
-        that was to be answered is gone
+    :param acted: called after an operator changed something, or a person acted; its argument tells whether an
+        observation that was to be answered is gone
     """
 
     def __init__(self, node: Q2rlNode, logic: ArmLogic, acted: Callable[[bool], None]) -> None:
@@ -204,3 +204,4 @@ class OperatorPanel:
         fault = self._logic.right_of_way.human(action, last.stamp)
         if fault is not None:
             raise MessageError(f'human_{fault}', 'rejected')
+        self._acted(False)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from q2rl_control.guard import action_fault
-from q2rl_task import Decision, Source
+from q2rl_task import Decision, Mode, ObservationRecord, Source
 
 
 class RightOfWay:
@@ -46,6 +46,19 @@ class RightOfWay:
         """Whether a person has taken over, or has only just let go."""
         return 0.0 <= now - self._acted <= self._fresh + self._hand_back
 
+    def is_at_the_lever(self, now: float) -> bool:
+        """Whether a person's action counts just now."""
+        return 0.0 <= now - self._acted <= self._fresh
+
+    def needs_no_gate(self, record: ObservationRecord, patient: bool) -> bool:
+        """Whether `record` is answered without a decision of the gate: in Mode.HUMAN a person acts, or nobody.
+
+        :param patient: wait for what they do about this very measurement, as a simulation in lockstep can
+        """
+        if record.mode is not Mode.HUMAN:
+            return False
+        return record.final or not patient or self._acted >= record.stamp
+
     def forget(self) -> None:
         """Forget the person: the clock went back, or the arm starts anew."""
         self._action, self._acted = None, float('-inf')
@@ -60,7 +73,7 @@ class RightOfWay:
         """
         if self.human_acts(now):
             base = decision or Decision.hold(self._size)
-            if now - self._acted <= self._fresh:
+            if self.is_at_the_lever(now):
                 return replace(base, source=Source.HUMAN, action=self._action)
             return as_hold(base, self._size)
         if held and decision is not None:

@@ -9,6 +9,8 @@ from q2rl_control.run_plan import RunSettings
 from q2rl_ros.node import Q2rlNode
 from q2rl_task import InputError, Mode
 
+POLICY_MODES = [mode.name for mode in Mode if mode is not Mode.HUMAN]
+
 
 def declare_run_parameters(node: Q2rlNode) -> None:
     """Declare them on `node`."""
@@ -73,6 +75,13 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         high=1e12,
     )
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
+    node.declare(
+        'demonstrations',
+        0,
+        'Episodes in which a person has to succeed, and nothing else is run; 0: a run of policies.',
+        low=0,
+        high=10**6,
+    )
     node.declare('resume', False, 'Go on with a run that was stopped.')
     node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
     node.declare(
@@ -122,11 +131,11 @@ def read_run_settings(node: Q2rlNode) -> RunSettings:
     """
     modes = []
     for name in node.value('evaluation_modes'):
-        if name.upper() not in Mode.__members__:
+        if name.upper() not in POLICY_MODES:
             raise InputError(
                 'parameter `evaluation_modes` of episode_manager',
                 f'unknown mode {name!r}',
-                f'name some of {", ".join(Mode.__members__)}',
+                f'name some of {", ".join(POLICY_MODES)}',
             )
         modes.append(Mode[name.upper()])
     plain = {f.name for f in fields(RunSettings)} - {'evaluation_modes'}

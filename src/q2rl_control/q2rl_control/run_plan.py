@@ -12,8 +12,13 @@ from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, 
 from q2rl_task.episode import LEARNING, LIFE
 from q2rl_task.spec import LearningSpec
 
-STREAMS = {Phase.ESTIMATING: 'estimating', Phase.ONLINE: 'online', Phase.EVALUATING: 'evaluating'}
-LETTERS = {Phase.ESTIMATING: 'e', Phase.ONLINE: 'o', Phase.EVALUATING: 'v'}
+STREAMS = {
+    Phase.DEMONSTRATING: ('demonstration', 'd'),
+    Phase.ESTIMATING: ('estimating', 'e'),
+    Phase.ONLINE: ('online', 'o'),
+    Phase.EVALUATING: ('evaluating', 'v'),
+}
+"""Of the phases with episodes: the stream of their seeds, and the letter in their ids."""
 RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
 NOTHING_LEARNED = (
     ' (this run only evaluates: run_dir must hold the folder learner/ of a run that has learned)'
@@ -54,6 +59,7 @@ class RunSettings:
     graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most);
     0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's lets BC
     act alone until it is clear why, without cause no more often than once in so many episodes; 0: never.
+    demonstrations: 0, or the run is of a person instead, and over once so many of their episodes succeeded.
     """
 
     run_id: str
@@ -68,6 +74,7 @@ class RunSettings:
     graduation_evidence: float = 20.0
     drift_evidence: float = 200.0
     drop_bc: bool = False
+    demonstrations: int = 0
 
     def __post_init__(self) -> None:
         if not self.run_id:
@@ -84,6 +91,7 @@ class RunSettings:
             'evaluation_episodes',
             'graduation_evidence',
             'drift_evidence',
+            'demonstrations',
         ):
             if getattr(self, name) < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
@@ -143,7 +151,7 @@ class RunPlan:
                                                 |^
                                              GRADUATED -> SETTLING
 
-    PAUSED and STOPPED from anywhere.
+    PAUSED and STOPPED from anywhere. A run of demonstrations: STARTING -> DEMONSTRATING -> FINISHED.
 
     :param progress: of an earlier process of the same run, to go on from; else a fresh run
     """
@@ -158,6 +166,9 @@ class RunPlan:
                 f' with seed {self.progress.seed}',
                 'use the same, or another run_dir',
             )
+        self.progress.check_kind(settings.demonstrations > 0)
+        if settings.demonstrations and self.phase is Phase.FINISHED:
+            self._enter(self._onward(Phase.DEMONSTRATING))  # more are wanted now, perhaps
 
     @property
     def phase(self) -> Phase:
@@ -187,7 +198,7 @@ class RunPlan:
     def start(self) -> None:
         """Leave STARTING, once every node is there."""
         if self.phase is Phase.STARTING:
-            self._enter(self._onward(Phase.ESTIMATING))
+            self._enter(self._onward(self._first))
 
     def next_episode(self) -> EpisodePlan | None:
         """Return what to run next, or None where the phase runs no episodes. Repeatable: it changes nothing."""
@@ -197,7 +208,9 @@ class RunPlan:
         stream = Phase.ONLINE if phase in LEARNING else phase
         settings, number = self.settings, self.progress.of(stream).episodes + 1
         mode, seed_number, explore = Mode.BC, number, False
-        if stream is Phase.ONLINE:
+        if stream is Phase.DEMONSTRATING:
+            mode = Mode.HUMAN
+        elif stream is Phase.ONLINE:
             mode = self._online_mode(number)
             explore = mode is Mode.GATED
             if explore and phase is Phase.GRADUATED and settings.drop_bc:
@@ -206,8 +219,9 @@ class RunPlan:
             modes = settings.evaluation_modes
             mode = modes[(number - 1) % len(modes)]
             seed_number = (number - 1) // len(modes) + 1
-        seed = episode_seed(settings.seed, STREAMS[stream], seed_number)
-        name = f'{settings.run_id}-{LETTERS[stream]}{number:04d}'
+        seed_stream, letter = STREAMS[stream]
+        seed = episode_seed(settings.seed, seed_stream, seed_number)
+        name = f'{settings.run_id}-{letter}{number:04d}'
         if self.progress.attempts:
             name += f'-{self.progress.attempts}'
         if self.progress.life:
@@ -355,8 +369,14 @@ class RunPlan:
             return Mode.RL
         return Mode.GATED
 
+    @property
+    def _first(self) -> Phase:
+        return Phase.DEMONSTRATING if self.settings.demonstrations else Phase.ESTIMATING
+
     def _over(self, phase: Phase) -> bool:
         settings, counts = self.settings, self.progress.of(phase)
+        if phase is Phase.DEMONSTRATING:
+            return counts.successes >= settings.demonstrations
         if phase is Phase.ESTIMATING:
             return counts.episodes >= settings.rollouts
         if phase is Phase.FITTING:
@@ -372,6 +392,8 @@ class RunPlan:
 
     def _onward(self, phase: Phase) -> Phase:
         """Return `phase` or the first after it that is not over."""
+        if phase is Phase.DEMONSTRATING:
+            return Phase.FINISHED if self._over(phase) else phase
         order = [
             Phase.ESTIMATING,
             Phase.FITTING,
@@ -390,7 +412,7 @@ class RunPlan:
 
     def _rest(self, phase: Phase, detail: str) -> None:
         if self.phase is not Phase.PAUSED:
-            self.progress.back_to = Phase.ESTIMATING if self.phase is Phase.STARTING else self.phase
+            self.progress.back_to = self._first if self.phase is Phase.STARTING else self.phase
         self._enter(phase, detail)
 
     def _stop(self, detail: str) -> None:

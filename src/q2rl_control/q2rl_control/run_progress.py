@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from q2rl_control.performance_watch import PerformanceWatch
-from q2rl_task import Phase, Source
+from q2rl_task import InputError, Phase, Source
 
 
 @dataclass
@@ -51,6 +51,19 @@ class RunProgress:
     def of(self, phase: Phase) -> PhaseCounts:
         """Return the sums of a phase; those of a phase without episodes are not kept."""
         return self.counts.get(phase.name, PhaseCounts())
+
+    def check_kind(self, demonstrated: bool) -> None:
+        """See that a run which has begun is one of demonstrations, or is not.
+
+        :raises InputError: it is of the other kind
+        """
+        is_demonstrated = Phase.DEMONSTRATING.name in self.counts or Phase.DEMONSTRATING in (
+            self.phase,
+            self.back_to,
+        )
+        if self.phase is not Phase.STARTING and is_demonstrated is not demonstrated:
+            kind = 'a person demonstrates' if is_demonstrated else 'policies act'
+            raise InputError('parameter `run_dir`', f'holds a run in which {kind}', 'name another')
 
     def to_dict(self) -> dict:
         """Return the same as JSON-ready data."""
