@@ -184,6 +184,8 @@ class ArmLogic:
     ) -> bool:
         """Go to a start pose drawn by `seed` above the estimated `fixture`, then run. Refused unless READY.
 
+        In Mode.HUMAN it runs once a person acts, however long that takes.
+
         :param explore: let the RL policy explore; goes out with every observation
         :param part: estimate of the loose part, for a task with one
         """

@@ -117,8 +117,9 @@ class DemonstrationRecorder(Q2rlNode):
 
     def _on_run_state(self, msg: RunState) -> None:
         """End with the run, once the episode manager knows that everything is here."""
-        done = msg.phase == RunState.FINISHED and msg.acknowledged >= msg.sequence
-        if not (done and self.active) or msg.robot != self.robot:
+        if not self.active or msg.robot != self.robot or msg.phase != RunState.FINISHED:
+            return
+        if min(msg.acknowledged, self._ingest.acknowledged(self.robot)) < msg.sequence:
             return
         keeper = self._keeper
         clone = keeper.path.with_name('bc.safetensors')
