@@ -192,9 +192,17 @@ def test_a_run_that_lacks_a_clone_is_prepared_before_all_else(
 
 
 @pytest.mark.parametrize(
-    'start', [{'sim': 'none'}, {'part': 'learner'}, {'part': 'robot'}], ids=str
+    'start',
+    [
+        {'sim': 'none'},
+        {'part': 'learner'},
+        {'part': 'robot'},
+        {'policy_mode': 'demonstrate'},
+        {'policy_mode': 'bc', 'bc_checkpoint': __file__},
+    ],
+    ids=lambda start: ' '.join(start.values())[:20],
 )
-def test_nothing_is_made_up_for_a_real_arm_or_for_half_a_run(tmp_path, start):
+def test_nothing_is_made_up_for_a_real_arm_a_person_or_half_a_run(tmp_path, start):
     assert build_graph({'run_dir': str(tmp_path / 'one'), **start}).preparation is None
 
 

@@ -28,14 +28,17 @@ def demonstrations_file(args: Mapping[str, Value], run_dir: Path) -> str:
 def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     """Return the process that records and clones what the run lacks; None where it lacks nothing.
 
-    None too where nothing can be made: demonstrations are simulated, of no use to a real arm; and of a run over two
-    machines the clone must be the very same on both.
+    None too where nothing can be made: demonstrations are simulated, of no use to a real arm, and in the way of a person
+    who demonstrates; of a run over two machines the clone must be the very same on both.
 
     :param args: of the start, with what is left to the task in place
     """
-    files = clone_file(args, run_dir), demonstrations_file(args, run_dir)
+    files = [clone_file(args, run_dir)]
+    if args['policy_mode'] != 'bc':
+        files.append(demonstrations_file(args, run_dir))
     complete = all(Path(path).is_file() for path in files if path)
-    if args['sim'] == 'none' or args['part'] != 'all' or complete:
+    made_here = args['sim'] != 'none' and args['policy_mode'] != 'demonstrate'
+    if args['part'] != 'all' or complete or not made_here:
         return None
     same = 'task', 'seed', 'preset', 'device', 'rollouts', 'eval_episodes', 'planner', 'sim'
     asked = {name: args[name] for name in (*same, 'robot_type', 'command_sink')}
