@@ -63,7 +63,7 @@ class ArmInterface(Q2rlNode):
         self._timeout = self.value('lockstep_timeout')
         self._republish_s = self.value('republish_period')
         self._lost_s = self.value('lost_after')
-        self._pace = TickPace(self, self.task.period_s)
+        self._pace = TickPace(self, self.task.period_s, self.control_time)
         qos = self.qos
         kinematics = make_kinematics(self)
         self._sink = make_sink(self, kinematics, self._halted)
@@ -82,7 +82,7 @@ class ArmInterface(Q2rlNode):
         if self.lockstep:
             self.wall_timer(min(0.1, self._republish_s), self._check_answers)
         else:
-            self.wall_timer(self.task.period_s, self._on_period)
+            self.control_timer(self.task.period_s, self._on_period)
         self.wall_timer(STATUS_PERIOD_S, lambda: self._publish_status(force=True))
 
     def activate(self) -> None:

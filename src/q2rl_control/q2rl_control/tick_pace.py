@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import time
 
 from q2rl_ros.node import Q2rlNode
 
@@ -20,12 +19,10 @@ class TickPace:
 
     Lockstep has no pace: there a step is a period, however long it takes.
 
-    :param clock: monotonic seconds
+    :param clock: seconds, see `Q2rlNode.control_time`
     """
 
-    def __init__(
-        self, node: Q2rlNode, period_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, node: Q2rlNode, period_s: float, clock: Callable[[], float]) -> None:
         self._node, self._clock = node, clock
         self._period = 0.0 if node.lockstep else period_s
         self._timer = None
@@ -72,7 +69,7 @@ class TickPace:
         self._node.count('answers_put_off')
         self._answer = execute
         if self._timer is None:
-            self._timer = self._node.wall_timer(wait, self._due)
+            self._timer = self._node.control_timer(wait, self._due)
         self._timer.timer_period_ns = round(1e9 * wait)
         self._timer.reset()
 

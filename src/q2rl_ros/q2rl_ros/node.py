@@ -186,13 +186,15 @@ class Q2rlNode(LifecycleNode):
 
     def wall_timer(self, period_s: float, handler: Callable[[], None]):
         """Call `handler` every `period_s` of wall time, whatever the simulation does, while active."""
+        return self._timer(period_s, handler, self._wall)
 
-        def tick() -> None:
-            if self.active:
-                with self._mendable():
-                    handler()
+    def control_timer(self, period_s: float, handler: Callable[[], None]):
+        """Call `handler` every `period_s` of `control_time`, while active."""
+        return self._timer(period_s, handler, self._control_clock)
 
-        return self._keep(self.destroy_timer, self.create_timer(period_s, tick, clock=self._wall))
+    def control_time(self) -> float:
+        """Return seconds of the time in which a robot moves that does not wait: the wall's, or its simulation's."""
+        return self._control_clock.now().nanoseconds / 1e9
 
     def when_released(self, handler: Callable[[], None]) -> None:
         """Call `handler` when the node is cleaned up, for what `configure` made that is not of ROS."""
@@ -328,6 +330,20 @@ class Q2rlNode(LifecycleNode):
             self.exit_code = 1
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
+
+    @property
+    def _control_clock(self) -> Clock:
+        # A simulation that keeps its own time (Gazebo) may be slower than the wall clock.
+        own_time = self.value('use_sim_time') and not self.lockstep
+        return self.get_clock() if own_time else self._wall
+
+    def _timer(self, period_s: float, handler: Callable[[], None], clock: Clock):
+        def tick() -> None:
+            if self.active:
+                with self._mendable():
+                    handler()
+
+        return self._keep(self.destroy_timer, self.create_timer(period_s, tick, clock=clock))
 
     def _keep(self, destroy: Callable, entity):
         self._made.append((destroy, entity))
