@@ -28,8 +28,8 @@ def demonstrations_file(args: Mapping[str, Value], run_dir: Path) -> str:
 def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     """Return the process that records and clones what the run lacks; None where it lacks nothing.
 
-    None too where nothing can be made: demonstrations are simulated, of no use to a real arm, and in the way of a person
-    who demonstrates; of a run over two machines the clone must be the very same on both.
+    None too where nothing can be made: demonstrations are simulated, of no use to a real arm and in the way of those of
+    a person; of a run over two machines the clone must be the very same on both.
 
     :param args: of the start, with what is left to the task in place
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from q2rl_control.run_plan import RunSettings
+from q2rl_control.run_settings import RunSettings
 from q2rl_ros.node import Q2rlNode
 from q2rl_task import InputError, Mode
 

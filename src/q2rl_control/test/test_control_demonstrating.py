@@ -11,8 +11,9 @@ from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_reports import run_state_to_msg
 from q2rl_control.episode_tally import EpisodeTally
-from q2rl_control.run_plan import Command, EpisodeResult, RunPlan, RunSettings
+from q2rl_control.run_plan import Command, EpisodeResult, RunPlan
 from q2rl_control.run_progress import RunProgress
+from q2rl_control.run_settings import RunSettings
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_task import (
     EndReason,

@@ -15,7 +15,8 @@ from q2rl_control.episode_flow import (
     Stage,
 )
 from q2rl_control.episode_tally import EpisodeTally
-from q2rl_control.run_plan import Command, RunPlan, RunSettings
+from q2rl_control.run_plan import Command, RunPlan
+from q2rl_control.run_settings import RunSettings
 from q2rl_task import EndReason, Mode, Phase, Source, load_task
 
 TASK = load_task('pipe_assembly')

@@ -27,8 +27,8 @@ from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.run_parameters import read_run_settings
-from q2rl_control.run_plan import RunSettings
 from q2rl_control.run_session import RunSession
+from q2rl_control.run_settings import RunSettings
 from q2rl_msgs.msg import (
     EpisodeSummary,
     ExecutedStep,

@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from q2rl_control.run_plan import (
-    Command,
-    EpisodeResult,
-    LearnerReport,
-    RunPlan,
-    RunSettings,
-)
+from q2rl_control.run_plan import Command, EpisodeResult, LearnerReport, RunPlan
 from q2rl_control.run_progress import RunProgress
+from q2rl_control.run_settings import RunSettings
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
 
 GOOD = LearnerReport(LearnerState.READY)

@@ -104,7 +104,7 @@ def shared_start(job: Job) -> Start:
 def run_job(job: Job, emit: Emit) -> None:
     """Run a method on a task and seed; `emit` gets a line per evaluation, the last of which is marked final."""
     case = job.case
-    from q2rl_control.run_plan import RunSettings
+    from q2rl_control.run_settings import RunSettings
     from q2rl_lab.learn_run import fresh_run
     from q2rl_policies.torch_runtime import prepare_torch
 

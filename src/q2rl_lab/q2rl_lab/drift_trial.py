@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from q2rl_control.run_plan import ALARM, RunSettings
+from q2rl_control.run_plan import ALARM
+from q2rl_control.run_settings import RunSettings
 from q2rl_lab.bench_run import Job, shared_start
 from q2rl_lab.bench_suites import SUITES
 from q2rl_lab.in_process import InProcessRun, Progress

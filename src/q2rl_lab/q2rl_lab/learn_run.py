@@ -9,7 +9,8 @@ from pathlib import Path
 import time
 from typing import Any
 
-from q2rl_control.run_plan import RunPlan, RunSettings
+from q2rl_control.run_plan import RunPlan
+from q2rl_control.run_settings import RunSettings
 from q2rl_lab.cell import Cell
 from q2rl_lab.evaluation import bc_from_file
 from q2rl_lab.in_process import InProcessRun, Progress

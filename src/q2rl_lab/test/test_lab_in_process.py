@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from q2rl_control.run_plan import RunSettings
+from q2rl_control.run_settings import RunSettings
 from q2rl_lab.cell import Deciders
 from q2rl_lab.in_process import InProcessRun, evaluate
 from q2rl_learner.bc_training import train_bc
