@@ -8,7 +8,7 @@ Modules by subject:
 - settings: `config` and `presets/`; `methods` and `overlays/`; `loss_config`
 - Q-Estimation: `estimation`, `returns`, `fitted_q`, `warm_start`
 - updates: `update`, `replay`, `offline`, `advantage` and `conservative` (losses of rival methods)
-- transitions: `ingest`, `transition_check`, `transition_log`, `episodes`
+- transitions: `replay_inbox`, `ingest`, `transition_check`, `transition_log`, `episodes`
 - behaviour cloning: `bc_training`, `distillation`
 - demonstrations: `demonstrations` (what is read), `demonstration_files` (one kind into another), `lerobot_dataset`,
   `mcap_demonstrations`; of a person at the arm: `demonstration_keeper`, `demonstration_recorder_node`

@@ -5,20 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 import sys
-import time
 
 from q2rl_learner.demonstration_keeper import DemonstrationKeeper, Verdict
-from q2rl_learner.ingest import Ingest
-from q2rl_learner.transition_log import TransitionLog
-from q2rl_msgs.msg import RunState, TransitionAck
-from q2rl_msgs.msg import Transition as TransitionMsg
-from q2rl_ros.conversions import transition_from_msg
+from q2rl_learner.replay_inbox import ReplayInbox
+from q2rl_msgs.msg import RunState
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import spin
 from q2rl_task import InputError, Transition
 
-COMMIT_PERIOD_S = 0.02
-HEARTBEAT_S = 1.0
 FILE = 'demonstrations.hdf5'
 
 
@@ -34,7 +28,7 @@ class DemonstrationRecorder(Q2rlNode):
         self.declare(
             'demonstrations', 40, 'How many are wanted; only to be shown.', low=1, high=10**6
         )
-        self._log: TransitionLog | None = None
+        self._inbox: ReplayInbox | None = None
 
     def configure(self) -> None:
         """Take up what the run's folder holds; make the topics.
@@ -45,34 +39,25 @@ class DemonstrationRecorder(Q2rlNode):
             where = 'parameter `run_dir` of demonstration_recorder'
             raise InputError(where, 'is empty', 'set the directory of the run')
         run_dir = Path(self.value('run_dir'))
-        self._log = TransitionLog(run_dir / 'transitions.db', self.task.contract_hash)
-        self._ingest = Ingest(self._log)
-        stored = self._ingest.replay()
-        for line in self._log.damaged:
-            self.get_logger().warning(line)
-        self._keeper = DemonstrationKeeper(run_dir / FILE, self.task, stored)
-        self._arrived: list[Transition] = []
-        self._ack_due = set(self._log.robots)
-        self._acked_at = 0.0
+        self._inbox = ReplayInbox(self, run_dir / 'transitions.db')
+        self._keeper = DemonstrationKeeper(run_dir / FILE, self.task, self._inbox.stored)
         self._last = ''
-        self._ack = self.publisher(TransitionAck, 'transition_ack', self.qos.events)
-        self.subscribe(TransitionMsg, 'transition', self._on_transition, self.qos.replay)
+        self._inbox.open(self._take)
         self.subscribe(
             RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True
         )
-        self.wall_timer(COMMIT_PERIOD_S, self._commit)
         if self._keeper.demonstrations:
             self.get_logger().info(f'{self._so_far} already in {self._keeper.path}')
 
     def deactivate(self) -> None:
         """Write what has arrived."""
-        self._commit()
+        self._inbox.commit()
 
     def release(self) -> None:
         """Close the log."""
-        if self._log is not None:
-            self._log.close()
-        self._log = None
+        if self._inbox is not None:
+            self._inbox.close()
+        self._inbox = None
 
     def diagnose(self) -> dict[str, object]:
         """Show how many there are."""
@@ -90,26 +75,11 @@ class DemonstrationRecorder(Q2rlNode):
             f'{len(self._keeper.demonstrations)} of {self.value("demonstrations")} demonstrations'
         )
 
-    def _on_transition(self, msg: TransitionMsg) -> None:
-        self._arrived.append(transition_from_msg(msg, self.task))
-
-    def _commit(self) -> None:
-        """Store what has arrived and keep what it completes, then acknowledge it, repetitions too."""
-        arrived, self._arrived = self._arrived, []
-        for transition in self._ingest.store(arrived) if arrived else ():
+    def _take(self, due: list[Transition]) -> None:
+        for transition in due:
             verdict = self._keeper.add(transition)
             if verdict is not None:
                 self._tell(verdict)
-        self._ack_due |= {t.robot for t in arrived}
-        now = time.monotonic()
-        if now - self._acked_at >= HEARTBEAT_S:
-            self._ack_due |= set(self._log.robots)
-        for robot in self._ack_due:
-            ack = TransitionAck(robot=robot, sequence=self._ingest.acknowledged(robot))
-            ack.header.stamp = self.get_clock().now().to_msg()
-            self._ack.publish(ack)
-            self._acked_at = now
-        self._ack_due.clear()
 
     def _tell(self, verdict: Verdict) -> None:
         self._last = f'{verdict.episode} {verdict.text}'
@@ -119,7 +89,7 @@ class DemonstrationRecorder(Q2rlNode):
         """End with the run, once the episode manager knows that everything is here."""
         if not self.active or msg.robot != self.robot or msg.phase != RunState.FINISHED:
             return
-        if min(msg.acknowledged, self._ingest.acknowledged(self.robot)) < msg.sequence:
+        if min(msg.acknowledged, self._inbox.acknowledged(self.robot)) < msg.sequence:
             return
         keeper = self._keeper
         clone = keeper.path.with_name('bc.safetensors')

@@ -9,28 +9,24 @@ import time
 
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
-from q2rl_learner.ingest import Ingest
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.replay_inbox import HEARTBEAT_S, ReplayInbox
 from q2rl_learner.training_loop import LearnerView, TrainingLoop
-from q2rl_learner.transition_log import TransitionLog
 from q2rl_learner.weights_numbers import WeightsNumbers
-from q2rl_msgs.msg import LearnerStatus, RunState, TransitionAck, WeightsChunk
-from q2rl_msgs.msg import Transition as TransitionMsg
+from q2rl_msgs.msg import LearnerStatus, RunState, WeightsChunk
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.chunks import split
 from q2rl_policies.policy_file import load_density
 from q2rl_policies.torch_runtime import find_device, prepare_torch
-from q2rl_ros.conversions import to_enum, transition_from_msg, weights_chunk_to_msg
+from q2rl_ros.conversions import to_enum, weights_chunk_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.qos import weights_chunk_size
 from q2rl_ros.spin import spin
 from q2rl_ros.stamps import stamp_from_msg
-from q2rl_task import InputError, Phase, Transition, episode_seed
+from q2rl_task import InputError, Phase, episode_seed
 
-COMMIT_PERIOD_S = 0.02
 STATUS_PERIOD_S = 0.05
-HEARTBEAT_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
 """How long deactivating waits for the training thread, and acknowledgements with it."""
 CHUNK_PAUSE_S = 0.001
@@ -75,7 +71,7 @@ class LearnerNode(Q2rlNode):
             'Where gradient steps are made: cpu, cuda, or one GPU of several, cuda:1. Policies act on the CPU.',
         )
         self._loop: TrainingLoop | None = None
-        self._log: TransitionLog | None = None
+        self._inbox: ReplayInbox | None = None
         self._writer = None
 
     def configure(self) -> None:
@@ -91,17 +87,9 @@ class LearnerNode(Q2rlNode):
         self._numbers = WeightsNumbers(run_dir / 'learner' / 'version.json')
         self._tensorboard = run_dir / 'tensorboard'
         learner = self._make_learner(run_dir)
-        self._log = TransitionLog(run_dir / 'transitions.db', self.task.contract_hash)
-        self._ingest = Ingest(self._log)
-        stored = self._ingest.replay()
-        for line in self._log.damaged:
-            self.get_logger().warning(line)
-        self._arrived: list[Transition] = []
-        self._ack_due: set[str] = set(self._log.robots)
+        self._inbox = ReplayInbox(self, run_dir / 'transitions.db')
         self._shown: LearnerView | None = None
-        self._shown_at = self._acked_at = 0.0
-        self._ingested = len(self._log)
-        self._ack = self.publisher(TransitionAck, 'transition_ack', self.qos.events)
+        self._shown_at = 0.0
         self._status = self.publisher(LearnerStatus, 'learner_status', self.qos.latched)
         self._weights = {
             kind: self.publisher(WeightsChunk, f'{kind}_weights', self.qos.weights)
@@ -110,12 +98,11 @@ class LearnerNode(Q2rlNode):
         self._loop = TrainingLoop(
             learner, self.lockstep, self._state_path, self._send_weights, self._write_scalars
         )
-        self._loop.offer(stored)
-        self.subscribe(TransitionMsg, 'transition', self._on_transition, self.qos.replay)
+        self._loop.offer(self._inbox.stored)
+        self._inbox.open(self._loop.offer)
         self.subscribe(
             RunState, 'run_state', self._on_run_state, self.qos.latched, while_inactive=True
         )
-        self.wall_timer(COMMIT_PERIOD_S, self._commit)
         self.wall_timer(STATUS_PERIOD_S, self._publish_status)
 
     def _make_learner(self, run_dir: Path) -> OnlineLearner:
@@ -160,7 +147,7 @@ class LearnerNode(Q2rlNode):
 
         :raises InputError: the training thread is still at a step; it goes on, and the node stays active
         """
-        self._commit()
+        self._inbox.commit()
         if not self._loop.close(CLOSE_TIMEOUT_S):
             self._loop.start()
             raise InputError(
@@ -176,47 +163,26 @@ class LearnerNode(Q2rlNode):
             self._loop.close(
                 0.0
             )  # shut down or failed while it was at a long step: to go no further
-        if self._log is not None:
-            self._log.close()
-        self._loop = self._log = None
+        if self._inbox is not None:
+            self._inbox.close()
+        self._loop = self._inbox = None
 
     def diagnose(self) -> dict[str, object]:
         """Where learning stands."""
         view = self._loop.view
         return {
             'state': view.state.name,
-            'stored': self._ingested,
+            'stored': self._inbox.count,
             'online_steps': view.online_steps,
             'gradient_steps': view.gradient_steps,
             'weights_version': view.weights_version,
         }
-
-    def _on_transition(self, msg: TransitionMsg) -> None:
-        self._arrived.append(transition_from_msg(msg, self.task))
 
     def _on_run_state(self, msg: RunState) -> None:
         if self._loop is None:  # one that came while the node was closed
             return
         self._loop.set_phase(to_enum(Phase, msg.phase, 'phase'))
         self._loop.roll_back(msg.rollbacks, msg.rollback_version)
-
-    def _commit(self) -> None:
-        """Store what has arrived, then acknowledge it, repetitions too."""
-        if self._arrived:
-            arrived, self._arrived = self._arrived, []
-            ready = self._ingest.store(arrived)
-            self._loop.offer(ready)
-            self._ingested = len(self._log)
-            self._ack_due |= {t.robot for t in arrived}
-        now = time.monotonic()
-        if now - self._acked_at >= HEARTBEAT_S:
-            self._ack_due |= set(self._log.robots)
-        for robot in self._ack_due:
-            ack = TransitionAck(robot=robot, sequence=self._ingest.acknowledged(robot))
-            ack.header.stamp = self.get_clock().now().to_msg()
-            self._ack.publish(ack)
-            self._acked_at = now
-        self._ack_due.clear()
 
     def _publish_status(self) -> None:
         view, now = self._loop.view, time.monotonic()
@@ -226,7 +192,7 @@ class LearnerNode(Q2rlNode):
         msg = LearnerStatus(
             state=int(view.state),
             detail=view.detail,
-            ingested=self._ingested,
+            ingested=self._inbox.count,
             online_steps=view.online_steps,
             gradient_steps=view.gradient_steps,
             actor_steps=view.actor_steps,
