@@ -64,18 +64,7 @@ def chunks(
     data: bytes, kind: str, version: int, chunk_bytes: int = 2048, learner: str = 'one'
 ) -> list[WeightsChunk]:
     return [
-        weights_chunk_to_msg(
-            c.data,
-            kind=c.kind,
-            learner=c.learner,
-            version=c.version,
-            parent=c.parent,
-            contract=c.contract,
-            sha256=c.sha256,
-            index=c.index,
-            count=c.count,
-            stamp=1.0,
-        )
+        weights_chunk_to_msg(**vars(c), stamp=1.0)
         for c in split(data, kind, learner, version, version - 1, CONTRACT, chunk_bytes)
     ]
 

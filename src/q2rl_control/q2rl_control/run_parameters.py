@@ -77,7 +77,7 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
     node.declare(
         'demonstrations',
-        0,
+        default.demonstrations,
         'Episodes in which a person has to succeed, and nothing else is run; 0: a run of policies.',
         low=0,
         high=10**6,

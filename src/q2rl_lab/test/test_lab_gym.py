@@ -274,21 +274,11 @@ def test_the_shipped_suites_can_be_read_and_name_their_requirements():
         assert len({task.contract_hash for task in suite.gym.tasks}) == len(suite.tasks)
 
 
-@pytest.mark.skipif(
-    not (Path.cwd() / '.venv-metaworld').is_dir(), reason='needs Meta-World (docs/benchmarks.md)'
-)
-@pytest.mark.parametrize('name', find_suite('metaworld').tasks)
-def test_metaworld_demonstrates_and_repeats_its_scenes(name):
-    suite = find_suite('metaworld')
+def _task_of(suite_name, name):
+    """Return the host of a suite's environments, and one of its tasks."""
+    suite = find_suite(suite_name)
     (task,) = (task for task in suite.gym.tasks if task.name == name)
-    fixed, (first, second) = record_gym_demonstrations(suite.gym.host, task, 2, 0)
-    assert fixed.observation_size == 39 and first.actions.shape[1] == 4
-    assert not np.array_equal(first.observations[0], second.observations[0])
-    process = suite.gym.host.start(task)
-    start = process.reset(7)
-    process.reset(8)
-    process.step(np.ones(4))
-    np.testing.assert_array_equal(process.reset(7), start)
+    return suite.gym.host, task
 
 
 def _repeats(process, size):
@@ -304,18 +294,29 @@ def _repeats(process, size):
     return start
 
 
+def _demonstrates_and_repeats(suite_name, name, observed, actions):
+    """See that a scripted expert demonstrates on scenes that differ and repeat; return the first observation of one."""
+    host, task = _task_of(suite_name, name)
+    fixed, (first, second) = record_gym_demonstrations(host, task, 2, 0)
+    assert fixed.observation_size == observed and first.actions.shape[1] == actions
+    assert not np.array_equal(first.observations[0], second.observations[0])
+    return _repeats(host.start(task), actions)
+
+
+@pytest.mark.skipif(
+    not (Path.cwd() / '.venv-metaworld').is_dir(), reason='needs Meta-World (docs/benchmarks.md)'
+)
+@pytest.mark.parametrize('name', find_suite('metaworld').tasks)
+def test_metaworld_demonstrates_and_repeats_its_scenes(name):
+    _demonstrates_and_repeats('metaworld', name, 39, 4)
+
+
 @pytest.mark.skipif(
     not (Path.cwd() / '.venv-robosuite').is_dir(), reason='needs robosuite (docs/benchmarks.md)'
 )
-@pytest.mark.parametrize('name', find_suite('robosuite').tasks)
-def test_robosuite_demonstrates_and_repeats_its_scenes(name):
-    suite = find_suite('robosuite')
-    (task,) = (task for task in suite.gym.tasks if task.name == name)
-    fixed, (first, second) = record_gym_demonstrations(suite.gym.host, task, 2, 0)
-    assert fixed.observation_size == (19 if name == 'robosuite_lift' else 23)
-    assert first.actions.shape[1] == 7
-    assert not np.array_equal(first.observations[0], second.observations[0])
-    start = _repeats(suite.gym.host.start(task), 7)
+@pytest.mark.parametrize(('name', 'observed'), [('robosuite_lift', 19), ('robosuite_square', 23)])
+def test_robosuite_demonstrates_and_repeats_its_scenes(name, observed):
+    start = _demonstrates_and_repeats('robosuite', name, observed, 7)
     assert np.abs(start[16:19]).max() > 0.01, 'where the object is to the hand is known at once'
 
 
@@ -327,6 +328,5 @@ def test_robosuite_demonstrates_and_repeats_its_scenes(name):
     ('name', 'observed', 'actions'), [('adroit_door', 39, 28), ('adroit_pen', 45, 24)]
 )
 def test_adroit_repeats_its_scenes(name, observed, actions):
-    suite = find_suite('adroit')
-    (task,) = (task for task in suite.gym.tasks if task.name == name)
-    assert len(_repeats(suite.gym.host.start(task), actions)) == observed
+    host, task = _task_of('adroit', name)
+    assert len(_repeats(host.start(task), actions)) == observed

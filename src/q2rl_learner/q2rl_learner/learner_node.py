@@ -160,9 +160,8 @@ class LearnerNode(Q2rlNode):
     def release(self) -> None:
         """Close the log."""
         if self._loop is not None:
-            self._loop.close(
-                0.0
-            )  # shut down or failed while it was at a long step: to go no further
+            # Shut down or failed while it was at a long step: to go no further.
+            self._loop.close(0.0)
         if self._inbox is not None:
             self._inbox.close()
         self._loop = self._inbox = None
@@ -217,20 +216,7 @@ class LearnerNode(Q2rlNode):
         for kind, data in files.items():
             size = weights_chunk_size(len(data))
             for chunk in split(data, kind, learner, version, parent, contract, size):
-                self._weights[kind].publish(
-                    weights_chunk_to_msg(
-                        chunk.data,
-                        kind=kind,
-                        learner=learner,
-                        version=version,
-                        parent=parent,
-                        contract=chunk.contract,
-                        sha256=chunk.sha256,
-                        index=chunk.index,
-                        count=chunk.count,
-                        stamp=stamp,
-                    )
-                )
+                self._weights[kind].publish(weights_chunk_to_msg(**vars(chunk), stamp=stamp))
                 time.sleep(CHUNK_PAUSE_S)
 
     def _write_scalars(self, gradient_steps: int, scalars: dict[str, float]) -> None:
