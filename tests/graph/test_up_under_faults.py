@@ -67,8 +67,10 @@ class Up:
         return None
 
     def kill(self, node: str) -> None:
-        pid = self.pid_of(node)
-        assert pid is not None, f'{node} is not running:\n{self.output()}'
+        deadline = time.monotonic() + PATIENCE_S
+        while (pid := self.pid_of(node)) is None:
+            assert time.monotonic() < deadline, f'{node} is not running:\n{self.output()}'
+            time.sleep(0.05)
         os.kill(pid, signal.SIGKILL)
 
     def interrupt(self) -> int:

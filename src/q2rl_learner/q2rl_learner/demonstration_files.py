@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.episodes import Episode
 from q2rl_task import InputError, TaskSpec
-from q2rl_task.atomic_file import replacing
+from q2rl_task.demonstration_file import RecordedEpisode, write_demonstration_file
 
 HDF5 = ('.hdf5', '.h5')
 
@@ -59,24 +57,17 @@ def format_of(path: Path) -> Format:
 
 
 def write_hdf5(path: Path, task: TaskSpec, episodes: Sequence[Episode]) -> None:
-    """Write episodes in robomimic's layout (see `demonstrations`), whole or not at all."""
-    with replacing(path, durable=True) as partial, h5py.File(partial, 'w') as file:
-        data = file.create_group('data')
-        data.attrs['total'] = sum(len(episode) for episode in episodes)
-        kwargs = {'contract_hash': task.contract_hash}
-        env = {'env_name': task.name, 'type': 'q2rl', 'env_kwargs': kwargs}
-        data.attrs['env_args'] = json.dumps(env)
-        for number, episode in enumerate(episodes):
-            group = data.create_group(f'demo_{number}')
-            group.attrs['num_samples'] = len(episode)
-            group.attrs['success'] = bool(episode.terminated)
-            dones = np.zeros(len(episode), dtype=np.int8)
-            dones[-1] = 1
-            group['obs/state'] = episode.observations
-            group['next_obs/state'] = episode.next_observations
-            group['actions'] = episode.actions
-            group['rewards'] = episode.rewards.astype(np.float32)
-            group['dones'] = dones
+    """Write episodes in robomimic's layout (see `q2rl_task.demonstration_file`), whole or not at all."""
+    write_demonstration_file(
+        path,
+        task,
+        (
+            RecordedEpisode(
+                e.observations, e.next_observations, e.actions, e.rewards, bool(e.terminated)
+            )
+            for e in episodes
+        ),
+    )
 
 
 def _read_hdf5(path: Path, task: TaskSpec, as_is: bool) -> Read:

@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Demonstrations: recording them in simulation, and their HDF5 file in robomimic's layout.
+"""Demonstrations: recording them in simulation, and writing them.
 
-Layout: `data` (attributes `total` steps, `env_args` JSON) holds `demo_0`, `demo_1`, ... (attributes `num_samples`,
-`success`), each with `obs/state` and `next_obs/state` (T, O) float32, `actions` (T, D) float32, `rewards` (T,)
-float32, `dones` (T,) int8 and `states` (T, S) float64: MuJoCo's integration state at each observation, with the
-mocap pose of the fixture in it.
+Their `states` are MuJoCo's integration state at each observation, with the mocap pose of the fixture in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from q2rl_sim.arm import SimArm
 from q2rl_sim.rollout import run_episode
 from q2rl_sim.scene import scene_module
 from q2rl_task import TaskSpec, episode_seed
-from q2rl_task.atomic_file import replacing
+from q2rl_task.demonstration_file import RecordedEpisode, write_demonstration_file
 
 MAX_ATTEMPTS_PER_DEMONSTRATION = 10
 
@@ -82,26 +77,14 @@ def record_demonstrations(
 def write_demonstrations(
     path: str | Path, task: TaskSpec, demonstrations: Sequence[Demonstration]
 ) -> None:
-    """Write `path` in one go: readers see the old file or the whole new one, never half of it."""
-    with replacing(path, durable=True) as partial, h5py.File(partial, 'w') as file:
-        data = file.create_group('data')
-        data.attrs['total'] = sum(len(d) for d in demonstrations)
-        data.attrs['env_args'] = json.dumps(
-            {
-                'env_name': task.name,
-                'type': 'q2rl',
-                'env_kwargs': {'contract_hash': task.contract_hash},
-            }
-        )
-        for number, demonstration in enumerate(demonstrations):
-            group = data.create_group(f'demo_{number}')
-            group.attrs['num_samples'] = len(demonstration)
-            group.attrs['success'] = bool(demonstration.success)
-            dones = np.zeros(len(demonstration), dtype=np.int8)
-            dones[-1] = 1
-            group['obs/state'] = demonstration.observations[:-1].astype(np.float32)
-            group['next_obs/state'] = demonstration.observations[1:].astype(np.float32)
-            group['actions'] = demonstration.actions.astype(np.float32)
-            group['rewards'] = demonstration.rewards.astype(np.float32)
-            group['dones'] = dones
-            group['states'] = demonstration.states.astype(np.float64)
+    """Write them in robomimic's layout (see `q2rl_task.demonstration_file`), whole or not at all."""
+    write_demonstration_file(
+        path,
+        task,
+        (
+            RecordedEpisode(
+                d.observations[:-1], d.observations[1:], d.actions, d.rewards, d.success, d.states
+            )
+            for d in demonstrations
+        ),
+    )
