@@ -18,7 +18,7 @@ from q2rl_lab.evaluation import learned_from
 from q2rl_lab.recorded_evaluation import record_episodes
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run, open_run
 from q2rl_lab.workspace import versions
-from q2rl_task import InputError, Mode, Phase, TaskSpec
+from q2rl_task import InputError, Mode, Phase, TaskSpec, load_task
 
 WEIGHTS = ('actor.safetensors', 'critic.safetensors')
 
@@ -37,18 +37,19 @@ class Learned:
 
 
 def find_learned(
-    runs_dir: Path, target: str | None, bc: Path | None, task: str, preset: str
+    runs_dir: Path, target: str | None, bc: Path | None, task: str, preset: str | None
 ) -> Learned:
     """Return what `target` names: a run (None: the latest), or a folder with an actor's and a critic's weights.
 
     :param bc: BC policy, if not the one of the run or `bc.safetensors` in the folder
     :param task: of a folder of weights
-    :param preset: that a folder of weights was learned with
+    :param preset: that a folder of weights was learned with; None: the task's
     :raises InputError: no such run or folder
     """
     folder = Path(target) if target is not None else None
     if folder is not None and all((folder / name).is_file() for name in WEIGHTS):
         cloned = bc or folder / 'bc.safetensors'
+        preset = preset or load_task(task).learning.preset
         return Learned(folder.resolve().name, folder, cloned, task, preset, 0)
     run = open_run(runs_dir, target)
     config = run.read_config()

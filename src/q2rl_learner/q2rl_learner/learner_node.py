@@ -42,7 +42,7 @@ class LearnerNode(Q2rlNode):
     def __init__(self, **kwargs) -> None:
         super().__init__('learner', **kwargs)
         self.declare(
-            'preset', 'laptop', 'Settings: name of a shipped preset, or path of a preset YAML.'
+            'preset', 'laptop-long', 'Settings: name of a shipped preset, or path of a preset YAML.'
         )
         self.declare('demos', '', 'Demonstrations (HDF5) to mix in; empty: none.')
         self.declare(

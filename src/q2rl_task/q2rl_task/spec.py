@@ -267,7 +267,7 @@ class LearningSpec(Section):
     `rollouts`: BC-only episodes before. `online_steps`: transitions to learn from.
     """
 
-    preset: str = 'laptop'
+    preset: str = 'laptop-long'
     rollouts: int = Field(default=20, ge=2)
     online_steps: int = Field(default=13_000, ge=0)
 

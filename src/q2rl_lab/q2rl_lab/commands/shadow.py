@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json, Preset, RunsDir, Task
+from q2rl_lab.commands.options import Json, RunsDir, Task, TaskPreset
 
 
 def shadow(
@@ -37,7 +37,7 @@ def shadow(
         ),
     ] = None,
     task: Task = 'pipe_assembly',
-    preset: Preset = 'laptop',
+    preset: TaskPreset = None,
     name: Annotated[
         str | None,
         typer.Option('--run', help='Name of the run to keep.', show_default='RUN-shadow'),

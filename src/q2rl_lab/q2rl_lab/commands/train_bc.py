@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json, Preset, Seed, Task
+from q2rl_lab.commands.options import Json, Seed, Task, TaskPreset
 
 
 def train_bc(
@@ -17,7 +17,7 @@ def train_bc(
         Path, typer.Option('--output', '-o', help='File to write (safetensors).')
     ] = Path('bc.safetensors'),
     task: Task = 'pipe_assembly',
-    preset: Preset = 'laptop',
+    preset: TaskPreset = None,
     episodes: Annotated[
         int, typer.Option('--episodes', '-n', min=0, help='Fresh scenes to measure it on.')
     ] = 50,
@@ -44,7 +44,7 @@ def train_bc(
     if output.exists() and not force:
         raise InputError(output, 'is there already', 'name another file, or say --force')
     spec = load_task(task)
-    result = clone(spec, demonstrations, preset, seed, output)
+    result = clone(spec, demonstrations, preset or spec.learning.preset, seed, output)
     if episodes:
         with EpisodeProgress(episodes) as progress:
             evaluate(spec, bc_alone(output, spec, seed), Mode.BC, episodes, seed, progress)
