@@ -106,12 +106,15 @@ def short_name(data: RunData, row: EpisodeRow) -> str:
 def find_row(data: RunData, name: str) -> EpisodeRow:
     """Return the episode called `name`: by its id, by what follows the run's name in it (o0012, or o12).
 
+    An evaluation that was interrupted is done again as v0002-1: v2 names the one that counts, the last.
+
     :raises InputError: the run has no such finished episode
     """
     short = SHORT_NAME.fullmatch(name)
     wanted = f'{short[1]}{int(short[2]):04d}' if short else name
-    for row in data.episodes:
-        if row.episode == name or short_name(data, row) == wanted:
+    for row in reversed(data.episodes):
+        found = short_name(data, row)
+        if row.episode == name or found == wanted or (short and found.startswith(f'{wanted}-')):
             return row
     known = [short_name(data, row) for row in data.episodes]
     remedy = f'name one of {known[0]} to {known[-1]}' if known else 'wait for its first episode'

@@ -107,6 +107,13 @@ def test_an_episode_is_found_by_its_id_or_the_end_of_it(run):
         find_row(data, 'o3')
 
 
+def test_an_evaluation_that_was_done_again_is_found_by_its_number(run):
+    for name in ('made_up-v0002-1', 'made_up-v0002-2', 'made_up-v0020'):
+        run.add(Phase.EVALUATING, Mode.BC, True, episode=name)
+    assert find_row(read(run), 'v2').episode == 'made_up-v0002-2'
+    assert find_row(read(run), 'v0002-1').episode == 'made_up-v0002-1'
+
+
 def test_failures_come_first_and_of_them_those_that_the_gate_lost(run):
     run.add(Phase.ONLINE, Mode.GATED, True)
     run.add(Phase.ONLINE, Mode.GATED, False)
