@@ -75,16 +75,17 @@ class EstimateReport:
         """
         if math.isinf(self.return_variance):  # see `without_value`
             return ''
+        more = f'run more rollouts (--rollouts {2 * self.rollouts}, and --resume to go on with a run of nodes)'
+        other = 'or take a method that needs no V (--method ibrl or rlpd)'
         if self.successes == 0:
             return (
-                f'none of {self.rollouts} BC rollouts succeeded, so V says nothing; improve BC (more demonstrations), '
-                'run more rollouts, or take a method that needs no V (--method ibrl or rlpd)'
+                f'none of {self.rollouts} BC rollouts succeeded, so V says nothing: {more}, improve BC (more '
+                f'demonstrations), {other}'
             )
         if not self.value_error < self.return_variance:
             return (
                 f'V explains no more than the mean return (error {self.value_error:.3g} on held-out rollouts, variance '
-                f'{self.return_variance:.3g}): raise `rollouts` (now {self.rollouts}), or take a method that needs no '
-                'V (--method ibrl or rlpd)'
+                f'{self.return_variance:.3g}): {more}, {other}'
             )
         return ''
 

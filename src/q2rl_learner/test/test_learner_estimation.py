@@ -206,7 +206,12 @@ def test_when_learning_may_start(changes, said):
 
 def test_a_useless_value_names_every_way_on():
     said = report(value_error=2.0).problem()
-    assert '`rollouts` (now 20)' in said and '--method ibrl or rlpd' in said and '\n' not in said
+    assert (
+        '--rollouts 40' in said
+        and '--resume' in said
+        and '--method ibrl or rlpd' in said
+        and '\n' not in said
+    )
     for method in ('ibrl', 'rlpd'):
         assert not load_preset(f'laptop+{method}').needs_value
 
