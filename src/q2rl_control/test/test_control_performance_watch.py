@@ -80,7 +80,7 @@ def test_two_successes_clear_the_world_and_too_few_convict_it(outcomes, fault):
 
 @pytest.mark.parametrize(
     ('known', 'outcomes', 'fault'),
-    [(1, '0' * 20, Fault.WORLD), (1, '1' + '0' * 19, Fault.WEIGHTS), (8, '1' + '0' * 19, Fault.WORLD)],
+    [(1, '0' * 20, Fault.WEIGHTS), (1, '1' + '0' * 19, Fault.WEIGHTS), (8, '1' + '0' * 19, Fault.WORLD)],
 )  # fmt: skip
 def test_a_doubt_ends_after_twenty_episodes(known, outcomes, fault):
     watch = PerformanceWatch(bc_successes=known, bc_episodes=20)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 import shlex
 from typing import Any
@@ -193,7 +193,11 @@ def _distil(
     """Fit a mixture and measure it; None where the policy proposes nothing to fit to."""
     if not all(np.isfinite(p.action).all() for p in measured.proposed):
         return None
-    task, seen = case.spec, list(measured.seen)
+    task = case.spec
+    # On scenes of their own: on those that it is measured on, the mixture would have seen the answers.
+    shown = Listener(loaded.make(order.seed, 'bound', False))
+    run(shown, case, replace(order, seed=episode_seed(order.seed, 'bc', 2)), 'to learn from')
+    seen = shown.episodes()
     if order.demonstrations is not None:
         seen += [e.observations for e in load_demonstrations(order.demonstrations, task)]
     config = load_preset('tiny' if order.task == 'tiny' else 'laptop').bc

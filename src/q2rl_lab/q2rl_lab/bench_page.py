@@ -91,10 +91,13 @@ def _figures(
 
         def curves(axes: Axes, own=own) -> None:
             for method, found in own.items():
-                moving = [100 * moving_success(r.outcomes, r.final['window']) for r in found]
-                length = min(map(len, moving))  # 0 where a run did not start
+                began = [r for r in found if r.outcomes]
+                if not began:
+                    continue
+                moving = [100 * moving_success(r.outcomes, r.final['window']) for r in began]
+                length = min(map(len, moving))
                 # A share of fewer episodes than a window holds jumps about; leave it out where there is more.
-                first = min(max(r.final['window'] for r in found), max(length, 1)) - 1
+                first = min(max(r.final['window'] for r in began), length) - 1
                 x, stacked = (
                     np.arange(first, length) + 1,
                     np.stack([m[first:length] for m in moving]),
@@ -111,12 +114,17 @@ def _figures(
 
         def probes(axes: Axes, own=own) -> None:
             for method, found in own.items():
-                count = min(len(r.evaluations) for r in found)
+                # A run that was stopped before it learned anything goes on as its clone.
+                count = max(len(r.evaluations) for r in found)
+                whole = [r for r in found if len(r.evaluations) == count]
                 x = [
-                    np.mean([r.evaluations[k]['online_steps'] for r in found]) for k in range(count)
+                    np.mean([r.evaluations[k]['online_steps'] for r in whole]) for k in range(count)
                 ]
                 y = [
-                    100 * np.mean([r.evaluations[k]['success'] for r in found])
+                    100
+                    * np.mean(
+                        [r.evaluations[min(k, len(r.evaluations) - 1)]['success'] for r in found]
+                    )
                     for k in range(count)
                 ]
                 bc = 100 * np.mean([r.final['bc']['success'] for r in found])

@@ -22,6 +22,8 @@ from q2rl_lab.statistics import failures_until, first_reaching
 from q2rl_task import EndReason, InputError
 
 LEARNED_LEVEL, MASTERED_LEVEL = 0.80, 0.95
+FIRST = 20
+"""Online episodes that tell how a run begins."""
 PROFILE_LEVELS = np.linspace(0.0, 1.0, 51)
 
 
@@ -30,11 +32,14 @@ class Course:
     """How one run went. Counts are None where the level was not reached within the run (censored).
 
     episodes_to_80: online episodes until 80 % of the last window succeeded. failures_to_95: failed ones until 95 % did.
-    Up to there: force_peaks, episodes whose contact force passed the softening limit, and peak_force, the highest [N].
+    first_failures: failed ones among the first FIRST. rollout_failures: failed episodes of BC alone before.
+    Up to 95 %: force_peaks, episodes whose contact force passed the softening limit, and peak_force, the highest [N].
     """
 
     episodes: int
     failures: int
+    first_failures: int
+    rollout_failures: int
     episodes_to_80: int | None
     failures_to_95: int | None
     force_peaks: int
@@ -52,6 +57,8 @@ def course_of(run: FinishedRun) -> Course:
     return Course(
         episodes=len(outcomes),
         failures=outcomes.count(False),
+        first_failures=outcomes[:FIRST].count(False),
+        rollout_failures=final['training']['rollouts'].count('0'),
         episodes_to_80=first_reaching(outcomes, LEARNED_LEVEL, window),
         failures_to_95=failures_until(outcomes, MASTERED_LEVEL, window),
         force_peaks=0 if soften is None else sum(peak > soften for peak in peaks),
@@ -125,6 +132,8 @@ def _summary(runs: Sequence[FinishedRun], scores: Scores) -> dict[str, Any]:
         'success': interquartile_mean(there),
         'success_interval': stratified_interval([there], interquartile_mean),
         'worst': float(min(s.min() for s in there)),
+        'rollout_failures': float(np.median([c.rollout_failures for c in courses])),
+        'first_failures': float(np.median([c.first_failures for c in courses])),
         'episodes_to_80': to_80,
         'episodes_to_80_is_bound': some_80,
         'episodes_to_80_censored': sum(c.episodes_to_80 is None for c in courses),
@@ -178,7 +187,7 @@ def _unfinished(lines: Sequence[dict[str, Any]], runs: Sequence[FinishedRun]) ->
 
 
 COLUMNS = (
-    'method', 'runs', 'BC', 'success, IQM (95 %)', 'P(better)', 'episodes to 80 %',
+    'method', 'runs', 'BC', 'success, IQM (95 %)', 'P(better)', 'failures at first', 'episodes to 80 %',
     'failures to 95 %', 'force peaks', 'wall',
 )  # fmt: skip
 
@@ -198,6 +207,7 @@ def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
                 f'{100 * of["bc"]:.0f} %',
                 f'{100 * of["success"]:.0f} %{_interval(of["success_interval"], of["runs"], 100.0)}',
                 versus,
+                f'{of["rollout_failures"]:.0f} + {of["first_failures"]:.0f}',
                 _count(of, 'episodes_to_80'),
                 _count(of, 'failures_to_95'),
                 f'{of["force_peaks"]:.0f}, {of["peak_force_n"]:.0f} N'
@@ -214,6 +224,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     said = [
         f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
         f'{result["reference"]}. Medians over runs; the window of both counts is {_windows(result)} episodes.',
+        f'Failures at first: in the rollouts of BC alone, and in the first {FIRST} episodes after.',
         'Force peaks: episodes beyond the softening force until 95 %, and the highest force; -: not measured.',
     ]
     if single := [method for method, of in result['methods'].items() if of['runs'] == 1]:

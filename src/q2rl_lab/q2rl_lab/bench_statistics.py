@@ -59,13 +59,13 @@ def performance_profile(scores: Scores, levels: np.ndarray) -> np.ndarray:
 
 
 def censored_median(counts: Sequence[int | None], seen: Sequence[int]) -> tuple[int, bool]:
-    """Return the (low) median of counts, some of which never came, and whether it is only a lower bound.
+    """Return the median of counts, the higher of two, some of which never came, and whether it is only a lower bound.
 
     :param counts: after how many; None where it did not happen
     :param seen: how many there were at the end of each run: what is known of those that did not happen
     """
-    middle = statistics.median_low([float('inf') if c is None else c for c in counts])
+    middle = statistics.median_high([float('inf') if c is None else c for c in counts])
     if middle < float('inf'):
         return int(middle), False
     known = [bound if c is None else c for c, bound in zip(counts, seen, strict=True)]
-    return statistics.median_low(known), True
+    return statistics.median_high(known), True

@@ -100,7 +100,7 @@ PIPE = Suite(
     evaluate_every=2000,
     probe_episodes=30,
     evaluation_episodes=100,
-    window=50,
+    window=20,
 )
 SUITES = {
     'tiny': Suite(
@@ -126,7 +126,6 @@ SUITES = {
         rollouts=30,
         evaluate_every=4000,
         probe_episodes=20,
-        window=30,
     ),
     # The budget of `pipe`, and runs of `q2rl` are the same in both.
     'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),

@@ -24,6 +24,7 @@ from q2rl_lab.cell import Cell, Deciders, MakeCell
 from q2rl_lab.evaluation import learned_deciders
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
+from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
@@ -31,7 +32,6 @@ from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
-from q2rl_task.atomic_file import write_atomically
 
 ROBOT = 'arm'
 
@@ -51,7 +51,7 @@ class InProcessRun:
 
     :param bc: the policy that is to be improved; it keeps its own random stream
     :param learner: fresh; its demonstrations and configuration are the caller's
-    :param directory: where `episodes.jsonl`, `transitions.db`, `run_state.json` and the weights go; None keeps nothing
+    :param directory: where episodes, transitions, the run's and the learner's state go; None keeps nothing
     :param make_cell: the robot, if not the simulated arm
     """
 
@@ -81,7 +81,7 @@ class InProcessRun:
             TransitionLog(directory / 'transitions.db', task.contract_hash) if directory else None
         )
         self._on_progress = on_progress
-        self._published = 0
+        self._published = self._saved = 0
         self._began = time.monotonic()
 
     @property
@@ -92,18 +92,22 @@ class InProcessRun:
     def run(self) -> list[EpisodeRecord]:
         """Run all phases; return the records of all episodes.
 
+        What was learned is kept however this ends.
+
         :raises InputError: Q-Estimation cannot be done on these rollouts
         """
         self.plan.start()
-        while self.plan.phase not in (Phase.FINISHED, Phase.STOPPED):
-            if self.plan.phase is Phase.FITTING:
-                self._fit()
-                continue
-            if self.plan.phase is Phase.SETTLING:
-                self._settle()
-                continue
-            self._run_episode(self.plan.next_episode())
-        self._finish()
+        try:
+            while self.plan.phase not in (Phase.FINISHED, Phase.STOPPED):
+                if self.plan.phase is Phase.FITTING:
+                    self._fit()
+                    continue
+                if self.plan.phase is Phase.SETTLING:
+                    self._settle()
+                    continue
+                self._run_episode(self.plan.next_episode())
+        finally:
+            self._finish()
         return self.records
 
     def _fit(self) -> None:
@@ -163,6 +167,8 @@ class InProcessRun:
         if self._store:
             self._store.append_episode(asdict(record))
             self._save()
+            if self.learner.gradient_steps - self._saved >= self.config.save_every:
+                self._save_learner()
         self._on_progress(
             Progress(
                 record,
@@ -181,15 +187,19 @@ class InProcessRun:
         }
         self._store.save(self.plan.progress, extra)
 
+    def _save_learner(self) -> None:
+        folder = self._directory / 'learner'
+        folder.mkdir(exist_ok=True)
+        save_state(folder / 'state.safetensors', self.learner)
+        self._saved = self.learner.gradient_steps
+
     def _finish(self) -> None:
         if not self._directory:
             return
         self._save()
         self._log.close()
-        folder = self._directory / 'learner'
-        folder.mkdir(exist_ok=True)
-        for kind in ('actor', 'critic'):
-            write_atomically(folder / f'{kind}.safetensors', self.learner.weights(kind))
+        if self.learner.weights_version:
+            self._save_learner()
         replay = self.learner.replay
         line = {
             'online_steps': self.learner.online_steps,

@@ -119,6 +119,7 @@ def line(method='q2rl', seed=0, final=True, attempt=None, success=0.9, outcomes=
     count = len(outcomes)
     training = {
         'outcomes': outcomes,
+        'rollouts': '0010',
         'peak_force_n': [50.0 if o == '0' else 10.0 for o in outcomes],
         'end_reasons': ['SUCCESS' if o == '1' else 'FORCE_LIMIT' for o in outcomes],
     }
@@ -301,6 +302,7 @@ def test_the_course_of_a_run():
     assert (reached.force_peaks, reached.force_stops, reached.peak_force) == (6, 6, 50.0)
     assert (never.episodes_to_80, never.failures_to_95) == (None, None)
     assert (never.failures, never.force_peaks) == (25, 25)
+    assert (reached.first_failures, reached.rollout_failures) == (6, 3)
 
 
 def test_the_numbers_of_a_comparison():
@@ -314,7 +316,8 @@ def test_the_numbers_of_a_comparison():
     assert ibrl['fewer_failures'] == {'seeds': 0.0, 'of': 2}
     assert result['unfinished'] == ['tiny bc seed 0']
     rows = {row[0]: row for row in table_rows(result)}
-    assert rows['ibrl'][5] == '> 30 (2 of 2 never)' and rows['q2rl'][6] == '6'
+    assert rows['ibrl'][6] == '> 30 (2 of 2 never)' and rows['q2rl'][7] == '6'
+    assert rows['q2rl'][5] == '3 + 6'
     assert build_bench_result(results(), 'ibrl')['methods']['q2rl']['better_than_reference'] == 1.0
     with pytest.raises(InputError, match='no finished run'):
         build_bench_result(results(), 'bc')
@@ -326,7 +329,7 @@ def test_a_method_that_could_not_start_is_named():
     stopped = line('q2rl', 0, outcomes='', success=0.3, stopped='the fitted value explains nothing')
     result = build_bench_result([stopped], None)
     assert any('did not start: tiny seed 0: the fitted' in note for note in notes(result))
-    assert table_rows(result)[0][5] == '> 0 (1 of 1 never)'
+    assert table_rows(result)[0][6] == '> 0 (1 of 1 never)'
     render_bench_page([stopped], result)
 
 

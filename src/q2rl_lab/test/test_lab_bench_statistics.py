@@ -64,7 +64,8 @@ def test_an_interval_resamples_within_tasks_and_is_repeatable():
         ([10, 30, 20], [99, 99, 99], (20, False)),
         ([10, None, 20], [99, 80, 99], (20, False)),
         ([10, None, None], [99, 80, 70], (70, True)),
-        ([None, None], [80, 60], (60, True)),
+        ([None, None], [80, 60], (80, True)),
+        ([10, None], [99, 60], (60, True)),
         ([5], [9], (5, False)),
     ],
 )

@@ -14,6 +14,7 @@ from q2rl_lab.in_process import InProcessRun, evaluate
 from q2rl_learner.bc_training import train_bc
 from q2rl_learner.config import BCConfig, load_preset
 from q2rl_learner.episodes import Episode
+from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import MixtureBCPolicy
@@ -87,7 +88,24 @@ def test_a_run_goes_through_its_phases_and_accounts_for_every_step(finished):
     assert [json.loads(line)['episode'] for line in lines] == [r.episode for r in records]
     state = json.loads((folder / 'run_state.json').read_text())
     assert state['extra']['next_sequence'] == sum(r.steps for r in records) + 1
-    assert (folder / 'learner' / 'actor.safetensors').is_file()
+    assert (folder / 'learner' / 'state.safetensors').is_file()
+
+
+def test_what_was_learned_is_kept_when_a_run_is_interrupted(tmp_path, demonstrations, net):
+    trial = run(tmp_path, demonstrations, net)
+
+    def interrupt(progress):
+        if progress.episode.phase == 'ONLINE':
+            raise KeyboardInterrupt
+
+    trial._on_progress = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        trial.run()
+    fresh = OnlineLearner(small_config(), TASK, SEED, demonstrations, net)
+    load_state(tmp_path / 'learner' / 'state.safetensors', fresh)
+    assert fresh.gradient_steps == trial.learner.gradient_steps > 0
+    log = TransitionLog(tmp_path / 'transitions.db', read_only=True)
+    assert len(list(log.replay())) == sum(r.steps for r in trial.records)
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path, finished, demonstrations, net):

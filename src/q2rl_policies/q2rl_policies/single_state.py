@@ -95,21 +95,20 @@ class MixtureState:
     ) -> float:
         """Differential entropy [nat]; the kinds are those of `distributions.GaussianMixture.entropy`.
 
-        'published' draws as much from `rng` as 'monte_carlo' does: policies that differ in it alone sample the same
-        actions from the same seed, so that methods can be compared on the same rollouts.
+        Each draws as much from `rng` as 'monte_carlo' does: policies that differ in it alone sample the same actions
+        from the same seed, so that methods can be compared on the same rollouts.
         """
         components, size = self._means.shape
         weights = np.exp(self._log_weights)
+        drawn = (samples_per_component, components, size)
+        noise = rng.standard_normal(drawn) if components > 1 else None
         if kind == 'published':
-            if components > 1:
-                rng.standard_normal((samples_per_component, components, size))
             bits = 0.5 * np.log2(2.0 * np.pi * np.e * (self._stds**2).mean(-1) + 1e-10)
             return float(weights @ (bits - self._log_weights))
         exact = self._log_stds + size * (0.5 + HALF_LOG_2PI)
         bound = float(weights @ (exact - self._log_weights))
-        if kind == 'bound' or components == 1:
+        if kind == 'bound' or noise is None:
             return bound
-        noise = rng.standard_normal((samples_per_component, components, size))
         draws = self._means + self._stds * noise
         joint = self._joint(draws.reshape(-1, size))
         own = self._peaks - 0.5 * np.einsum('nkd,nkd->nk', noise, noise)

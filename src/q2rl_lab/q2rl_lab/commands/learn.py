@@ -56,7 +56,7 @@ def learn(
     import time
 
     started = time.monotonic()
-    from q2rl_lab.console import EXIT_FAILED, emit, say
+    from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.finish import finish_run
     from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
@@ -82,7 +82,11 @@ def learn(
         tell(prepare(folder, config))
         from q2rl_lab.learn_run import learn_in_process
 
-        plan = learn_in_process(folder, config, say)
+        try:
+            plan = learn_in_process(folder, config, say)
+        except KeyboardInterrupt:
+            say(f'stopped; what it had learned is kept: q2rl eval {folder.id}')
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         if plan.phase is not Phase.FINISHED:
             say(f'the run stopped: {plan.detail}')
             raise typer.Exit(EXIT_FAILED)
