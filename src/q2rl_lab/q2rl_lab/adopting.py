@@ -128,8 +128,6 @@ def _rows(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _up(order: Order, output: Path) -> str:
-    if order.task == 'tiny':  # a point in plain numpy: it has no nodes
-        return 'try it on a task that `q2rl up` knows; `tiny` is for tests'
     return f'q2rl up {order.task} --bc {output}'
 
 

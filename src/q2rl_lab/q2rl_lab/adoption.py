@@ -159,10 +159,11 @@ def judge(
         return Verdict(False, '', text, f'mend log_prob and entropy, or: {distil}')
     if not loaded.has_density:
         text = (
-            'Q2RL does not apply as it is: the gate rates BC by its density, and there is none. '
-            'A distilled mixture has one; or the critics rate BC (method ibrl).'
+            'Q2RL applies in part: there is no density, so the gate rates BC by its value alone (method q2rl/alpha-0). '
+            'A distilled mixture has a density; or the critics rate BC (method ibrl).'
         )
-        return Verdict(False, 'adopted', text, f'{distil}, or: {up} --method ibrl')
+        remedy = f'{up} --method q2rl/alpha-0, or: {distil}, or: {up} --method ibrl'
+        return Verdict(False, 'adopted', text, remedy)
     if not measured.success.n:
         text = 'Its density is sound. Whether it ever succeeds was not measured.'
         return Verdict(False, 'adopted', text, 'measure it: adopt it with -n 50')

@@ -107,7 +107,7 @@ def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
         raise InputError(
             policy,
             f'says what to do, not how likely that is, and preset {preset} rates BC by its density',
-            'q2rl adopt --distil gives it one; or let the critics rate BC: --method ibrl',
+            'rate BC by its value alone (--method q2rl/alpha-0) or by the critics (ibrl), or q2rl adopt --distil it',
         )
 
 

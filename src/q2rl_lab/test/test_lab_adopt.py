@@ -156,7 +156,7 @@ def test_a_run_refuses_a_policy_without_the_density_that_its_preset_needs(adopt,
     policy = tmp_path / 'bc.yaml'
     with pytest.raises(InputError, match='preset laptop rates BC by its density') as caught:
         check_adopted(policy, TASK, 'laptop')
-    assert '--distil' in caught.value.remedy and '--method ibrl' in caught.value.remedy
+    assert '--distil' in caught.value.remedy and '--method q2rl/alpha-0' in caught.value.remedy
     check_adopted(policy, TASK, 'laptop+ibrl')
 
 
@@ -287,7 +287,8 @@ def test_people_read_a_verdict_and_what_to_do_next(adopt):
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith('OK   contract')
-    assert lines[-1].startswith('Next: q2rl adopt mine.py:Silent --distil --task tiny, or: ')
+    assert lines[-1].startswith('Next: q2rl up ')
+    assert ', or: q2rl adopt mine.py:Silent --distil --task tiny, or: ' in lines[-1]
     assert lines[-1].endswith('--method ibrl')
 
 
@@ -301,7 +302,7 @@ def poor_fit(monkeypatch):
 
 def test_what_comes_next_can_be_pasted(adopt, poor_fit, tmp_path):
     said = adopt('mine.py:Silent', '-o', 'silent.yaml', episodes=2)[1]['next']
-    command = said.partition(', or: ')[0].split()
+    command = said.split(', or: ')[1].split()
     assert command[1:4] == ['adopt', 'mine.py:Silent', '--distil']
     done = runner.invoke(app, [*command[1:], '-n', '2'])
     assert done.exit_code == 0, done.stderr

@@ -35,7 +35,7 @@ class LossConfig(Section):
 class OfflineConfig(Section):
     """Learning before the first online step, on demonstrations and rollouts, all of them drawn alike.
 
-    `steps`: critic steps; 0: none. Actor steps follow at the ratio of the online phase, unless `actor` is false.
+    `steps`: critic steps; 0: none. Each comes with a step of the actor, unless `actor` is false.
     `conservatism`: weight of the conservative term in this phase. `keep_data`: its data stay in the replay.
     `frozen_steps`: online steps that the policy then acts without learning; they owe no gradient steps.
     """

@@ -15,7 +15,7 @@ from q2rl_task import InputError
 def learn_offline(
     updater: Updater, replay: Replay, config: LearnerConfig, generator: torch.Generator
 ) -> int:
-    """Make the critic steps of the phase and the actor's with them; return the former's number.
+    """Make the critic steps of the phase, each with one of the actor's; return their number.
 
     All data are drawn alike, and afterwards left in the replay or taken out of it, as the settings say.
 
@@ -28,10 +28,8 @@ def learn_offline(
             'has neither demonstrations nor rollouts in the replay',
             'give demonstrations, or set `rollouts_in_replay`',
         )
-    per_round = max(1, config.critic_updates_per_step)
-    for made in interruptible(range(0, steps, per_round)):
-        batches = replay.sample(config.batch, None, generator, min(per_round, steps - made))
-        updater.offline_step(batches)
+    for _ in interruptible(range(steps)):
+        updater.offline_step(replay.sample(config.batch, None, generator))
     if steps:
         updater.copy_target()
     if not config.offline.keep_data:

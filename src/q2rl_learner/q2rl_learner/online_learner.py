@@ -99,6 +99,8 @@ class OnlineLearner:
         self.offline_steps = 0
         self.actor_steps = 0
         self.weights_version = 0
+        self._parent: int | None = None
+        self._went_back_to: int | None = None
         self.value_version = 0
         self.rollbacks = 0
         self.forgotten = 0
@@ -303,7 +305,7 @@ class OnlineLearner:
             'contract': self.task.contract_hash,
             'task': self.task.name,
             'version': self.weights_version,
-            'parent': max(0, self.weights_version - 1),
+            'parent': self.parent,
             'gradient_steps': self.gradient_steps,
         }
         if kind == 'actor':
@@ -339,8 +341,14 @@ class OnlineLearner:
     def _left_offline_data(self) -> bool:
         return self.report is not None and not self.config.offline.keep_data
 
+    @property
+    def parent(self) -> int:
+        """Version that `weights_version` was learned from: the one before, or the one that was gone back to."""
+        return max(0, self.weights_version - 1) if self._parent is None else self._parent
+
     def publish(self) -> dict[str, bytes]:
         """Number a new version of the weights; return the files of both kinds."""
+        self._parent, self._went_back_to = self._went_back_to, None
         self.weights_version += 1
         parts = {'actor': self.acting, 'critics': self.critics}
         if self.updater.expectile_value is not None:
@@ -371,6 +379,7 @@ class OnlineLearner:
             return self.weights_version
         found, parts = kept
         self.updater.restore(**parts)
+        self._went_back_to = found
         return found
 
     def start_afresh(self, count: int) -> None:

@@ -255,9 +255,8 @@ class TrainingLoop:
             self._save()
 
     def _publish(self) -> None:
-        parent = self._learner.weights_version
         files = self._learner.publish()
-        self._on_weights(self._learner.weights_version, parent, files)
+        self._on_weights(self._learner.weights_version, self._learner.parent, files)
         self._published, self._published_at = self._learner.gradient_steps, time.monotonic()
 
     def _save(self) -> None:
