@@ -18,6 +18,7 @@ from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_lab.run_view import clock_text
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_learner.interruption import watched_by
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.policy_file import load_density
 from q2rl_policies.torch_runtime import find_device
@@ -42,6 +43,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         online_steps=config.steps,
         evaluation_episodes=config.eval_episodes,
     )
+    teller = _Teller(tell)
     run = fresh_run(
         task,
         settings,
@@ -50,10 +52,11 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         folder.bc,
         device=config.device,
         directory=folder.path,
-        on_progress=_Teller(tell),
+        on_progress=teller,
         make_cell=partial(Cell, trace=folder.trace),
     )
-    run.run()
+    with watched_by(teller.fit):
+        run.run()
     return run.plan
 
 
@@ -92,6 +95,12 @@ class _Teller:
         self._tell = tell
         self._phase, self._next = '', 0.0
         self._outcomes: list[bool] = []
+
+    def fit(self, what: str, made: int, planned: int) -> None:
+        """Take a step of a fit."""
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + TELL_PERIOD_S
+            self._tell(f'fitting {what}, step {made} of at most {planned}')
 
     def __call__(self, progress: Progress) -> None:
         episode = progress.episode

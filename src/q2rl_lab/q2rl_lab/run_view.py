@@ -241,6 +241,8 @@ class RunView:
         elif self.phase in (Phase.ESTIMATING, Phase.EVALUATING):
             planned = self.run.episodes_planned
             text += f' episode {self.run.episode_number}' + (f' of {planned}' if planned else '')
+        elif self.phase is Phase.FITTING and self.learner is not None and self.learner.detail:
+            text += f' {self.learner.detail}'
         if self.phase in (*LEARNING, Phase.EVALUATING):
             text += f' ({Mode(self.run.mode).name.lower()})'
         return text + (f': {self.run.detail}' if self.run.detail else '')

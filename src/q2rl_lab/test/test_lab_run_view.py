@@ -64,6 +64,12 @@ def test_the_line_says_what_matters(view):
     )
 
 
+def test_a_fit_is_told_step_by_step(view):
+    view.hear_run(run_state(Phase.FITTING), 125.0)
+    view.learner.detail = 'critics, step 300 of at most 5000'
+    assert 'fitting critics, step 300 of at most 5000' in view.line(165.0)
+
+
 def test_the_table_says_all(view):
     rows = dict(view.rows(165.0))
     assert rows['success, last 4'] == 'gated 75 %  (95 %: 30 to 95)'

@@ -296,7 +296,7 @@ def regress(
         parameters, lr=fit.value_learning_rate, weight_decay=fit.weight_decay, fused=True
     )
     spreads = [spread_of(targets) for _, _, targets in problems]
-    for step in interruptible(range(1, steps + 1)):
+    for step in interruptible(range(1, steps + 1), 'V'):
         optimiser.zero_grad(set_to_none=True)
         for (network, states, targets), spread in zip(problems, spreads, strict=True):
             index = uniform_index(len(states), (fit.batch,), generator)

@@ -154,7 +154,7 @@ def _evaluate_policy(
     scale = spread_of(start) ** 2
     own, followed = ([p.detach() for p in net.parameters()] for net in (critics, target))
     errors = []
-    for step in interruptible(range(fit.bellman_steps)):
+    for step in interruptible(range(fit.bellman_steps), 'Q of BC'):
         index = uniform_index(len(steps.reward), (fit.batch,), generator)
         with torch.no_grad():
             after = target(steps.following[index], steps.next_action[index])

@@ -28,7 +28,7 @@ def learn_offline(
             'has neither demonstrations nor rollouts in the replay',
             'give demonstrations, or set `rollouts_in_replay`',
         )
-    for _ in interruptible(range(steps)):
+    for _ in interruptible(range(steps), 'offline'):
         updater.offline_step(replay.sample(config.batch, None, generator))
     if steps:
         updater.copy_target()

@@ -10,7 +10,7 @@ from pathlib import Path
 import threading
 import time
 
-from q2rl_learner.interruption import Interrupted, given_up_when
+from q2rl_learner.interruption import Interrupted, given_up_when, watched_by
 from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
@@ -20,6 +20,7 @@ from q2rl_task.episode import LEARNING
 UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
 METRICS_EVERY = 50
+TELL_EVERY = 100
 """Critic updates between two reports of scalars."""
 AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
 
@@ -222,7 +223,7 @@ class TrainingLoop:
         self._show(LearnerState.FITTING)
         before = Snapshot(self._learner)
         try:
-            with given_up_when(stop.is_set):
+            with given_up_when(stop.is_set), watched_by(self._tell_fit):
                 report = self._learner.fit_estimate()
         except Interrupted:
             before.restore()
@@ -234,6 +235,11 @@ class TrainingLoop:
             self._fail(problem)  # not saved: the next start fits anew, on more rollouts perhaps
         else:
             self._save()
+
+    def _tell_fit(self, what: str, made: int, planned: int) -> None:
+        if made % TELL_EVERY == 0 and planned > TELL_EVERY:
+            detail = f'{what}, step {made} of at most {planned}'
+            self._view = replace(self._view, detail=detail)
 
     def _update(self) -> None:
         learner, before = self._learner, self._learner.gradient_steps

@@ -168,7 +168,7 @@ def fit_critics(
     spread = spread_of(targets)
     uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
     errors = []
-    for step in interruptible(range(fit.critic_steps)):
+    for step in interruptible(range(fit.critic_steps), 'critics'):
         index = uniform_index(len(targets), (fit.batch,), generator)
         observations, actions, target = (
             pairs.observations[index],
@@ -216,7 +216,7 @@ def fit_actor(
         share = round(config.demo_fraction * fit.batch)
         sources = [(demonstrations, share), (rollouts, fit.batch - share)]
     losses = []
-    for step in interruptible(range(fit.actor_steps)):
+    for step in interruptible(range(fit.actor_steps), 'actor'):
         drawn = []
         for (observations, actions), count in sources:
             index = uniform_index(len(observations), (count,), generator)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.interruption import Interrupted, given_up_when, interruptible
+from q2rl_learner.interruption import Interrupted, given_up_when, interruptible, watched_by
 from q2rl_learner.learner_state import Snapshot
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import TrainingLoop
@@ -60,15 +60,24 @@ def after_steps(count: int) -> Callable[[], bool]:
 
 
 def test_only_the_thread_that_is_told_gives_up():
-    assert list(interruptible(range(3))) == [0, 1, 2]
+    assert list(interruptible(range(3), 'V')) == [0, 1, 2]
     elsewhere: list[int] = []
     with given_up_when(after_steps(2)):
-        thread = threading.Thread(target=lambda: elsewhere.extend(interruptible(range(5))))
+        thread = threading.Thread(target=lambda: elsewhere.extend(interruptible(range(5), 'V')))
         thread.start()
         thread.join()
         with pytest.raises(Interrupted):
-            list(interruptible(range(5)))
-    assert elsewhere == [0, 1, 2, 3, 4] == list(interruptible(range(5)))
+            list(interruptible(range(5), 'V'))
+    assert elsewhere == [0, 1, 2, 3, 4] == list(interruptible(range(5), 'V'))
+
+
+def test_a_fit_tells_what_it_is_at():
+    told: list[tuple[str, int, int]] = []
+    of = learner(small_config(offline={'steps': 3}))
+    with watched_by(lambda *step: told.append(step)):
+        of.fit_estimate()
+    assert list(dict.fromkeys(what for what, _, _ in told)) == ['V', 'critics', 'actor', 'offline']
+    assert told[-3:] == [('offline', 0, 3), ('offline', 1, 3), ('offline', 2, 3)]
 
 
 @pytest.mark.parametrize(
