@@ -32,6 +32,7 @@ def learner_report_from_msg(msg: LearnerStatus) -> LearnerReport:
         state=to_enum(LearnerState, msg.state, 'state'),
         detail=msg.detail,
         weights_version=msg.weights_version,
+        rollouts=msg.rollouts,
     )
 
 

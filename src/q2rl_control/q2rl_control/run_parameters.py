@@ -25,6 +25,13 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         high=100000,
     )
     node.declare(
+        'most_rollouts',
+        default.most_rollouts,
+        'Draw them out to so many while they tell too little to start from; 0: three times `rollouts`.',
+        low=0,
+        high=10**6,
+    )
+    node.declare(
         'online_steps', default.online_steps, 'Transitions of the online phase.', low=0, high=10**9
     )
     node.declare(

@@ -40,11 +40,15 @@ class Command(IntEnum):
 
 @dataclass(frozen=True)
 class LearnerReport:
-    """What the plan needs of the learner's status; `detail`: why it failed, if it did."""
+    """What the plan needs of the learner's status.
+
+    detail: why it failed or is unsure, if it is. rollouts: those that its last fit was on.
+    """
 
     state: LearnerState
     detail: str = ''
     weights_version: int = 0
+    rollouts: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class RunPlan:
         """Episodes of the present phase in all; 0 where it does not count episodes."""
         settings = self.settings
         if self.phase is Phase.ESTIMATING:
-            return settings.rollouts
+            return self._rollouts
         if self.phase is Phase.EVALUATING:
             return settings.evaluation_episodes * len(settings.evaluation_modes)
         return 0
@@ -247,8 +251,10 @@ class RunPlan:
     def learner_reported(self, report: LearnerReport) -> None:
         """Take the learner's status: it ends FITTING and SETTLING, and a failed learner stops the run.
 
-        One whose fit is no good to start from has failed: it says so itself.
+        One that is unsure after its fit gets more rollouts, as long as there may be more.
         """
+        if report.state is LearnerState.UNSURE and self.phase is Phase.FITTING:
+            self._draw_out(report)
         if report.state is LearnerState.FAILED and self.phase not in RESTING:
             nothing = '' if self.settings.rollouts else NOTHING_LEARNED
             self._stop(f'the learner failed: {report.detail or "see its log"}{nothing}')
@@ -258,6 +264,19 @@ class RunPlan:
         elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
             self.progress.last_weights = report.weights_version
             self._enter(self._onward(Phase.EVALUATING))
+
+    def _draw_out(self, report: LearnerReport) -> None:
+        """Run more rollouts, or stop where there are as many as there may be."""
+        settings, done = self.settings, self.progress.of(Phase.ESTIMATING).episodes
+        if report.rollouts < done:
+            return  # it speaks of an earlier fit
+        most = settings.most_rollouts or 3 * settings.rollouts
+        more = min(max(1, settings.rollouts // 2), most - done)
+        if more <= 0:
+            self._stop(report.detail)
+            return
+        self.progress.drawn_out_to = done + more
+        self._enter(Phase.ESTIMATING, f'{more} more, since V says too little after {done}')
 
     def learner_gone(self, detail: str) -> None:
         """End SETTLING without the learner: what it sent last is what is evaluated."""
@@ -307,6 +326,10 @@ class RunPlan:
         return Mode.GATED
 
     @property
+    def _rollouts(self) -> int:
+        return max(self.settings.rollouts, self.progress.drawn_out_to)
+
+    @property
     def _first(self) -> Phase:
         return Phase.DEMONSTRATING if self.settings.demonstrations else Phase.ESTIMATING
 
@@ -315,7 +338,7 @@ class RunPlan:
         if phase is Phase.DEMONSTRATING:
             return counts.successes >= settings.demonstrations
         if phase is Phase.ESTIMATING:
-            return counts.episodes >= settings.rollouts
+            return counts.episodes >= self._rollouts
         if phase is Phase.FITTING:
             return not settings.rollouts
         if phase is Phase.SETTLING:

@@ -15,7 +15,8 @@ class RunSettings:
     """How long a run is. Zero online steps or evaluation episodes leave that phase out.
 
     rollouts: BC-only episodes of the estimating phase; 0 leaves it and the fit out: what is there is evaluated, and
-    nothing is learned. online_steps: transitions of the online phase.
+    nothing is learned. most_rollouts: how many it is drawn out to, half of `rollouts` at a time, while they tell too
+    little to start from; 0: three times as many. online_steps: transitions of the online phase.
     bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none. Once graduated BC
     alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
@@ -28,6 +29,7 @@ class RunSettings:
     run_id: str
     seed: int
     rollouts: int = LearningSpec().rollouts
+    most_rollouts: int = 0
     online_steps: int = LearningSpec().online_steps
     bc_only_every: int = 10
     rl_only_every: int = 10
@@ -47,6 +49,7 @@ class RunSettings:
         for name in (
             'seed',
             'rollouts',
+            'most_rollouts',
             'online_steps',
             'bc_only_every',
             'rl_only_every',

@@ -102,6 +102,44 @@ def test_a_fit_that_is_no_good_stops_the_run_and_says_why():
     assert plan.phase is Phase.ONLINE
 
 
+def unsure(rollouts: int) -> LearnerReport:
+    return LearnerReport(LearnerState.UNSURE, 'V explains nothing', rollouts=rollouts)
+
+
+def test_rollouts_go_on_while_they_tell_too_little():
+    plan = RunPlan(settings_of(rollouts=4))
+    plan.start()
+    for _ in range(4):
+        finish(plan, success=False)
+    plan.learner_reported(unsure(4))
+    assert plan.phase is Phase.ESTIMATING and plan.episodes_planned == 6
+    assert '2 more' in plan.detail
+    plan = RunPlan(settings_of(rollouts=4), RunProgress.from_dict(plan.progress.to_dict()))
+    assert [finish(plan).episode for _ in range(2)] == ['r-e0005', 'r-e0006']
+    assert plan.phase is Phase.FITTING
+    plan.learner_reported(unsure(4))  # of the fit before
+    assert plan.phase is Phase.FITTING
+    plan.learner_reported(LearnerReport(LearnerState.READY))
+    assert plan.phase is Phase.ONLINE
+
+
+@pytest.mark.parametrize(('most', 'planned'), [(0, [6, 8, 10, 12]), (7, [6, 7]), (4, [])])
+def test_rollouts_that_tell_nothing_come_to_an_end(most, planned):
+    plan = RunPlan(settings_of(rollouts=4, most_rollouts=most))
+    plan.start()
+    seen = []
+    while plan.phase is Phase.ESTIMATING:
+        seen.append(plan.episodes_planned)
+        while plan.phase is Phase.ESTIMATING:
+            finish(plan, success=False)
+        plan.learner_reported(unsure(seen[-1]))
+    assert seen == [4, *planned]
+    assert plan.phase is Phase.STOPPED and plan.detail == 'V explains nothing'
+    resumed = RunPlan(settings_of(rollouts=20), plan.progress)
+    assert resumed.command(Command.RESUME) is None
+    assert resumed.phase is Phase.ESTIMATING and resumed.episodes_planned == 20
+
+
 def test_a_failed_fit_may_be_given_more_rollouts():
     plan = RunPlan(settings_of())
     plan.start()

@@ -115,6 +115,7 @@ def run_job(job: Job, emit: Emit) -> None:
         run_id=f'{job.method}-s{job.seed}',
         seed=job.seed,
         rollouts=job.rollouts,
+        most_rollouts=job.rollouts,  # all methods have the same
         online_steps=suite.online_steps,
         bc_only_every=0,
         rl_only_every=0,

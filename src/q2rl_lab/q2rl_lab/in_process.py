@@ -24,7 +24,7 @@ from q2rl_lab.cell import Cell, Deciders, MakeCell
 from q2rl_lab.evaluation import learned_deciders
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.learner_state import save_state
+from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
@@ -111,10 +111,15 @@ class InProcessRun:
         return self.records
 
     def _fit(self) -> None:
-        problem = self.learner.fit_estimate().problem()
-        self.publish()
-        state = LearnerState.FAILED if problem else LearnerState.READY
-        self.plan.learner_reported(LearnerReport(state, problem))
+        before = Snapshot(self.learner)
+        found = self.learner.fit_estimate()
+        if problem := found.problem():
+            before.restore()
+            report = LearnerReport(LearnerState.UNSURE, problem, rollouts=found.rollouts)
+        else:
+            self.publish()
+            report = LearnerReport(LearnerState.READY)
+        self.plan.learner_reported(report)
 
     def _settle(self) -> None:
         """Evaluate what was learned last: every online step has its gradient steps already."""

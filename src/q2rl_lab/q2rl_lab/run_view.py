@@ -20,7 +20,7 @@ RATE_SPAN_S = 60.0
 LEAST_SPAN_S = 5.0
 NO_LIMIT = 2**40
 """The learner's word for 'as far as you like' is some larger credit."""
-LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed', 'settled')
+LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed', 'settled', 'unsure')
 ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import threading
 import time
 
+from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.interruption import Interrupted, given_up_when, watched_by
 from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
@@ -76,6 +77,7 @@ class TrainingLoop:
         )  # how often the run was rolled back, and to which version the last time
         self._stale = False  # the view is older than the phase
         self._failed = ''
+        self._unsure: EstimateReport | None = None  # of a fit that says too little to start from
         self._published = -1  # gradient steps at the last publication
         self._published_at = 0.0
         self._saved = learner.gradient_steps
@@ -129,6 +131,8 @@ class TrainingLoop:
         with self._wake:
             self._stale |= phase is not self._phase
             self._phase = phase
+            if phase is Phase.ESTIMATING:
+                self._unsure = None  # more rollouts are coming
             self._wake.notify()
 
     def roll_back(self, count: int, version: int) -> None:
@@ -186,6 +190,8 @@ class TrainingLoop:
         if self._failed:
             return False
         if not self.fitted:
+            if self._unsure is not None:
+                return False
             # What came while the rollouts before it were taken in belongs to the fit too.
             return not self._inbox and self._phase in (Phase.FITTING, *LEARNING, Phase.SETTLING)
         due = self._rollback[0] > self._learner.rollbacks
@@ -231,8 +237,9 @@ class TrainingLoop:
         except InputError as error:
             self._fail(str(error))
             return
-        if problem := report.problem():
-            self._fail(problem)  # not saved: the next start fits anew, on more rollouts perhaps
+        if report.problem():
+            before.restore()  # what more rollouts are fitted by begins like this fit did
+            self._unsure = report
         else:
             self._save()
 
@@ -279,18 +286,21 @@ class TrainingLoop:
         return sum(n for _, n in self._rates) / max(now - self._rates[0][0], 0.1)
 
     def _show(self, state: LearnerState | None = None) -> None:
-        learner, report, replay = self._learner, self._learner.report, self._learner.replay
+        learner, replay, unsure = self._learner, self._learner.replay, self._unsure
+        report = learner.report or unsure
         if state is None:
             state = LearnerState.WAITING
             if self._failed:
                 state = LearnerState.FAILED
+            elif unsure is not None:
+                state = LearnerState.UNSURE
             elif self.fitted and self._published >= 0:
                 state = LearnerState.TRAINING if learner.gradient_steps else LearnerState.READY
                 if self._settled():
                     state = LearnerState.SETTLED
         view = LearnerView(
             state=state,
-            detail=self._failed,
+            detail=self._failed or (unsure.problem() if unsure is not None else ''),
             online_steps=learner.online_steps,
             gradient_steps=learner.gradient_steps,
             actor_steps=learner.actor_steps,

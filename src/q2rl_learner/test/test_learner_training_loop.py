@@ -206,7 +206,7 @@ def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     ]
     watched.loop.offer(steps)
     watched.loop.set_phase(Phase.FITTING)
-    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    view = watched.until(lambda v: v.state is LearnerState.UNSURE)
     assert 'succeeded' in view.detail and 'more' in view.detail
     assert (view.rollouts, view.rollout_successes) == (4, 0) and not watched.weights
     assert view.credit == UNLIMITED
@@ -214,17 +214,17 @@ def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     again = make()
     again.loop.offer(steps)
     again.loop.set_phase(Phase.FITTING)
-    assert again.until(lambda v: v.state is LearnerState.FAILED).detail == view.detail
+    assert again.until(lambda v: v.state is LearnerState.UNSURE).detail == view.detail
     assert not again.weights
 
 
-def test_a_fit_that_failed_is_made_anew_on_more_rollouts_after_a_restart(make):
+def test_an_unsure_fit_is_made_anew_on_more_rollouts_after_a_restart(make):
     toy, first = rollouts(12)
     failures = [replace(t, terminated=False, truncated=t.terminated or t.truncated) for t in first]
     watched = make()
     watched.loop.offer(failures)
     watched.loop.set_phase(Phase.FITTING)
-    watched.until(lambda v: v.state is LearnerState.FAILED)
+    watched.until(lambda v: v.state is LearnerState.UNSURE)
     watched.loop.close()
     assert not watched.state.exists()
 
@@ -236,6 +236,21 @@ def test_a_fit_that_failed_is_made_anew_on_more_rollouts_after_a_restart(make):
     view = second.until(lambda v: v.state is LearnerState.READY)
     assert view.rollouts == 24 and view.rollout_successes > 0
     assert second.state.is_file()
+
+
+def test_an_unsure_fit_waits_for_more_rollouts(make):
+    toy, first = rollouts(12)
+    failures = [replace(t, terminated=False, truncated=t.terminated or t.truncated) for t in first]
+    watched = make()
+    watched.loop.offer(failures)
+    watched.loop.set_phase(Phase.FITTING)
+    assert watched.until(lambda v: v.state is LearnerState.UNSURE).rollouts == 12
+    watched.loop.set_phase(Phase.ESTIMATING)
+    watched.until(lambda v: v.state is LearnerState.WAITING)
+    watched.loop.offer([t for i in range(12) for t in toy.run(f'more{i}', Phase.ESTIMATING)])
+    watched.loop.set_phase(Phase.FITTING)
+    assert watched.until(lambda v: v.state is LearnerState.READY).rollouts == 24
+    assert watched.weights
 
 
 def test_fitting_without_rollouts_fails_in_words(make):

@@ -60,6 +60,7 @@ class LearnerState(IntEnum):
     TRAINING = 3
     FAILED = 4
     SETTLED = 5
+    UNSURE = 6
 
 
 class EndReason(IntEnum):
