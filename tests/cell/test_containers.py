@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from q2rl_bringup.arguments import parse_arguments
+from q2rl_control.safety_latch import state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / 'docker'
@@ -92,15 +94,119 @@ def test_no_image_ends_as_root_and_each_knows_whether_it_is_well(stage):
     assert last(stage, 'ENTRYPOINT') == '["/opt/q2rl/docker/entrypoint.sh"]'
 
 
+@pytest.fixture
+def launched(tmp_path):
+    """Return what runs a container's command with `ros2` replaced, and returns the arguments of the launch file."""
+    stand_in = tmp_path / 'ros2'
+    stand_in.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    stand_in.chmod(0o755)
+
+    def launched(command, **variables):
+        script = ROOT / command[0].removeprefix('/opt/q2rl/')
+        environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', **variables}
+        done = subprocess.run(
+            [script, *command[1:]], env=environment, capture_output=True, text=True, timeout=20
+        )
+        assert done.returncode == 0, done.stderr
+        verb, package, file, *arguments = done.stdout.splitlines()
+        assert verb == 'launch' and (ROOT / 'src' / package / 'launch' / file).is_file()
+        # What ros2 launch calls malformed: no name, or no value.
+        assert all(re.fullmatch(r'\w+:=.+', argument) for argument in arguments), arguments
+        given = dict(argument.split(':=', 1) for argument in arguments)
+        parse_arguments(given)
+        return given
+
+    return launched
+
+
 @pytest.mark.parametrize('stage', FINAL)
-def test_what_an_image_starts_is_something_that_there_is(stage):
+def test_what_an_image_starts_is_something_that_there_is(stage, launched):
     words = yaml.safe_load(last(stage, 'CMD'))
-    if words[0] == 'ros2':
-        launch = ROOT / 'src' / words[2] / 'launch' / words[3]
-        assert launch.is_file()
-        parse_arguments(dict(word.split(':=') for word in words[4:]))
+    if words[:2] == ['./q2rl', 'up']:
+        assert (ROOT / 'q2rl').is_file()
     else:
-        assert words[:2] == ['./q2rl', 'up'] and (ROOT / 'q2rl').is_file()
+        assert launched(words) == {'part': stage, 'sim': 'none', 'run_dir': '/runs/cell'}
+
+
+def test_the_split_hands_task_parameters_and_description_to_the_launch_file(launched):
+    content = yaml.safe_load((DOCKER / 'compose.split.yaml').read_text())
+    given = {'TASK': '/runs/cell/t.yaml', 'PARAMS': '/runs/cell/p.yaml', 'DESCRIPTION': '/r.urdf'}
+    for name, files in (
+        ('robot', {'params_file': given['PARAMS'], 'description_file': given['DESCRIPTION']}),
+        ('learner', {'params_file': given['PARAMS'], 'device': 'cuda'}),
+    ):
+        service = content['services'][name]
+        handed = {
+            key: given[key] for key in given if service['environment'].get(key) == f'${{{key}:-}}'
+        }
+        command = service.get('command') or yaml.safe_load(last(name, 'CMD'))
+        expected = {'part': name, 'sim': 'none', 'run_dir': '/runs/cell', 'task': given['TASK']}
+        assert launched(command, **handed) == {**expected, **files}
+
+
+def test_the_example_of_the_environment_has_each_variable_of_the_split():
+    asked = set(re.findall(r'\$\{(\w+)', (DOCKER / 'compose.split.yaml').read_text()))
+    lines = (DOCKER / 'env.example').read_text().splitlines()
+    assert asked == {line.split('=')[0] for line in lines if line and not line.startswith('#')}
+
+
+def environment_of(stage):
+    """Return the variables that an image sets."""
+    return dict(
+        pair.split('=', 1)
+        for word, rest in stages()[stage]
+        if word == 'ENV'
+        for pair in rest.split()
+    )
+
+
+def arms():
+    """Return (compose file, service) of each container in which an arm is commanded."""
+    return [
+        (path, name)
+        for path in COMPOSE
+        for name, service in yaml.safe_load(path.read_text())['services'].items()
+        if service['build']['target'] in ('robot', 'simulation') and name != 'discovery'
+    ]
+
+
+@pytest.mark.parametrize(('path', 'name'), arms(), ids=lambda x: getattr(x, 'name', x))
+def test_a_latched_stop_outlives_the_container(path, name, monkeypatch):
+    content = yaml.safe_load(path.read_text())
+    service = content['services'][name]
+    for variable in ('XDG_STATE_HOME', 'HOME'):
+        monkeypatch.delenv(variable, raising=False)
+    environment = environment_of(service['build']['target']) | service.get('environment', {})
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    latch = state_folder('', '/runs/cell', lockstep=False)
+    kept = [
+        target
+        for source, target in (volume.split(':')[:2] for volume in service['volumes'])
+        if source in content['volumes']
+    ]
+    assert any(latch.is_relative_to(target) for target in kept), f'{latch} is in no volume'
+
+
+def test_there_are_arms_in_containers():
+    assert len(arms()) == 2
+
+
+def test_the_robot_has_what_its_ways_to_plan_and_to_command_load():
+    installed = ' '.join(rest for word, rest in stages()['robot'] if word == 'RUN')
+    config = (ROOT / 'src/q2rl_control/q2rl_control/moveit_config.py').read_text()
+    for plugin, package in (
+        ('kdl_kinematics_plugin/', 'moveit-kinematics'),
+        ('ompl_interface/', 'moveit-planners-ompl'),
+    ):
+        assert plugin in config and f'ros-jazzy-{package} ' in installed
+    for package in ('moveit-py', 'moveit-servo', 'pinocchio', 'coal'):
+        assert f'ros-jazzy-{package} ' in installed
+
+
+def test_the_health_check_is_told_of_nodes_by_a_discovery_server():
+    before, lifecycle, _ = (DOCKER / 'healthy.sh').read_text().partition('ros2 lifecycle get')
+    assert lifecycle and '\nexport ROS_SUPER_CLIENT=TRUE\n' in before
 
 
 @pytest.mark.parametrize('script', sorted(DOCKER.glob('*.sh')), ids=lambda p: p.name)
@@ -132,6 +238,8 @@ def test_the_split_has_its_halves_on_two_machines_that_find_each_other():
     }
     assert len(servers) == 1 and servers.pop().endswith(':11811')
     assert '11811' in services['discovery']['command']
+    # The server knows nothing of a domain, and asks no server.
+    assert 'environment' not in services['discovery']
     # The arm starts by a person's hand only.
     assert services['robot']['restart'] == 'no'
     devices = services['learner']['deploy']['resources']['reservations']['devices']
