@@ -114,6 +114,12 @@ class Chromium:
         for kind in ('mousePressed', 'mouseReleased'):
             self.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', clickCount=1)
 
+    def hold(self, kind: str, x: float, y: float) -> None:
+        """Press, move or release the left button at a point [px]; kind: mousePressed, mouseMoved or mouseReleased."""
+        self.call(
+            'Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', buttons=1, clickCount=1
+        )
+
     def picture(self) -> bytes:
         """Return a screenshot (PNG)."""
         return base64.b64decode(self.call('Page.captureScreenshot', format='png')['data'])

@@ -107,8 +107,9 @@ ARGUMENTS = (
     Argument(
         'teleop',
         'none',
-        'Device with which a person takes over, labels episodes and stops; its driver node is started elsewhere.',
-        ('none', 'spacenav', 'gamepad'),
+        'Device with which a person takes over, labels episodes and stops; its driver node is started elsewhere. '
+        'browser: none, they steer on the page, which is served then; only to demonstrate in a MuJoCo simulation.',
+        ('none', 'spacenav', 'gamepad', 'browser'),
     ),
     Argument(
         'policy_mode',

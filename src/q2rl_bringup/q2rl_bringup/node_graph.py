@@ -31,6 +31,9 @@ RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
 EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
 DEMONSTRATE = 'demonstrate'
 RECORDER = 'demonstration_recorder'
+BROWSER = 'browser'
+DEVICES = ('spacenav', 'gamepad')
+"""What `teleop` listens to."""
 FINAL_EXIT_CODE = 2
 """Exit code of a node for bad input: it would only come again, so the node is not started again."""
 
@@ -95,6 +98,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     args = parse_arguments(given)
     task = load_task(args['task'])
     args = as_the_task_says(args, task)
+    steered = _steered(args)
     namespace = _namespace(args['namespace'])
     run_dir, run_id = _run(args['run_dir'], args['run_id'])
     lockstep = _lockstep(args)
@@ -164,7 +168,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         for name, package in packages.items()
     ]
     nodes = [*cell.nodes, *nodes]
-    if args['teleop'] != 'none' and args['part'] != 'learner':
+    if args['teleop'] in DEVICES and args['part'] != 'learner':
         device = {**common, 'device': args['teleop']}
         nodes.append(
             NodeSpec('q2rl_control', 'teleop', 'teleop', device, remappings, required=False)
@@ -173,9 +177,9 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         package, name = 'q2rl_bringup', 'scene_view'
         view = NodeSpec(package, name, name, common, remappings, respawn=False, required=False)
         nodes += _watching(args, task, sim_time, view)
-    if args['browser']:
+    if args['browser'] or steered:
         package, name = 'q2rl_bringup', 'operator_view'
-        own_port = {**common, 'port': args['browser_port']}
+        own_port = {**common, 'port': args['browser_port'], 'steer': steered}
         nodes.append(
             NodeSpec(
                 package,
@@ -326,6 +330,26 @@ def _watching(
     return [NodeSpec(package, package, package, described, remappings, **loose), view, rviz]
 
 
+def _steered(args: Mapping[str, Value]) -> bool:
+    """Return whether a person steers on the page.
+
+    :raises InputError: an arm that is not simulated here, where a late network or a closed page could not be afforded
+    """
+    if args['teleop'] != BROWSER:
+        return False
+    where = 'argument `teleop`'
+    if args['sim'] != 'mujoco':
+        problem = "browser is for a simulation: a page has no dead man's button"
+        raise InputError(where, problem, 'say sim:=mujoco, or teleop:=gamepad')
+    if args['policy_mode'] != DEMONSTRATE:
+        problem = 'browser is for demonstrations'
+        raise InputError(where, problem, f'say policy_mode:={DEMONSTRATE}')
+    if _command_sink(args) != 'pose_target':
+        problem = 'the page steers poses of the tip'
+        raise InputError('argument `command_sink`', problem, 'say pose_target')
+    return True
+
+
 def _lockstep(args: Mapping[str, Value]) -> bool:
     waits = args['sim'] == 'mujoco'
     if waits and args['robot_type'] != PANDA.name:
@@ -343,7 +367,7 @@ def _lockstep(args: Mapping[str, Value]) -> bool:
         )
     if args['policy_mode'] != DEMONSTRATE:
         return waits and args['lockstep'] != 'false'
-    if args['lockstep'] == 'true' and args['teleop'] != 'none':
+    if args['lockstep'] == 'true' and args['teleop'] in DEVICES:
         raise InputError(
             'argument `lockstep`', 'no hand keeps up with a simulation', 'say lockstep:=false'
         )

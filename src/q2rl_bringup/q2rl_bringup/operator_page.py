@@ -19,7 +19,8 @@ from q2rl_bringup.arm_model import ArmModel
 from q2rl_bringup.browser_scene import ArmPainter, MarkerPainter
 from q2rl_bringup.operator_services import Wish
 from q2rl_bringup.scene_picture import Scale, picture, view_point
-from q2rl_bringup.scene_state import SceneState
+from q2rl_bringup.scene_state import PARTS, SceneState
+from q2rl_bringup.steering import Steering
 from q2rl_task import InputError, Source
 
 STYLE = Path(__file__).with_name('operator_page.css')
@@ -50,6 +51,7 @@ class OperatorPage:
 
     :param asked: called with a wish when its button is pressed, from a thread of viser's
     :param arm: None: the scene is shown without one
+    :param steering: what a person who steers on the page wants; None: nobody can
     :raises InputError: the port is taken
     """
 
@@ -61,6 +63,7 @@ class OperatorPage:
         scale: Scale,
         arm: ArmModel | None,
         asked: Callable[[Wish], None],
+        steering: Steering | None = None,
     ) -> None:
         self._state, self._scale = state, scale
         with _own_pages_only(host, port):
@@ -88,6 +91,14 @@ class OperatorPage:
         server.gui.add_html(f'<style>{STYLE.read_text(encoding="utf-8")}</style>')
         stop = server.gui.add_button(LABELS[Wish.EMERGENCY_STOP], color=STOP_COLOUR)
         stop.on_click(lambda _: asked(Wish.EMERGENCY_STOP))
+        self._steering, self._parts = None, set(PARTS)
+        if steering is not None:
+            # A person steers by what is there: what policies believe, and words in the picture, would be in the way.
+            self._parts = {'gate'}
+            # Only where there is a simulation, whose scene it draws.
+            from q2rl_bringup.steering_panel import SteeringPanel
+
+            self._steering = SteeringPanel(server, state.task, steering)
         self._status = server.gui.add_html('')
         self._add_buttons(asked)
         self._answer = server.gui.add_html('')
@@ -99,10 +110,12 @@ class OperatorPage:
     def draw(self) -> None:
         """Show the state as it is now."""
         with self._server.atomic():
-            for part in self._state.changed():
+            for part in self._state.changed() & self._parts:
                 self._painter.draw(picture(self._state, part, self._scale))
             if self._arm is not None:
                 self._arm.move(self._state.joints)
+            if self._steering is not None:
+                self._steering.draw(self._state)
             _set(self._status, status_html(self._state))
             kind = 'good' if self._kindly else 'bad'
             _set(self._answer, f'<p class="q2rl-answer q2rl-{kind}">{html.escape(self._said)}</p>')
@@ -143,13 +156,10 @@ def status_html(state: SceneState) -> str:
     """Return what the arm is doing, for a person who has two seconds."""
     guard, detail = state.guard_state, state.guard_detail
     kind = {'acting': 'acting', 'holding': 'holding', 'stopped': 'stopped'}.get(guard, 'unknown')
-    rows = [
-        ('Run', html.escape(state.phase_text())),
-        ('Acts', _actor(state)),
-        ('Q', _values(state)),
-        ('Force', _force(state)),
-        ('Success', _history(state)),
-    ]
+    rows = [('Run', html.escape(state.phase_text()))]
+    if not state.demonstrating:
+        rows += [('Acts', _actor(state)), ('Q', _values(state))]
+    rows += [('Force', _force(state)), ('Success', _history(state))]
     cells = ''.join(f'<tr><th>{name}</th><td>{text}</td></tr>' for name, text in rows)
     return (
         f'<div class="q2rl-guard q2rl-{kind}"><b>{html.escape(guard.upper())}</b>'

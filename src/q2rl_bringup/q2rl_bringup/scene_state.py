@@ -39,6 +39,7 @@ class SceneState:
         self.tip: Pose | None = None
         self.fixture: Pose | None = None
         self.estimated_at = 0.0
+        self._seen = ('', 0)
         self.force = np.zeros(3)
         self.joints: dict[str, float] = {}
         self.decision: Decision | None = None
@@ -83,6 +84,7 @@ class SceneState:
         :raises MessageError: either message is not of this task
         """
         record = observation_from_msg(msg, self.task)
+        self._seen = (record.episode, record.step)
         if record.episode == self._episode:
             return
         age = abs(record.stamp - stamp_from_msg(pose.header.stamp))
@@ -156,6 +158,16 @@ class SceneState:
     def episode(self) -> str:
         """The episode that `phase_text` counts: the one under way, or else the next; empty while no run is heard of."""
         return '' if self.run is None else self.run.episode
+
+    def step_of(self, episode: str) -> int:
+        """Return the last step that was seen of an episode; 0 before there is one."""
+        seen, step = self._seen
+        return step if seen == episode else 0
+
+    @property
+    def demonstrating(self) -> bool:
+        """Whether a person demonstrates: no policies then, nor a gate."""
+        return self.run is not None and self.run.phase == Phase.DEMONSTRATING
 
     def phase_text(self) -> str:
         """Say where the run stands."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from q2rl_control.arm_command import ArmCommand
-from q2rl_control.arm_state import OF_ITSELF, ArmCounters, ArmState, Tick
+from q2rl_control.arm_state import MAY_BEGIN, OF_ITSELF, ArmCounters, ArmState, Tick
 from q2rl_control.episode_steps import EpisodeSteps
 from q2rl_control.guard import Guard, GuardedCommand, is_limited, is_usable
 from q2rl_control.planning import Planning, PlanRefused
@@ -345,7 +345,7 @@ class ArmLogic:
                 measurement.stamp
             ):
                 self._reset.pause()
-                self.detail = 'the person at the lever may begin'
+                self.detail = MAY_BEGIN
                 return self._keep(measurement)
             if measurement.success_signal:
                 self._enter(ArmState.READY, ALREADY_ON)

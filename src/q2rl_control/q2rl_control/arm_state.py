@@ -22,6 +22,8 @@ class ArmState(IntEnum):
 
 OF_ITSELF = (ArmState.RETREATING, ArmState.RESETTING)
 """States in which the arm moves without being asked at each tick."""
+MAY_BEGIN = 'the person at the lever may begin'
+"""What the arm says (RESETTING, at the start pose) while an episode waits for a person's first action."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import contextlib
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +16,7 @@ from pathlib import Path
 import signal
 import sys
 import time
+from types import MappingProxyType
 from typing import Any
 
 from q2rl_lab.display import Display
@@ -82,17 +83,22 @@ def graph_arguments(
 
 
 def node_processes(
-    folder: RunFolder, config: RunConfig, resume: bool, browser_port: int | None = None
+    folder: RunFolder,
+    config: RunConfig,
+    resume: bool,
+    browser_port: int | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[ProcessSpec]:
     """Return the processes of the run's node graph; their parameters are written to its `parameters` folder.
 
     :param browser_port: see `graph_arguments`
+    :param changes: arguments of the graph that win over those of the config
     :raises InputError: the graph refuses the arguments, or a program of it is not installed
     """
     # The command line starts what bringup describes: the one place where lab looks up the table of packages.
     from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 
-    graph = build_graph(graph_arguments(folder, config, resume, browser_port))
+    graph = build_graph({**graph_arguments(folder, config, resume, browser_port), **changes})
     for path, text in graph.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
@@ -194,10 +200,12 @@ def run_graph(
     display: Display,
     started: float,
     wanted_domain: int | None = None,
+    view: RunView | None = None,
 ) -> Ending:
     """Run the processes and watch them to the end; all of them are gone when this returns.
 
     :param started: when the user started, on the monotonic clock, less the time of earlier sessions
+    :param view: what is shown of the run; None: that of a run that learns
     :raises InputError: no DDS domain is free
     """
     domain = Domain(wanted_domain)
@@ -209,9 +217,10 @@ def run_graph(
         environment = node_environment(domain.number)
         # Ours too: the watcher must be found by the nodes.
         os.environ.update({k: environment[k] for k in ('ROS_AUTOMATIC_DISCOVERY_RANGE',)})
-        modes = 1 if config.shadow else 3
-        plan = Plan(config.rollouts, config.steps, modes * config.eval_episodes)
-        view = RunView(plan, started)
+        if view is None:
+            modes = 1 if config.shadow else 3
+            plan = Plan(config.rollouts, config.steps, modes * config.eval_episodes)
+            view = RunView(plan, started)
         for row in read_episodes(folder, notes=[]):
             view.hear_episode(row)
         return asyncio.run(_run(folder, config, task, specs, environment, domain, view, display))

@@ -9,7 +9,7 @@ from pathlib import Path
 import sys
 import time
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 import numpy as np
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
@@ -29,6 +29,7 @@ from q2rl_task import Pose
 
 CLEARANCE_M = 0.01
 """How far above the nominal rim the tip must be before the fixture is moved."""
+TRUTH_PERIOD_S = 0.05
 
 
 class MujocoArmNode(Q2rlNode):
@@ -36,6 +37,7 @@ class MujocoArmNode(Q2rlNode):
 
     What is commanded: poses of the tip on `target_pose`, as by a Cartesian controller, or joint positions on
     `forward_position_controller/commands`, as by that of ros2_control.
+    `true_poses` (fixture, and the loose part) is published while somebody listens.
     Lockstep: a control period is simulated when a target answers the current measurement, that is, carries its stamp,
     and the learner has granted the step. A target with another stamp means that the current measurement got lost, so
     it is sent again; so is one that nobody answers. With a gripper its command, which has no stamp, must be in too.
@@ -88,6 +90,8 @@ class MujocoArmNode(Q2rlNode):
         self._clock_period = self.value('clock_period')
         self._clock_sent = float('-inf')
         qos = self.qos
+        self._truth_out = self.publisher(PoseArray, 'true_poses', qos.sensors)
+        self._truth_sent = float('-inf')
         self._sensors = [
             self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
         ]
@@ -199,6 +203,18 @@ class MujocoArmNode(Q2rlNode):
             self._send_clock()
         for publisher, msg in zip(self._sensors, self._messages, strict=True):
             publisher.publish(msg)
+        self._send_truth()
+
+    def _send_truth(self) -> None:
+        """Tell a person who demonstrates, and so must see, where things truly stand; nobody else may listen."""
+        now = time.monotonic()
+        if now - self._truth_sent < TRUTH_PERIOD_S or not self._truth_out.get_subscription_count():
+            return
+        self._truth_sent = now
+        poses = filter(None, (self._arm.fixture_pose, self._arm.part_pose))
+        msg = PoseArray(header=self._messages.pose.header)
+        msg.poses = [pose_to_msg(pose, '', 0.0).pose for pose in poses]
+        self._truth_out.publish(msg)
 
     def _send_clock(self) -> None:
         """Tell the time, yet not at every step of a fast simulation: the tick runs on stamps, not on the clock."""

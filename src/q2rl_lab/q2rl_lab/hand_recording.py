@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Demonstrations of a person who steers the simulated arm in a browser: a run whose folder lies beside its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+import time
+from typing import Any
+
+from q2rl_control.arm_state import MAY_BEGIN, ArmState
+from q2rl_lab.console import say
+from q2rl_lab.display import open_display
+from q2rl_lab.ros_environment import require_free_port
+from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
+from q2rl_lab.run_view import Plan, RunView, clock_text
+from q2rl_lab.up_run import Ending, node_processes, run_graph
+from q2rl_lab.workspace import versions
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_task import InputError, Phase, TaskSpec, load_task
+from q2rl_task.atomic_file import write_atomically
+
+RUN_ID = 'hand'
+
+
+@dataclass
+class HandView(RunView):
+    """How a person's recording goes. wanted: how many demonstrations."""
+
+    wanted: int = 0
+
+    @property
+    def failed(self) -> int:
+        """Episodes that ended without success."""
+        return sum(not episode.success for episode in self.episodes)
+
+    def rows(self, now: float) -> list[tuple[str, str]]:
+        """Return the table's rows as (name, text)."""
+        return [
+            ('recorded', self._count()),
+            ('now', self._now()),
+            ('time', f'{clock_text(now - self.started)} gone'),
+        ]
+
+    def line(self, now: float) -> str:
+        """Return the state as one plain line."""
+        return f'[{clock_text(now - self.started)}] {self._count()}; {self._now()}'
+
+    def _count(self) -> str:
+        recorded = sum(episode.success for episode in self.episodes)
+        return f'{recorded} of {self.wanted} recorded, {self.failed} failed'
+
+    def _now(self) -> str:
+        if self.run is None or self.arm is None:
+            return 'starting the nodes'
+        if self.phase is not Phase.DEMONSTRATING:
+            return f'{self.phase.name.lower()} {self.run.detail}'.rstrip()
+        if self.arm.detail == MAY_BEGIN:
+            return 'your turn'
+        if self.arm.state == ArmState.RUNNING:
+            return 'recording'
+        return self.arm.detail or 'the arm goes to its next start'
+
+
+@dataclass(frozen=True)
+class HandRecording:
+    """What is to be recorded, and where. folder: the run's, which a start with the same file goes on with."""
+
+    task: TaskSpec
+    config: RunConfig
+    wanted: int
+    file: Path
+    folder: RunFolder
+
+    def keep(self) -> int:
+        """Copy what there is to the file; return how many demonstrations that are."""
+        made = self.folder.demonstrations
+        if not made.is_file():
+            return 0
+        count = len(load_demonstrations(made, self.task))
+        write_atomically(self.file, made.read_bytes(), durable=True)
+        return count
+
+    def run(self, port: int, domain: int | None) -> Ending:
+        """Run the nodes until so many are recorded or the user has enough; what there is is in the file then."""
+        resume = self.folder.state.is_file()
+        changes = {
+            'policy_mode': 'demonstrate',
+            'demonstrations': self.wanted,
+            'teleop': 'browser',
+            'run_id': RUN_ID,
+        }
+        specs = node_processes(self.folder, self.config, resume, port, changes)
+        started = time.monotonic()
+        view = HandView(Plan(0, 0, 0), started, wanted=self.wanted)
+        display = open_display(f'q2rl demos {self.config.task} --teleop')
+        try:
+            return run_graph(
+                self.folder, self.config, self.task, specs, display, started, domain, view
+            )
+        finally:
+            self.keep()
+
+    def result(self) -> dict[str, Any]:
+        """Return what was recorded, as of demonstrations by a script."""
+        found = load_demonstrations(self.file, self.task)
+        return {
+            'file': str(self.file),
+            'task': self.task.name,
+            'seed': self.config.seed,
+            'demonstrations': len(found),
+            'steps': sum(len(episode) for episode in found),
+        }
+
+
+def open_recording(
+    config: RunConfig, count: int | None, file: Path, force: bool, port: int
+) -> HandRecording:
+    """Begin a recording, or go on with the one that `file` came from.
+
+    :param count: demonstrations; None: as many as the task says
+    :param force: throw away what there is and begin anew
+    :raises InputError: `file` is of something else, the recording was begun otherwise, or the port is taken
+    """
+    task = load_task(config.task)
+    wanted = task.demonstrations.count if count is None else count
+    file = file.absolute()
+    folder = RunFolder(file.with_suffix('.recording'))
+    begun = folder.config.is_file()
+    if force and begun:
+        shutil.rmtree(folder.path)
+        begun = False
+    elif begun and folder.read_config() != config:
+        raise InputError(
+            folder.path,
+            f'was begun otherwise ({_difference(folder.read_config(), config)})',
+            'say the same, name another file, or begin anew by --force',
+        )
+    elif not begun and file.exists() and not force:
+        raise InputError(file, 'is there already', 'name another file, or say --force')
+    require_free_port('--browser-port', port)
+    if not begun:
+        create_run(folder.path.parent, folder.path.name, config, versions(), latest=False)
+    return HandRecording(task, config, wanted, file, folder)
+
+
+def explain(port: int, recording: HandRecording) -> None:
+    """Say what a person is to do."""
+    pace = (
+        'time runs on by the clock, so have a plan before you grab it'
+        if recording.config.realtime
+        else 'time stands still while you do not drag'
+    )
+    say(f'open http://127.0.0.1:{port} and drag the gizmo at the tip: the arm follows; {pace}')
+    say('the simulation sees a success by itself; Failure on the page gives a try up')
+    say(f'Ctrl-C ends; the same command goes on. In {recording.file} after that')
+
+
+def _difference(before: RunConfig, now: RunConfig) -> str:
+    was, is_ = vars(before), vars(now)
+    return ', '.join(f'{k} {was[k]}, not {is_[k]}' for k in was if was[k] != is_[k])

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A person records a demonstration by dragging the arm: the command, real nodes, a real browser, a mouse."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from geometry_msgs.msg import PoseArray, PoseStamped
+import numpy as np
+import pytest
+import rclpy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from chromium import CHROMIUM, Chromium
+
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_ros.conversions import pose_from_msg
+from q2rl_ros.qos import profiles
+from q2rl_ros.spin import make_executor
+from q2rl_ros.testing import free_port
+from q2rl_task import Pose, load_task
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium (apt install chromium)'),
+    pytest.mark.timeout(300),
+]
+WAIT_S = 90.0
+TASK = load_task('pipe_assembly')
+WIDTH, HEIGHT = 1100, 700
+FIELD_OF_VIEW, DISTANCE_M = np.radians(50.0), 0.2
+VIEWS = {'Front': (1.0, 0.0, 0.3), 'Side': (0.0, -1.0, 0.3)}
+GRIP_M = 0.051
+"""Where on an arrow of the gizmo the mouse takes hold, from the tip: at its head, beyond the rings."""
+CLOSE_M = 0.0004
+
+
+class Command:
+    """`q2rl demos --teleop` as a process, and the eyes of the person: what the simulation truly looks like."""
+
+    def __init__(self, file: Path, port: int, count: int) -> None:
+        argv = [sys.executable, '-m', 'q2rl_lab.cli', 'demos', TASK.name, '--teleop']
+        argv += ['-n', str(count), '-o', str(file), '--browser-port', str(port), '--json']
+        self.said = file.with_suffix('.err')
+        self.process = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=self.said.open('wb'), text=True
+        )
+        self.tip: Pose | None = None
+        self.hole: Pose | None = None
+        domain = re.compile(r'ROS_DOMAIN_ID=(\d+)')
+        self.until(lambda: domain.search(self.said.read_text()), 'a domain')
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        rclpy.init(args=[], domain_id=int(domain.search(self.said.read_text())[1]))
+        self._node = rclpy.create_node('eyes')
+        qos = profiles(True, TASK.period_s)
+        self._node.create_subscription(PoseStamped, 'current_pose', self._on_tip, qos.sensors)
+        self._node.create_subscription(PoseArray, 'true_poses', self._on_truth, qos.sensors)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _on_tip(self, msg: PoseStamped) -> None:
+        self.tip = pose_from_msg(msg)
+
+    def _on_truth(self, msg: PoseArray) -> None:
+        self.hole = pose_from_msg(PoseStamped(header=msg.header, pose=msg.poses[0]))
+
+    def _spin(self) -> None:
+        executor = make_executor()
+        executor.add_node(self._node)
+        while not self._closing.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        executor.remove_node(self._node)
+
+    def until(self, condition, what: str) -> None:
+        end = time.monotonic() + WAIT_S
+        while not condition():
+            assert self.process.poll() is None, self.said.read_text()
+            assert time.monotonic() < end, f'{what}: not within {WAIT_S} s'
+            time.sleep(0.02)
+
+    def offset(self) -> np.ndarray:
+        """Return the hole's rim, seen from the tip [m], base frame."""
+        return self.hole.position - self.tip.position
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60.0)
+        self._closing.set()
+        self._thread.join(10.0)
+        self._node.destroy_node()
+        rclpy.try_shutdown()
+
+
+class Hand:
+    """A mouse over the page, in a view that was chosen by a button."""
+
+    def __init__(self, browser: Chromium, command: Command) -> None:
+        self._browser, self._command = browser, command
+        box = "document.querySelector('canvas').getBoundingClientRect()"
+        self._width = browser.evaluate(f'{box}.width')
+
+    def look_from(self, view: str) -> None:
+        self._browser.press(view)
+        direction = np.array(VIEWS[view]) / np.linalg.norm(VIEWS[view])
+        at = self._command.tip.position
+        self._camera = at + DISTANCE_M * direction
+        right = np.cross(-direction, [0.0, 0.0, 1.0])
+        right /= np.linalg.norm(right)
+        self._axes = np.stack([right, np.cross(-direction, right), -direction])
+
+    def pixel(self, point: np.ndarray) -> np.ndarray:
+        x, y, depth = self._axes @ (point - self._camera)
+        focal = HEIGHT / 2.0 / np.tan(FIELD_OF_VIEW / 2.0)
+        return np.array([self._width / 2.0, HEIGHT / 2.0]) + focal * np.array([x, y]) / depth
+
+    def drag(self, axis: int, shift: float, arrived) -> None:
+        """Drag one arrow of the gizmo, in axes of the tip, by `shift` [m] and hold it until `arrived()`."""
+        tip = self._command.tip
+        along = tip.rotation.as_matrix()[:, axis]
+        grip = tip.position + GRIP_M * along
+        start, end = self.pixel(grip), self.pixel(grip + shift * along)
+        self._browser.hold('mouseMoved', *start)
+        self._browser.hold('mousePressed', *start)
+        for share in np.linspace(0.0, 1.0, 4)[1:]:
+            self._browser.hold('mouseMoved', *(start + share * (end - start)))
+        self._command.until(arrived, f'arrow {axis} dragged by {1000.0 * shift:.1f} mm')
+        self._browser.hold('mouseReleased', *end)
+
+
+@pytest.fixture
+def command(tmp_path):
+    port = free_port()
+    made = Command(tmp_path / 'mine.hdf5', port, count=1)
+    made.port = port
+    yield made
+    made.close()
+
+
+def test_a_demonstration_is_recorded_by_dragging_the_arm_in_the_browser(command, tmp_path):
+    browser = None
+    try:
+        command.until(lambda: 'your turn' in command.said.read_text(), 'the nodes')
+        browser = Chromium(f'http://127.0.0.1:{command.port}', WIDTH, HEIGHT)
+        browser.until(lambda: 'YOUR TURN' in browser.text(), 'the gizmo')
+        browser.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
+        command.until(lambda: command.tip is not None and command.hole is not None, 'eyes')
+        hand = Hand(browser, command)
+        for view, side in (('Side', 0), ('Front', 1)):
+            hand.look_from(view)
+            (tmp_path / f'{view}.png').write_bytes(browser.picture())
+            along = command.tip.rotation.as_matrix()[:, side]
+            hand.drag(
+                side,
+                float(command.offset() @ along),
+                lambda s=side: abs(command.offset()[s]) < CLOSE_M,
+            )
+        hand.drag(2, 0.06, (tmp_path / 'mine.recording' / 'demonstrations.hdf5').exists)
+    finally:
+        if browser is not None:
+            (tmp_path / 'end.png').write_bytes(browser.picture())
+            browser.close()
+    assert command.process.wait(60.0) == 0
+    (found,) = load_demonstrations(tmp_path / 'mine.hdf5', TASK)
+    assert found.terminated
