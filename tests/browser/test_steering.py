@@ -34,7 +34,7 @@ pytestmark = [
 WAIT_S = 90.0
 TASK = load_task('pipe_assembly')
 WIDTH, HEIGHT = 1100, 700
-FIELD_OF_VIEW, DISTANCE_M = np.radians(50.0), 0.2
+FIELD_OF_VIEW, DISTANCE_M = np.radians(50.0), 0.24
 VIEWS = {'Front': (1.0, 0.0, 0.3), 'Side': (0.0, -1.0, 0.3)}
 GRIP_M = 0.051
 """Where on an arrow of the gizmo the mouse takes hold, from the tip: at its head, beyond the rings."""

@@ -20,7 +20,7 @@ GIZMO_M = 0.06
 OPEN, CLOSE = 'Open', 'Close'
 VIEWS = {'Front': (1.0, 0.0, 0.3), 'Side': (0.0, -1.0, 0.3), 'Corner': (1.0, -1.0, 0.8)}
 """From where a button looks at the tip; nothing of the arm is in the way."""
-VIEW_M = 0.2
+VIEW_M = 0.24
 FIELD_OF_VIEW = math.radians(50.0)
 HOW = 'drag an arrow, a plane or a ring of the gizmo: the arm follows; Failure gives this try up'
 WHY = 'the arm goes to its next start'
@@ -45,7 +45,8 @@ class SteeringPanel:
         views.on_click(self._look)
         server.on_client_disconnect(self._gone)
         # At first as from a button, at the middle of where episodes start.
-        start = task.fixture.nominal.pose @ Pose.of([0.0, 0.0, -task.reset.height_m])
+        below = task.part if task.part is not None and task.reset.above == 'part' else task.fixture
+        start = below.nominal.pose @ Pose.of([0.0, 0.0, -task.reset.height_m])
         camera = server.initial_camera
         camera.fov = FIELD_OF_VIEW
         camera.position, camera.look_at = _view('Corner', start)
