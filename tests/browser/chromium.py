@@ -120,9 +120,11 @@ class Chromium:
             'Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', buttons=1, clickCount=1
         )
 
-    def picture(self) -> bytes:
-        """Return a screenshot (PNG)."""
-        return base64.b64decode(self.call('Page.captureScreenshot', format='png')['data'])
+    def picture(self, width: float = 0.0, height: float = 0.0) -> bytes:
+        """Return a screenshot (PNG), of the upper left part of the page if a size [px] is given."""
+        clip = {'x': 0, 'y': 0, 'width': width, 'height': height, 'scale': 1}
+        more = {'clip': clip} if width else {}
+        return base64.b64decode(self.call('Page.captureScreenshot', format='png', **more)['data'])
 
     def close(self) -> None:
         """End the browser."""

@@ -38,7 +38,7 @@ FIELD_OF_VIEW, DISTANCE_M = np.radians(50.0), 0.24
 VIEWS = {'Front': (1.0, 0.0, 0.3), 'Side': (0.0, -1.0, 0.3)}
 GRIP_M = 0.051
 """Where on an arrow of the gizmo the mouse takes hold, from the tip: at its head, beyond the rings."""
-CLOSE_M = 0.0004
+CLOSE_M = 0.0006
 
 
 class Command:
@@ -107,13 +107,19 @@ class Hand:
         self._width = browser.evaluate(f'{box}.width')
 
     def look_from(self, view: str) -> None:
+        before = self._scene()
         self._browser.press(view)
+        self._browser.until(lambda: self._scene() != before, f'the view {view}')
+        self._browser.until(lambda: self._scene() == self._scene(), 'a camera at rest')
         direction = np.array(VIEWS[view]) / np.linalg.norm(VIEWS[view])
         at = self._command.tip.position
         self._camera = at + DISTANCE_M * direction
         right = np.cross(-direction, [0.0, 0.0, 1.0])
         right /= np.linalg.norm(right)
         self._axes = np.stack([right, np.cross(-direction, right), -direction])
+
+    def _scene(self) -> bytes:
+        return self._browser.picture(self._width, HEIGHT)
 
     def pixel(self, point: np.ndarray) -> np.ndarray:
         x, y, depth = self._axes @ (point - self._camera)

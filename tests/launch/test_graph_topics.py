@@ -28,6 +28,7 @@ FOR_PEOPLE = {
     '/scene_view/gate',
     '/scene_view/run',
     '/scene_view/fixture_estimate',
+    '/true_poses',
 }
 
 
@@ -129,6 +130,7 @@ STARTS = [
     {'sim': 'none'},
     {'namespace': 'left'},
     {'sim': 'mujoco', 'command_sink': 'joint_position', 'teleop': 'spacenav'},
+    {'sim': 'mujoco', 'policy_mode': 'demonstrate', 'teleop': 'browser'},
     {'sim': 'mujoco', 'policy_mode': 'demonstrate', 'lockstep': 'true'},
     {'sim': 'none', 'policy_mode': 'demonstrate', 'teleop': 'gamepad'},
 ]

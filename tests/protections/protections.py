@@ -32,6 +32,8 @@ INPUTS = f'{CONTROL}/test_control_sensor_inputs.py'
 FRAMES = f'{CONTROL}/test_control_wrench_frames.py'
 TARE = f'{CONTROL}/test_control_wrench_tare.py'
 PLANS = 'tests/planning/test_planner_contract.py'
+STEERING = 'src/q2rl_bringup/test/test_bringup_steering.py'
+GRAPH = 'src/q2rl_bringup/test/test_bringup_node_graph.py'
 
 
 @dataclass(frozen=True)
@@ -726,6 +728,59 @@ def _() -> None:
     from q2rl_control.teleop_mapping import Teleop
 
     Teleop._silent_after = property(lambda self: float('inf'), lambda self, value: None)
+
+
+@without(
+    'act in a browser only while the gizmo is held',
+    f'{STEERING}::test_let_go_or_gone_stops_at_once',
+)
+def _() -> None:
+    from q2rl_bringup.steering import Steering
+
+    Steering.let_go = lambda self, client: None
+
+
+@without(
+    'let go for a gizmo that does not move',
+    f'{STEERING}::test_a_gizmo_that_does_not_move_falls_silent_and_one_that_moves_again_acts',
+)
+def _() -> None:
+    from q2rl_bringup.steering import Steering
+
+    Steering._silent_after = property(lambda self: float('inf'), lambda self, value: None)
+
+
+@without(
+    'take the gizmo out of the hand with the end of an episode',
+    f'{STEERING}::test_an_episode_that_is_over_takes_the_gizmo_out_of_the_hand',
+)
+def _() -> None:
+    from q2rl_bringup.steering import Steering
+
+    def hear_arm(self, state, detail, episode):
+        self._steerable, self._episode = True, episode
+
+    Steering.hear_arm = hear_arm
+
+
+@without(
+    'steer nothing in a browser that is not simulated',
+    f'{STEERING}::test_nothing_is_offered_where_no_simulation_tells_the_truth',
+)
+def _() -> None:
+    from q2rl_bringup import steering
+
+    steering.SIMULATION_SILENT_S = float('inf')
+
+
+@without(
+    'start no arm that is not simulated to be steered in a browser',
+    f'{GRAPH}::test_nobody_steers_an_arm_in_the_browser_that_is_not_simulated_here',
+)
+def _() -> None:
+    from q2rl_bringup import node_graph
+
+    node_graph._steered = lambda args: args['teleop'] == node_graph.BROWSER
 
 
 @without(

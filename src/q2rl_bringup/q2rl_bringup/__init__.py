@@ -9,4 +9,5 @@ Modules by subject:
 - the picture: `scene_feed`, `scene_state`, `scene_picture`, `scene_markers`, `scene_parameters`,
   `scene_view_node` (for RViz)
 - the page in the browser: `operator_view_node`, `operator_page`, `operator_services`, `browser_scene`
+- a person who steers on it: `steering` (from a gizmo to actions), `steering_panel`, `steering_link`
 """

@@ -90,6 +90,22 @@ def test_a_person_demonstrates_in_real_time_without_policies_and_the_recorder_en
     assert parameters(graph, 'demonstration_recorder')['demonstrations'] == wanted
 
 
+@pytest.mark.parametrize('lockstep', ['auto', 'true'])
+def test_who_steers_in_the_browser_needs_no_device_and_gets_the_page(lockstep):
+    given = {'policy_mode': 'demonstrate', 'teleop': 'browser', 'lockstep': lockstep}
+    graph = build_graph(given)
+    assert 'teleop' not in names(graph) and parameters(graph, 'operator_view')['steer']
+    assert all(node.parameters['lockstep'] == (lockstep == 'true') for node in graph.nodes)
+    for other in ({'browser': 'true'}, {**given, 'teleop': 'none', 'browser': 'true'}):
+        assert not parameters(build_graph(other), 'operator_view')['steer']
+
+
+@pytest.mark.parametrize('sim', ['none', 'mock', 'gazebo'])
+def test_nobody_steers_an_arm_in_the_browser_that_is_not_simulated_here(sim):
+    with pytest.raises(InputError, match='dead man'):
+        build_graph({'sim': sim, 'policy_mode': 'demonstrate', 'teleop': 'browser'})
+
+
 def test_a_program_may_demonstrate_in_lockstep_and_so_many_as_it_is_told():
     given = {'policy_mode': 'demonstrate', 'lockstep': 'true', 'demonstrations': '3'}
     graph = build_graph(given)
@@ -160,6 +176,17 @@ def test_what_nobody_said_of_the_learning_is_as_the_task_says(task):
         ({'policy_mode': 'demonstrate', 'demonstrations': '0'}, '`demonstrations`'),
         ({'policy_mode': 'demonstrate', 'lockstep': 'true', 'teleop': 'gamepad'}, '`lockstep`'),
         ({'sim': 'none', 'lockstep': 'true'}, '`lockstep`'),
+        ({'policy_mode': 'demonstrate', 'sim': 'none', 'teleop': 'browser'}, '`teleop`'),
+        ({'policy_mode': 'demonstrate', 'sim': 'gazebo', 'teleop': 'browser'}, '`teleop`'),
+        ({'teleop': 'browser'}, '`teleop`'),
+        (
+            {
+                'policy_mode': 'demonstrate',
+                'teleop': 'browser',
+                'command_sink': 'joint_position',
+            },
+            '`command_sink`',
+        ),
         ({'seed': '-1'}, '`seed`'),
         ({'seed': '1.5'}, '`seed`'),
         ({'rollouts': 1}, '`rollouts`'),

@@ -6,7 +6,8 @@ Modules by subject:
 - the command line: `cli`, `commands/` (a module a verb), `console`, `progress`, `display`, `browser`, `workspace`
 - a run through the nodes: `up_run`, `supervisor`, `ros_environment`, `watch`, `run_view`
 - a run in one process: `learn_run`, `in_process`, `cell`
-- what every run has: `run_folder`, `preparation`, `prepare_run` (for a launch), `recording`, `run_data`, `finish`,
+- what every run has: `run_folder`, `preparation`, `hand_recording` (a person's demonstrations),
+  `prepare_run` (for a launch), `recording`, `run_data`, `finish`,
   `result`, `report`, `plots`, `clips`
 - evaluation: `evaluation`, `recorded_evaluation`, `statistics`
 - one episode explained, and RL in the shadow: `why_files`, `why_page`, `episode_ticks`, `episode_story`, `film`;
