@@ -110,7 +110,6 @@ class Hand:
         before = self._scene()
         self._browser.press(view)
         self._browser.until(lambda: self._scene() != before, f'the view {view}')
-        self._browser.until(lambda: self._scene() == self._scene(), 'a camera at rest')
         direction = np.array(VIEWS[view]) / np.linalg.norm(VIEWS[view])
         at = self._command.tip.position
         self._camera = at + DISTANCE_M * direction

@@ -16,6 +16,7 @@ from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_learner.demonstration_recorder_node import DemonstrationRecorder
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_msgs.msg import ArmStatus, GuardState, HumanAction
+from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.qos import profiles
 from q2rl_ros.testing import free_port
 from q2rl_sim.mujoco_arm_node import MujocoArmNode
@@ -81,7 +82,7 @@ class Cell:
         self.view = bench.start(OperatorView, **common, port=port, steer=True, period=0.05)
         self.page = Page(port)
         bench.start(MujocoArmNode, **common, seed=1)
-        bench.start(ArmInterface, **common, lockstep_timeout=5.0)
+        bench.start(ArmInterface, **common, lockstep_timeout=600.0)
         bench.start(DemonstrationRecorder, **common, demonstrations=2)
         own = {'run_id': 'r', 'seed': 1, 'demonstrations': 2, 'resend_after': 0.2}
         own['wait_for'] = ['arm_interface', 'demonstration_recorder']
@@ -153,6 +154,11 @@ def test_a_hand_that_lets_go_and_a_page_that_is_gone_stop_the_arm(bench, tmp_pat
     cell.until(lambda: not cell.steering.held)
     hears_nothing(cell)
     assert not is_near(cell.steering.commanded, cell.in_hole(-0.10))
+    # Time stands still now; a verdict is not kept waiting for it.
+    request = LabelEpisode.Request(success=False)
+    assert bench.call(LabelEpisode, 'arm_interface/label_episode', request).success
+    before = cell.arm[-1].episode
+    cell.until(lambda: cell.arm[-1].detail == MAY_BEGIN and cell.arm[-1].episode != before)
 
 
 def hears_nothing(cell: Cell) -> None:

@@ -32,6 +32,7 @@ EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',)
 DEMONSTRATE = 'demonstrate'
 RECORDER = 'demonstration_recorder'
 BROWSER = 'browser'
+PATIENCE_S = 600.0
 DEVICES = ('spacenav', 'gamepad')
 """What `teleop` listens to."""
 FINAL_EXIT_CODE = 2
@@ -142,6 +143,8 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     if args['sim'] == 'gazebo':
         packages = {'gazebo_scene': 'q2rl_sim', **packages}
     own = _own_parameters(args, task, run_dir, run_id)
+    if steered:  # a simulation that waits, waits for a person who thinks
+        own['arm_interface']['lockstep_timeout'] = PATIENCE_S
     # Whoever runs where, an episode starts when all are there.
     own['episode_manager']['wait_for'] = tuple(
         name for name in packages if name != 'episode_manager'
@@ -337,13 +340,10 @@ def _steered(args: Mapping[str, Value]) -> bool:
     """
     if args['teleop'] != BROWSER:
         return False
-    where = 'argument `teleop`'
-    if args['sim'] != 'mujoco':
-        problem = "browser is for a simulation: a page has no dead man's button"
-        raise InputError(where, problem, 'say sim:=mujoco, or teleop:=gamepad')
-    if args['policy_mode'] != DEMONSTRATE:
-        problem = 'browser is for demonstrations'
-        raise InputError(where, problem, f'say policy_mode:={DEMONSTRATE}')
+    if args['sim'] != 'mujoco' or args['policy_mode'] != DEMONSTRATE:
+        problem = "browser is to demonstrate in a simulation: a page has no dead man's button"
+        remedy = f'say sim:=mujoco policy_mode:={DEMONSTRATE}, or teleop:=gamepad'
+        raise InputError('argument `teleop`', problem, remedy)
     if _command_sink(args) != 'pose_target':
         problem = 'the page steers poses of the tip'
         raise InputError('argument `command_sink`', problem, 'say pose_target')

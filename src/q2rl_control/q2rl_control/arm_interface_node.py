@@ -248,7 +248,9 @@ class ArmInterface(Q2rlNode):
 
     def _go_on_without_gate(self) -> None:
         pending, right = self._logic.pending, self._logic.right_of_way
-        if pending is not None and right.needs_no_gate(pending, self.lockstep):
+        # Of an episode that is to end no action of a person's is waited for any more.
+        patient = self.lockstep and not self._logic.ends
+        if pending is not None and right.needs_no_gate(pending, patient):
             self._execute(None)
 
     def _execute(self, decision: Decision | None) -> None:

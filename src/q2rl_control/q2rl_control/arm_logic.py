@@ -108,6 +108,11 @@ class ArmLogic:
         return self._steps.episode
 
     @property
+    def ends(self) -> bool:
+        """Whether the episode is over with the next observation: asked for, labelled or lost."""
+        return self._steps.ends
+
+    @property
     def pending(self) -> ObservationRecord | None:
         """The observation that waits for `execute`."""
         return self._steps.pending

@@ -61,6 +61,11 @@ class EpisodeSteps:
         """Whether someone asked for the end of the episode."""
         return self._end_requested
 
+    @property
+    def ends(self) -> bool:
+        """Whether the next observation is final, whatever is done until then."""
+        return self._end_requested or bool(self._lost) or self._label is not None
+
     def begin(self, episode: str, mode: Mode, explore: bool) -> None:
         """Expect an episode, which may still have to get to its start pose."""
         self.episode, self.mode, self._explore = episode, mode, explore

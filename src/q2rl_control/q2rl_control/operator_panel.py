@@ -185,6 +185,7 @@ class OperatorPanel:
             verdict = 'a success' if success else 'a failure'
             self._node.count(f'labelled_{"success" if success else "failure"}')
             self._node.get_logger().info(f'{self._logic.episode} was labelled {verdict}')
+            self._acted(False)
         return refusal
 
     def _on_human(self, msg: HumanAction) -> None:
