@@ -11,6 +11,9 @@ from q2rl_control.guard import Guard, GuardedCommand
 from q2rl_control.halt import Halt
 from q2rl_task import Measurement, Pose, TaskSpec
 
+CARRIED = 0.5
+"""Share of the largest lead by which an arm that does not follow has been moved by others."""
+
 
 class ArmCommand:
     """Execute an action, move, keep still, or come back to the arm: one of these per tick. Poses are in the base frame.
@@ -45,13 +48,13 @@ class ArmCommand:
     def block(self, reason: str) -> None:
         """Hold where the arm is, whoever wants it to move, until this is called with ''."""
         if reason and not self.blocked:
-            self._halt = Halt()
+            self._halt = self._yielding()
         self.blocked = reason
 
     def halt(self) -> None:
         """Take note that the controller below stopped the arm."""
         if not self._halted:
-            self._halted, self._halt = True, Halt()
+            self._halted, self._halt = True, self._yielding()
 
     def let_go(self) -> None:
         """Take back a `halt`."""
@@ -91,6 +94,10 @@ class ArmCommand:
     def coast(self) -> Pose | None:
         """Decelerate to hold for one tick in which nothing usable was measured; None before the first `seed`."""
         return self.guard.coast() if self.guard.seeded else None
+
+    def _yielding(self) -> Halt:
+        limits = self._task.limits
+        return Halt(CARRIED * limits.lead_m, CARRIED * limits.lead_rad)
 
     def _noted(self, guarded: GuardedCommand) -> GuardedCommand:
         self.interventions = guarded.interventions

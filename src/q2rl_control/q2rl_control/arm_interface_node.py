@@ -10,9 +10,11 @@ from std_msgs.msg import Float64MultiArray
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_parameters import declare_arm_parameters
+from q2rl_control.arm_readiness import ArmReadiness
 from q2rl_control.arm_reports import ArmReports
 from q2rl_control.arm_state import OF_ITSELF, ArmState
 from q2rl_control.episode_services import EpisodeServices
+from q2rl_control.follow_watch import Follower
 from q2rl_control.guard import answer_fault
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
@@ -66,7 +68,14 @@ class ArmInterface(Q2rlNode):
         self._pace = TickPace(self, self.task.period_s, self.control_time)
         qos = self.qos
         kinematics = make_kinematics(self)
-        self._sink = make_sink(self, kinematics, self._halted)
+        self._sink = make_sink(self, kinematics, self._halted, self._left_behind)
+        ready = ArmReadiness(self, self._sink.topic)
+        self._follower = Follower(
+            self._logic,
+            lambda: self._sink.blocked() or ready.blocked(),
+            self._left_behind,
+            self._lost_s,
+        )
         if self.task.gripper:
             self._gripper_out = self.publisher(Float64MultiArray, GRIPPER_TOPIC, qos.command)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)
@@ -208,7 +217,7 @@ class ArmInterface(Q2rlNode):
             self._publish_status()
             return
         self._last_good, self._last = arrived_now, measurement
-        logic.command.block(self._sink.blocked())
+        self._follower.check(measurement, arrived_now)
         self._tick(measurement)
 
     @property
@@ -281,6 +290,12 @@ class ArmInterface(Q2rlNode):
             self.get_logger().error(reason)
         self._logic.halt(reason)
         self._publish_status()
+
+    def _left_behind(self, reason: str) -> None:
+        """Hold as above, and end an episode without a result: the arm does not do what it is told."""
+        if self._logic.state is ArmState.RUNNING:
+            self._logic.lose(reason)
+        self._halted(reason)
 
     def _publish_status(self, force: bool = False) -> None:
         self._panel.publish(force)

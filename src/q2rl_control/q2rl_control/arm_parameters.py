@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from q2rl_control.arm_readiness import declare_readiness_parameters
 from q2rl_control.planner_parameters import declare_planner
 from q2rl_control.sensor_inputs import declare_sensor_parameters
 from q2rl_control.sink_choice import declare_sink_parameters
@@ -13,6 +14,7 @@ from q2rl_ros.node import Q2rlNode
 def declare_arm_parameters(node: Q2rlNode) -> None:
     """Declare all parameters of the node; those about the tick stand here, the others where they are read."""
     declare_sink_parameters(node)
+    declare_readiness_parameters(node)
     declare_sensor_parameters(node)
     declare_tare_parameters(node)
     declare_planner(node)

@@ -6,6 +6,7 @@ A sink translates and does nothing else: what may be commanded is the guard's to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import time
 from typing import Protocol
 
@@ -13,8 +14,8 @@ from geometry_msgs.msg import PoseStamped
 import numpy as np
 from std_msgs.msg import Float64MultiArray
 
-from q2rl_control.joint_tracking import SEEDED, Interpolation, JointTracking
-from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.interpolation import Interpolation, PoseInterpolation
+from q2rl_control.joint_tracking import JointTracking
 from q2rl_ros.conversions import pose_to_msg
 from q2rl_ros.joint_command import joints_to_msg
 from q2rl_ros.node import Q2rlNode
@@ -22,7 +23,9 @@ from q2rl_task import Measurement, Pose
 
 
 class CommandSink(Protocol):
-    """One way to command an arm."""
+    """One way to command an arm. topic: where it does, resolved."""
+
+    topic: str
 
     def send(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
         """Command a guarded pose.
@@ -46,17 +49,34 @@ class CommandSink(Protocol):
 
 
 class PoseTargetSink:
-    """Poses of the tip, for a Cartesian controller: crisp_controllers, FZI cartesian_controllers, the simulation."""
+    """Poses of the tip, for a Cartesian controller: crisp_controllers, FZI cartesian_controllers, the simulation.
 
-    def __init__(self, node: Q2rlNode, topic: str) -> None:
+    In real time the controller gets `rate_hz` interpolated poses a second, since it may follow what it gets at once; a
+    simulation in lockstep gets one per tick, and interpolates itself.
+
+    :param rate_hz: of the interpolated poses; 0: one per tick, for a controller that interpolates itself
+    """
+
+    def __init__(self, node: Q2rlNode, topic: str, rate_hz: float) -> None:
         self._frame = node.task.frames.base
         self._out = node.publisher(PoseStamped, topic, node.qos.command)
+        self.topic = self._out.topic_name
         self._msg: PoseStamped | None = None
+        self._between: PoseInterpolation | None = None
+        self._stamp = 0.0
+        if rate_hz and not node.lockstep:
+            self._between = PoseInterpolation(node.task.period_s)
+            node.wall_timer(1.0 / rate_hz, self._interpolate)
 
     def send(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
-        """Publish the pose, stamped like the measurement that it answers."""
-        self._msg = pose_to_msg(target, self._frame, stamp)
-        self._out.publish(self._msg)
+        """Command the pose, stamped like the measurement that it answers."""
+        self._stamp = stamp
+        if self._between is None:
+            self._publish(target)
+            return
+        start = measured.tip_pose if measured is not None else target
+        self._between.command(target, time.monotonic(), start)
+        self._interpolate()
 
     def send_again(self) -> None:
         """Publish the last pose once more."""
@@ -66,14 +86,25 @@ class PoseTargetSink:
     def forget(self) -> None:
         """Drop the last pose."""
         self._msg = None
+        if self._between is not None:
+            self._between.forget()
 
     def blocked(self) -> str:
-        """Never: such a controller says nothing of itself."""
+        """Never: such a controller says nothing of itself, see `ArmReadiness`."""
         return ''
 
     def diagnose(self) -> dict[str, object]:
         """Nothing to show."""
         return {}
+
+    def _interpolate(self) -> None:
+        pose = self._between.at(time.monotonic())
+        if pose is not None:
+            self._publish(pose)
+
+    def _publish(self, pose: Pose) -> None:
+        self._msg = pose_to_msg(pose, self._frame, self._stamp)
+        self._out.publish(self._msg)
 
 
 class JointPositionSink:
@@ -82,17 +113,24 @@ class JointPositionSink:
     In real time the controller gets `rate_hz` interpolated commands a second, since it passes on what it gets at once;
     a simulation in lockstep gets one per tick, and interpolates itself.
 
+    :param tracking: for joints in the order of the controller
     :param rate_hz: of the interpolated commands
+    :param stopped: called with a reason when the joints do not follow
     """
 
     def __init__(
-        self, node: Q2rlNode, topic: str, kinematics: ArmKinematics, rate_hz: float
+        self,
+        node: Q2rlNode,
+        topic: str,
+        tracking: JointTracking,
+        rate_hz: float,
+        stopped: Callable[[str], None],
     ) -> None:
         self._node = node
-        self._size = len(kinematics.joints)
-        self._tracking = JointTracking(kinematics, node.task.period_s)
+        self._tracking, self._stopped = tracking, stopped
         self._between = Interpolation(node.task.period_s)
         self._out = node.publisher(Float64MultiArray, topic, node.qos.command)
+        self.topic = self._out.topic_name
         self._msg: Float64MultiArray | None = None
         self._stamp = 0.0
         if not node.lockstep:
@@ -102,20 +140,21 @@ class JointPositionSink:
         """Follow the pose by joint positions within their limits."""
         joints = self._tracking.commanded
         if measured is not None:
-            joints = measured.joint_positions[: self._size]
+            joints = measured.joint_positions[: self._tracking.size]
         if joints is None:
             return
+        was_behind = self._tracking.behind
         positions = self._tracking.follow(target, joints)
         for code in self._tracking.codes:
             self._node.count(f'joints_{code}')
         self._stamp = stamp
         if self._node.lockstep:
             self._publish(positions)
-            return
-        if SEEDED in self._tracking.codes:
-            self._between.forget()
-        self._between.command(positions, time.monotonic(), joints)
-        self._interpolate()
+        else:
+            self._between.command(positions, time.monotonic(), joints)
+            self._interpolate()
+        if self._tracking.behind and not was_behind:
+            self._stopped(f'the arm does not follow its command: {self._tracking.behind}')
 
     def send_again(self) -> None:
         """Publish the last positions once more."""
@@ -129,7 +168,7 @@ class JointPositionSink:
         self._msg = None
 
     def blocked(self) -> str:
-        """Never: such a controller says nothing of itself."""
+        """Never: such a controller says nothing of itself, see `ArmReadiness`."""
         return ''
 
     def diagnose(self) -> dict[str, object]:

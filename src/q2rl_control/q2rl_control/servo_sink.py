@@ -31,8 +31,8 @@ class ServoTwistSink:
 
     Servo must be set to `command_in_type: speed_units` and to the task's tip as its end-effector frame. It is asked to
     take twists (`<servo>/switch_command_type`) at the start and whenever its status comes back after a silence. Until
-    it has agreed, and while it says nothing, the sink is blocked; each status that stands for a halt calls `halted`
-    with what Servo said.
+    it has agreed, and while it says nothing, the sink is blocked. When it comes to a halt, `halted` is called with what
+    it said: once, however long it goes on saying so, or no hold could be released before it is clear.
 
     :param servo: name of Servo's node
     :param gain_per_s: see `TwistTracking`
@@ -50,12 +50,13 @@ class ServoTwistSink:
         self._node, self._halted = node, halted
         self._tracking = TwistTracking(node.task, gain_per_s)
         self._names = {getattr(status, name): name for name in (*HALTS, *SLOWS)}
-        self._said = ''
+        self._said = self._halt = ''
         self._heard = float('-inf')
         self._agreed = False
         self._refusal = ''
         self._request = command_type.Request(command_type=command_type.Request.TWIST)
         self._out = node.publisher(TwistStamped, f'{servo}/delta_twist_cmds', node.qos.command)
+        self.topic = self._out.topic_name
         self._switch = RetryingCall(
             node.client(command_type, f'{servo}/switch_command_type'), SWITCH_TIMEOUT_S
         )
@@ -95,12 +96,14 @@ class ServoTwistSink:
         now = time.monotonic()
         if now - self._heard > SILENT_S:
             # It may have been started again since, with the command type that it starts with.
-            self._agreed = False
+            self._agreed, self._halt = False, ''
         self._heard = now
         name = self._names.get(msg.code, '')
         self._said = f'{name}: {msg.message}'.removesuffix(': ') if name else ''
-        if name in HALTS:
-            self._halted(f'MoveIt Servo stopped the arm: {self._said}')
+        before, self._halt = self._halt, name if name in HALTS else ''
+        if self._halt:
+            if self._halt != before:
+                self._halted(f'MoveIt Servo stopped the arm: {self._said}')
         elif name:
             self._node.drop('servo_slows', f'MoveIt Servo slows down: {self._said}')
 

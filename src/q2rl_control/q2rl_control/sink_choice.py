@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from q2rl_control.command_sinks import CommandSink, JointPositionSink, PoseTargetSink
+from q2rl_control.joint_tracking import JointTracking
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.rigid_frames import RigidFrames
 from q2rl_control.servo_sink import ServoTwistSink
@@ -26,12 +27,33 @@ def declare_sink_parameters(node: Q2rlNode) -> None:
         choices=SINKS,
     )
     node.declare('target_topic', 'target_pose', 'pose_target: topic of the controller.')
+    node.declare(
+        'target_rate',
+        100.0,
+        'pose_target, real time: interpolated poses per second [Hz]; 0: one per tick.',
+        low=0.0,
+        high=1000.0,
+    )
     node.declare('joint_command_topic', JOINT_TOPIC, 'joint_position: topic of the controller.')
     node.declare(
         'joint_command_rate',
         100.0,
         'joint_position, real time: interpolated commands per second [Hz].',
         low=1.0,
+        high=1000.0,
+    )
+    node.declare(
+        'joint_speed',
+        0.5,
+        'joint_position: share of the velocity limits in the description that joints may take.',
+        low=0.01,
+        high=1.0,
+    )
+    node.declare(
+        'joint_acceleration',
+        15.0,
+        'joint_position: largest acceleration of a joint [rad/s2 or m/s2].',
+        low=0.1,
         high=1000.0,
     )
     node.declare('servo_node', 'servo_node', "servo_twist: name of MoveIt Servo's node.")
@@ -84,19 +106,25 @@ def make_links(node: Q2rlNode) -> RigidFrames | None:
 
 
 def make_sink(
-    node: Q2rlNode, kinematics: ArmKinematics | None, halted: Callable[[str], None]
+    node: Q2rlNode,
+    kinematics: ArmKinematics | None,
+    halted: Callable[[str], None],
+    stopped: Callable[[str], None],
 ) -> CommandSink:
     """Return the sink that the parameters choose.
 
     :param halted: called with a reason when the controller below has stopped the arm
+    :param stopped: called with a reason when the arm does not follow
     :raises InputError: the sink is impossible here
     """
     chosen = node.value('command_sink')
     if chosen == 'pose_target':
-        return PoseTargetSink(node, node.value('target_topic'))
+        return PoseTargetSink(node, node.value('target_topic'), node.value('target_rate'))
     if chosen == 'joint_position':
+        speed, acceleration = node.value('joint_speed'), node.value('joint_acceleration')
+        tracking = JointTracking(kinematics, node.task.period_s, speed, acceleration)
         topic, rate = node.value('joint_command_topic'), node.value('joint_command_rate')
-        return JointPositionSink(node, topic, kinematics, rate)
+        return JointPositionSink(node, topic, tracking, rate, stopped)
     if node.lockstep:
         raise InputError(
             'parameter `command_sink`',

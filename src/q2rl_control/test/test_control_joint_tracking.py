@@ -6,25 +6,30 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from panda_arm import BASE, POSTURE, TIP, panda_urdf
+from panda_arm import BASE, POSTURE, TIP, panda_urdf, ur5_urdf
 import pytest
 from scipy.spatial.transform import Rotation
 
 pytest.importorskip('pinocchio', reason='needs Pinocchio')
 
 from q2rl_control.joint_tracking import (
+    BEHIND,
     BOUND,
+    CAUGHT_UP_RAD,
     LEAD_RAD,
+    NEARLY_SINGULAR,
     SEEDED,
+    SINGULAR,
     SLOWED,
+    SOFTENED,
     UNFOLLOWED,
-    Interpolation,
     JointTracking,
 )
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_task import InputError, Pose
 
 PERIOD_S = 0.05
+SPEED, ACCELERATION = 0.5, 15.0
 
 
 @pytest.fixture(scope='module')
@@ -34,7 +39,19 @@ def arm():
 
 @pytest.fixture
 def tracking(arm):
-    return JointTracking(arm, PERIOD_S)
+    return JointTracking(arm, PERIOD_S, SPEED, ACCELERATION)
+
+
+@pytest.fixture(scope='module')
+def ur5():
+    return ArmKinematics(ur5_urdf(), 'base_link', 'tool0')
+
+
+def check(commands, speed) -> None:
+    """Judge commanded positions (t, n), the first of them at rest, by velocity and acceleration."""
+    velocity = np.diff(np.array(commands), axis=0, prepend=[commands[0]]) / PERIOD_S
+    assert (np.abs(velocity) <= SPEED * speed * (1 + 1e-9)).all()
+    assert np.abs(np.diff(velocity, axis=0)).max() / PERIOD_S <= ACCELERATION * (1 + 1e-6)
 
 
 def moved(pose: Pose, shift, turn=(0.0, 0.0, 0.0)) -> Pose:
@@ -94,31 +111,110 @@ def test_a_path_of_poses_is_followed_closely(arm, tracking):
 
 
 def test_the_first_command_starts_at_the_measured_joints_and_is_no_jump(arm, tracking):
-    target = arm.tip_pose(POSTURE)
-    np.testing.assert_allclose(tracking.follow(target, POSTURE), POSTURE, atol=1e-6)
-    # The arm is carried off by something else: the command goes on from where it is, at its own pace.
-    elsewhere = POSTURE + np.array([0.0, 2.0 * LEAD_RAD, 0.0, 0.0, 0.0, 0.0, 0.0])
-    joints = tracking.follow(target, elsewhere)
-    assert SEEDED in tracking.codes
-    assert (np.abs(joints - elsewhere) <= arm.speed * PERIOD_S + 1e-9).all()
+    target = moved(arm.tip_pose(POSTURE), [0.05, 0.0, 0.0])
+    joints = tracking.follow(target, POSTURE)
+    assert tracking.codes[0] == SEEDED
+    assert np.abs(joints - POSTURE).max() <= ACCELERATION * PERIOD_S**2 + 1e-9
+    assert SEEDED not in (tracking.follow(target, POSTURE), tracking.codes)[1]
 
 
 def test_velocity_limits_of_the_joints_hold_for_any_target(arm, tracking):
     rng = np.random.default_rng(0)
-    joints = POSTURE
-    slowed = 0
-    for _ in range(60):
-        target = moved(arm.tip_pose(joints), rng.uniform(-0.3, 0.3, 3), rng.uniform(-1, 1, 3))
-        before, joints = joints, tracking.follow(target, joints)
-        assert (np.abs(joints - before) <= arm.speed * PERIOD_S * (1 + 1e-9)).all()
-        slowed += SLOWED in tracking.codes
+    commands, slowed = [POSTURE], 0
+    for _ in range(20):
+        way = moved(Pose.of([0.0, 0.0, 0.0]), rng.uniform(-0.3, 0.3, 3), rng.uniform(-1, 1, 3))
+        for _ in range(4):
+            target = arm.tip_pose(commands[-1]) @ way
+            commands.append(tracking.follow(target, commands[-1]))
+            slowed += SLOWED in tracking.codes
+    check(commands, arm.speed)
     assert slowed > 10
+
+
+def test_the_joints_come_to_rest_at_the_target_and_not_beyond_it(arm, tracking):
+    goal = moved(arm.tip_pose(POSTURE), [0.0, 0.25, 0.1], [0.0, 0.0, 0.6])
+    commands, softened = [POSTURE], 0
+    for _ in range(40):
+        commands.append(tracking.follow(goal, commands[-1]))
+        softened += SOFTENED in tracking.codes
+    check(commands, arm.speed)
+    assert softened and arm.tip_pose(commands[-1]).distance_to(goal)[0] < 1e-4
+    ways = np.abs(np.array(commands) - commands[-1])
+    assert (np.diff(ways, axis=0) < 2e-3).all()  # but for the posture, which goes its own way
+
+
+def test_a_command_never_jumps_however_the_arm_is_moved(arm, tracking):
+    rng = np.random.default_rng(2)
+    commands, measured, target, behind = [POSTURE], POSTURE.copy(), arm.tip_pose(POSTURE), 0
+    for k in range(200):
+        if k % 25 == 24:
+            measured = POSTURE + rng.uniform(-0.4, 0.4, 7)  # carried off by something else
+        target = moved(target, rng.uniform(-0.01, 0.01, 3))
+        commands.append(tracking.follow(target, measured))
+        behind += BEHIND in tracking.codes
+    check(commands, arm.speed)
+    assert behind > 20
+
+
+def test_an_arm_that_is_left_behind_is_not_waited_for(arm, tracking):
+    target, commands = arm.tip_pose(POSTURE), [POSTURE]
+    while not tracking.behind:  # the arm stands still
+        target = moved(target, [0.01, 0.0, 0.0])
+        commands.append(tracking.follow(target, POSTURE))
+        assert len(commands) < 100
+    assert f'{LEAD_RAD:.1f}' in tracking.behind and 'panda_joint' in tracking.behind
+    furthest = np.abs(commands[-1] - POSTURE).max()
+    while tracking.behind:
+        commands.append(tracking.follow(target, POSTURE))
+        assert len(commands) < 200
+    assert np.abs(commands[-1] - POSTURE).max() < CAUGHT_UP_RAD
+    check(commands, arm.speed)
+    # It brakes before it comes back, and not later than it must.
+    brakes = (SPEED * arm.speed.max()) ** 2 / (
+        2 * ACCELERATION
+    ) + SPEED * arm.speed.max() * PERIOD_S
+    assert np.abs(np.array(commands) - POSTURE).max() < furthest + brakes
+
+
+def test_near_a_wrist_singularity_the_joints_do_not_race(ur5):
+    """A UR with its wrist all but stretched, whose tip is told to move across it."""
+    tracking = JointTracking(ur5, PERIOD_S, SPEED, ACCELERATION)
+    joints = np.array([0.0, -1.2, 1.6, -1.9, -0.05, 0.3])
+    target, commands = ur5.tip_pose(joints), [joints]
+    for _ in range(60):
+        target = moved(target, [0.0, 0.005, 0.0], [0.0, 0.0, 0.02])
+        commands.append(tracking.follow(target, commands[-1]))
+    check(commands, ur5.speed)
+
+
+def test_the_way_into_a_singularity_is_held_and_the_way_out_is_free(ur5):
+    tracking = JointTracking(ur5, PERIOD_S, SPEED, ACCELERATION)
+    joints = np.array([0.0, -1.2, 1.6, -1.9, -0.8, 0.3])
+    aim = np.array([0.0, -1.2, 1.6, -1.9, 0.0, 0.3])
+    commands, held = [joints], 0
+
+    def condition(at) -> float:
+        values = np.linalg.svd(ur5.jacobian(at), compute_uv=False)
+        return values[0] / values[-1]
+
+    for k in range(80):
+        target = ur5.tip_pose(joints + min(1.0, k / 60) * (aim - joints))
+        commands.append(tracking.follow(target, commands[-1]))
+        held += NEARLY_SINGULAR in tracking.codes
+    assert held > 10 and UNFOLLOWED in tracking.codes
+    assert condition(commands[-1]) < 1.2 * SINGULAR
+    np.testing.assert_allclose(commands[-1], commands[-10], atol=1e-3)
+    for k in range(60):
+        target = ur5.tip_pose(aim + min(1.0, k / 40) * (joints - aim))
+        commands.append(tracking.follow(target, commands[-1]))
+    assert ur5.tip_pose(commands[-1]).distance_to(target)[0] < 1e-3
+    check(commands, ur5.speed)
 
 
 @pytest.mark.parametrize('way', [1.0, -1.0])
 def test_position_limits_of_the_joints_hold_however_far_the_target_goes(arm, tracking, way):
     joints, bound = POSTURE, 0
-    for _ in range(60):  # the tool is turned on and on about its axis
+    for _ in range(120):  # the tool is turned on and on about its axis
         target = arm.tip_pose(joints) @ Pose.from_rotation(
             [0.0, 0.0, 0.0], Rotation.from_rotvec([0.0, 0.0, 0.2 * way])
         )
@@ -150,16 +246,3 @@ def test_what_is_not_finite_or_of_another_size_commands_nothing(arm, tracking, j
     with pytest.raises(ValueError, match='not finite'):
         tracking.follow(Pose(np.full(3, np.nan), np.array([0.0, 0.0, 0.0, 1.0])), POSTURE)
     assert tracking.commanded is None
-
-
-def test_between_two_commands_there_is_no_step():
-    between = Interpolation(PERIOD_S)
-    assert between.at(0.0) is None
-    between.command(np.array([1.0]), 10.0, start=np.array([0.9]))
-    assert [float(between.at(10.0 + t)[0]) for t in (0.0, 0.025, 0.05, 9.0)] == pytest.approx(
-        [0.9, 0.95, 1.0, 1.0]
-    )
-    # One that comes early goes on from where the last has got to.
-    between.command(np.array([1.2]), 20.0, start=np.array([0.0]))
-    between.command(np.array([0.0]), 20.025, start=np.array([0.0]))
-    assert float(between.at(20.025)[0]) == pytest.approx(1.1)

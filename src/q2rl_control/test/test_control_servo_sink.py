@@ -68,6 +68,8 @@ class FakeNode:
         node = self
 
         class Out:
+            topic_name = f'/{topic}'
+
             def publish(self, msg):
                 node.sent.append(msg)
 
@@ -185,6 +187,25 @@ def test_a_halt_of_servo_is_handed_on_with_what_it_said(node, clock, name):
     del sink
 
 
+def test_a_halt_that_lasts_is_handed_on_once_and_a_new_one_again(node, clock):
+    reasons = []
+    ServoTwistSink(node, 'servo_node', GAIN, reasons.append)
+    for _ in range(50):
+        node.hear(ServoStatus(ServoStatus.HALT_FOR_COLLISION, ''))
+    assert (
+        len(reasons) == 1
+    )  # so the hold that it latched can be released while Servo still says so
+    node.hear(ServoStatus(ServoStatus.JOINT_BOUND, ''))
+    assert len(reasons) == 2 and 'JOINT_BOUND' in reasons[1]
+    for code in (ServoStatus.NO_WARNING, ServoStatus.JOINT_BOUND):
+        node.hear(ServoStatus(code, ''))
+    assert len(reasons) == 3
+    # One that was started again has not been heard to halt.
+    clock[0] += 1.0
+    node.hear(ServoStatus(ServoStatus.JOINT_BOUND, ''))
+    assert len(reasons) == 4
+
+
 @pytest.mark.parametrize('name', SLOWS)
 def test_what_only_slows_servo_down_is_shown_and_stops_nothing(node, clock, name):
     reasons = []
@@ -204,4 +225,4 @@ def test_servo_and_lockstep_do_not_go_together(node):
     node.lockstep = True
     node.value = {'command_sink': 'servo_twist'}.__getitem__
     with pytest.raises(InputError, match='lockstep'):
-        make_sink(node, None, lambda reason: None)
+        make_sink(node, None, lambda reason: None, lambda reason: None)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An arm that stopped behind our back, or cannot be commanded just now: what is noticed, and what becomes of it."""
+
+from __future__ import annotations
+
+from arm_bench import TASK, Bench
+from control_helpers import above, measurement
+import numpy as np
+import pytest
+
+from q2rl_control.arm_state import ArmState
+from q2rl_control.follow_watch import FOR_S, Follower, FollowWatch
+from q2rl_task import EndReason, Pose, Source
+
+UP = np.array([0.0, 0.0, -0.6, 0.0, 0.0, 0.0])
+TICKS = round(FOR_S / TASK.period_s)
+HERE = above(TASK, 0.05)
+AHEAD = Pose(HERE.position + np.array([0.0, 0.0, TASK.limits.lead_m]), HERE.quaternion)
+PATIENCE_S = 1.0
+
+
+class WatchedBench(Bench):
+    """A bench whose arm is watched before each tick, as the node does in real time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasons, self.blocked = [], ''
+        self.follower = Follower(self.logic, lambda: self.blocked, self.stopped, PATIENCE_S)
+
+    def stopped(self, reason: str) -> None:
+        self.reasons.append(reason)
+        if self.logic.state is ArmState.RUNNING:
+            self.logic.lose(reason)
+        self.logic.halt(reason)
+
+    def advance(self, *args, **kwargs):
+        self.follower.check(self.measurement, self.measurement.stamp)
+        return super().advance(*args, **kwargs)
+
+    @property
+    def lead(self) -> float:
+        return self.logic.guard.commanded.distance_to(self.arm.pose)[0]
+
+
+def test_an_arm_that_stops_behind_our_back_is_held_and_its_episode_has_no_result():
+    bench = WatchedBench().running()
+    bench.advance(UP)
+    assert not bench.reasons
+    bench.arm.jammed = True
+    for _ in range(TICKS + 6):
+        bench.advance(UP)
+    (reason,) = bench.reasons
+    assert 'does not follow' in reason and '12 mm' in reason
+    assert bench.logic.latch.held and bench.logic.latch.reason == reason
+    assert bench.steps[-1].final and bench.steps[-1].end_reason is EndReason.LOST
+    for _ in range(20):
+        bench.advance(UP)
+    # Somebody presses play: the command is where the arm is, and nothing moves before the hold is released.
+    assert bench.lead < 1e-3 and bench.logic.state is ArmState.RETREATING
+    bench.arm.jammed = False
+    before = bench.arm.pose
+    bench.advance()
+    assert bench.arm.pose.distance_to(before)[0] < 1e-3
+    assert bench.logic.latch.release()
+    bench.until(ArmState.READY)
+    assert len(bench.reasons) == 1
+
+
+def test_a_retreat_of_an_arm_that_does_not_follow_is_held():
+    bench = WatchedBench()
+    bench.arm.jammed = True
+    assert bench.logic.retreat()
+    for _ in range(4 * TICKS):
+        bench.advance()
+    assert len(bench.reasons) == 1 and bench.logic.latch.held
+    assert bench.logic.state is ArmState.RETREATING and bench.lead < 1e-3
+
+
+def watched(commanded: Pose, changes, ticks: int = 5 * TICKS) -> list[str]:
+    watch = FollowWatch(TASK)
+    said = [watch.note(commanded, measurement(**changes(k))) for k in range(ticks)]
+    return [reason for reason in said if reason]
+
+
+def test_an_arm_that_presses_stands_still_for_a_reason():
+    limits = TASK.limits
+    force = limits.stiffness_n_m * limits.lead_m
+    assert not watched(AHEAD, lambda k: {'pose': HERE, 'force': (0.0, 0.0, -force)})
+    assert watched(AHEAD, lambda k: {'pose': HERE, 'force': (0.0, 0.0, -0.1 * force)})
+    # A sensor that shakes about zero feels nothing.
+    assert watched(AHEAD, lambda k: {'pose': HERE, 'force': (0.0, 0.0, (-1) ** k * force)})
+    torque = np.array([0.0, 0.0, 0.0, 0.0, limits.stiffness_nm_rad * limits.lead_rad, 0.0])
+    assert not watched(AHEAD, lambda k: {'pose': HERE, 'wrench': torque})
+
+
+@pytest.mark.parametrize(
+    ('commanded', 'creep_m'), [(AHEAD, 2e-4), (HERE, 0.0), (HERE, 2e-4)], ids=['slow', 'rest', 'x']
+)
+def test_an_arm_that_moves_or_is_where_it_should_be_follows(commanded, creep_m):
+    def creeping(k: int) -> dict:
+        shift = np.array([0.0, creep_m * k, 0.0])
+        return {'pose': Pose(HERE.position + shift, HERE.quaternion)}
+
+    assert not watched(
+        Pose(commanded.position, commanded.quaternion), creeping, ticks=min(40, 5 * TICKS)
+    )
+
+
+def test_an_arm_that_does_not_turn_does_not_follow():
+    turned = HERE @ Pose.of([0.0, 0.0, 0.0], [0.0, 0.0, np.sin(0.05), np.cos(0.05)])
+    assert watched(turned, lambda k: {'pose': HERE})
+
+
+def test_numbers_that_are_none_are_no_sign_of_anything():
+    nothing = Pose(np.full(3, np.nan), HERE.quaternion)
+    assert not watched(AHEAD, lambda k: {'pose': nothing})
+    assert not watched(AHEAD, lambda k: {'pose': HERE, 'wrench': np.full(6, np.nan)})
+
+
+def test_an_arm_that_cannot_be_commanded_holds_and_its_episode_ends_after_a_while():
+    bench = WatchedBench().running()
+    bench.advance(UP)
+    bench.blocked = 'the robot is not ready'
+    bench.advance(UP)
+    assert bench.steps[-1].decision.source is Source.HOLD and not bench.steps[-1].final
+    while bench.logic.state is ArmState.RUNNING:
+        bench.advance(UP)
+    assert bench.steps[-1].end_reason is EndReason.LOST
+    assert not bench.reasons and not bench.logic.latch.held
+    bench.blocked = ''
+    bench.until(ArmState.READY)
+
+
+def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back():
+    bench = WatchedBench().running()
+    bench.blocked = 'the robot is not ready'
+    bench.arm.jammed = True
+    for _ in range(10):
+        bench.advance(UP)
+    bench.arm.pose = Pose(bench.arm.pose.position + np.array([0.03, 0.0, 0.0]), HERE.quaternion)
+    for _ in range(20):
+        bench.advance(UP)
+    assert bench.lead < 1e-3
+    # A little less, as an arm sags: the command stays, or both would sink for ever.
+    sag = 0.3 * TASK.limits.lead_m
+    bench.arm.pose = Pose(bench.arm.pose.position - np.array([0.0, 0.0, sag]), HERE.quaternion)
+    for _ in range(20):
+        bench.advance(UP)
+    assert bench.lead == pytest.approx(sag, rel=0.05)
