@@ -293,6 +293,8 @@ def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Paramete
     chosen: dict[str, ParameterValue] = {'command_sink': sink, 'planner': args['planner']}
     if args['sim'] == 'gazebo':
         chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
+    if args['sim'] == 'mujoco':
+        chosen['target_rate'] = 0.0  # it interpolates itself
     by_joints = sink == 'joint_position' and args['sim'] != 'none'
     if by_joints or args['planner'] != 'straight' or args['description_file']:
         chosen['robot_description'] = _description(args, task)

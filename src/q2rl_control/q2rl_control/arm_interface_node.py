@@ -68,12 +68,14 @@ class ArmInterface(Q2rlNode):
         self._pace = TickPace(self, self.task.period_s, self.control_time)
         qos = self.qos
         kinematics = make_kinematics(self)
-        self._sink = make_sink(self, kinematics, self._halted, self._left_behind)
+        self._sink = make_sink(
+            self, kinematics, self._halted, lambda reason: self._follower.left_behind(reason)
+        )
         ready = ArmReadiness(self, self._sink.topic)
         self._follower = Follower(
             self._logic,
             lambda: self._sink.blocked() or ready.blocked(),
-            self._left_behind,
+            self._halted,
             self._lost_s,
         )
         if self.task.gripper:
@@ -290,12 +292,6 @@ class ArmInterface(Q2rlNode):
             self.get_logger().error(reason)
         self._logic.halt(reason)
         self._publish_status()
-
-    def _left_behind(self, reason: str) -> None:
-        """Hold as above, and end an episode without a result: the arm does not do what it is told."""
-        if self._logic.state is ArmState.RUNNING:
-            self._logic.lose(reason)
-        self._halted(reason)
 
     def _publish_status(self, force: bool = False) -> None:
         self._panel.publish(force)

@@ -98,7 +98,7 @@ class EpisodeSteps:
         return self._label is success
 
     def lose(self, detail: str) -> None:
-        """Make the next observation final because sensing was lost: truncated, LOST."""
+        """Make the next observation final because sensing, or the arm, was lost: truncated, LOST."""
         self._lost = detail
 
     def note_force(self, force: float) -> None:

@@ -3,61 +3,67 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+import math
 
 import numpy as np
 
 from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_state import ArmState
 from q2rl_task import Measurement, Pose, TaskSpec
 
 FOR_S = 0.5
-LEADS = 0.8
+LEADS = 0.5
 """Share of the largest lead from which on the command counts as far ahead of the arm."""
-FREE = 0.25
-"""Share of stiffness times largest lead below which the contact is no reason to stand still."""
+FREE = 0.2
+"""Share of stiffness times lead below which what is felt is no reason to stand still: a spring at rest is balanced."""
 STILL_M = 0.0005
 STILL_RAD = 0.005
 
 
 class FollowWatch:
-    """Tell an arm that stands still, far behind its command, with nothing in its way.
+    """Tell an arm that stands still, well behind its command, with nothing in its way.
 
     An arm that is held back by a contact feels the contact: stiffness times lead on a compliant arm, more on a stiff
-    one. One that feels next to nothing for half a second does not try. What is felt is the mean over that time.
+    one. One that feels next to nothing for half a second does not try. Leads and what is felt are means over that time.
     """
 
     def __init__(self, task: TaskSpec) -> None:
-        limits = self._limits = task.limits
-        self._ticks = FOR_S / task.period_s
-        self._force = FREE * limits.stiffness_n_m * limits.lead_m
-        self._torque = FREE * limits.stiffness_nm_rad * limits.lead_rad
+        limits = task.limits
+        self._most = np.array([limits.lead_m, limits.lead_rad])
+        self._stiffness = np.array([limits.stiffness_n_m, limits.stiffness_nm_rad])
+        self._recent: deque[np.ndarray] = deque(maxlen=math.ceil(FOR_S / task.period_s))
         self.forget()
 
     def forget(self) -> None:
         """Begin anew."""
+        self._recent.clear()
         self._start: Pose | None = None
 
     def note(self, commanded: Pose, measured: Measurement) -> str:
         """Take what was commanded last (tip, base frame) and what came of it; return what is wrong, or ''."""
-        tip, limits = measured.tip_pose, self._limits
-        lead, angle = tip.distance_to(commanded)
-        if not (lead >= LEADS * limits.lead_m or angle >= LEADS * limits.lead_rad):
-            self.forget()
-            return ''
+        tip = measured.tip_pose
         if self._start is None or self._has_moved(tip):
-            self._start, self._felt, self._count = tip, np.zeros(6), 0
-        self._felt += measured.wrench
-        self._count += 1
-        if self._count < self._ticks:
+            self.forget()
+            self._start = tip
+        lead = commanded.position - tip.position
+        self._recent.append(
+            np.concatenate([lead, tip.rotation_vector_to(commanded), measured.wrench])
+        )
+        if len(self._recent) < self._recent.maxlen:
             return ''
-        mean = self._felt / self._count
+        # Of lead, turn, force and torque.
+        means = np.linalg.norm(np.mean(self._recent, axis=0).reshape(4, 3), axis=1)
+        leads, felt = means[:2], means[2:]
+        far = leads >= LEADS * self._most
+        free = felt < FREE * self._stiffness * np.where(far, leads, self._most)
+        if not (far.any() and free.all()):
+            return ''
         self.forget()
-        force, torque = float(np.linalg.norm(mean[:3])), float(np.linalg.norm(mean[3:]))
-        if not (force < self._force and torque < self._torque):
-            return ''
         return (
-            f'the arm does not follow its command: still {1e3 * lead:.0f} mm and {angle:.2f} rad away from it after '
-            f'{FOR_S:g} s, with {force:.1f} N of contact; has its controller or its program been stopped?'
+            f'the arm does not follow its command: still {1e3 * leads[0]:.0f} mm and {leads[1]:.2f} rad behind it '
+            f'after {FOR_S:g} s, with {felt[0]:.1f} N of contact; has its controller or its program been stopped?'
         )
 
     def _has_moved(self, tip: Pose) -> bool:
@@ -68,11 +74,11 @@ class FollowWatch:
 class Follower:
     """What is made of an arm that cannot, or does not, do what it is told: in real time, before each tick.
 
-    As long as somebody says that it cannot, the command is blocked. An arm that does not, though nobody said so, is
-    handed on. Either way an episode under way ends without a result; a blocked one after a time.
+    As long as somebody says that it cannot, the command is blocked. For an arm that does not, though nobody said so,
+    the hold is latched. Either way an episode under way ends without a result; a blocked one after a time.
 
     :param blocked: says why the arm cannot follow just now, or ''
-    :param stopped: called with a reason when the arm does not follow
+    :param hold: called with a reason when the arm does not follow
     :param patience_s: how long an episode may be blocked
     """
 
@@ -80,10 +86,10 @@ class Follower:
         self,
         logic: ArmLogic,
         blocked: Callable[[], str],
-        stopped: Callable[[str], None],
+        hold: Callable[[str], None],
         patience_s: float,
     ) -> None:
-        self._logic, self._blocked, self._stopped = logic, blocked, stopped
+        self._logic, self._blocked, self._hold = logic, blocked, hold
         self._patience = patience_s
         self._watch = FollowWatch(logic.task)
         self._free = float('-inf')
@@ -99,4 +105,10 @@ class Follower:
         if blocked or logic.latch.held or not logic.guard.seeded:
             self._watch.forget()
         elif problem := self._watch.note(logic.guard.commanded, measured):
-            self._stopped(problem)
+            self.left_behind(problem)
+
+    def left_behind(self, reason: str) -> None:
+        """Take note that the arm does not do what it is told."""
+        if self._logic.state is ArmState.RUNNING:
+            self._logic.lose(reason)
+        self._hold(reason)

@@ -54,7 +54,7 @@ class JointTracking:
         kinematics: ArmKinematics,
         period_s: float,
         speed: float = 0.5,
-        acceleration: float = 15.0,
+        acceleration: float = 20.0,
     ) -> None:
         if not (np.isfinite(kinematics.speed).all() and (kinematics.speed > 0).all()):
             raise InputError(

@@ -51,7 +51,7 @@ def declare_sink_parameters(node: Q2rlNode) -> None:
     )
     node.declare(
         'joint_acceleration',
-        15.0,
+        20.0,
         'joint_position: largest acceleration of a joint [rad/s2 or m/s2].',
         low=0.1,
         high=1000.0,

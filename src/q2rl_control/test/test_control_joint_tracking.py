@@ -29,7 +29,7 @@ from q2rl_control.kinematics import ArmKinematics
 from q2rl_task import InputError, Pose
 
 PERIOD_S = 0.05
-SPEED, ACCELERATION = 0.5, 15.0
+SPEED, ACCELERATION = 0.5, 20.0
 
 
 @pytest.fixture(scope='module')

@@ -27,7 +27,7 @@ ENDS = {
     EndReason.TIME_LIMIT: 'the time was up',
     EndReason.FORCE_LIMIT: 'it was pressed too hard',
     EndReason.REQUESTED: 'its end was asked for',
-    EndReason.LOST: 'the sensors fell silent',
+    EndReason.LOST: 'the sensors fell silent, or the arm did not follow',
     EndReason.FAILURE: 'it was labelled a failure',
 }
 
