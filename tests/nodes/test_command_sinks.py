@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+from geometry_msgs.msg import PoseStamped
 import numpy as np
 import pytest
 from std_msgs.msg import Float64MultiArray
@@ -13,7 +16,7 @@ from q2rl_control.arm_interface_node import ArmInterface
 from q2rl_control.arm_state import ArmState
 from q2rl_msgs.msg import ArmStatus, ExecutedStep, GateDecision, Observation
 from q2rl_msgs.srv import PrepareScene, StartEpisode
-from q2rl_ros.conversions import decision_to_msg, observation_from_msg
+from q2rl_ros.conversions import decision_to_msg, observation_from_msg, pose_from_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.joint_command import JOINT_TOPIC, joints_from_msg, joints_to_msg, stamp_label
 from q2rl_ros.qos import profiles
@@ -115,6 +118,33 @@ def test_in_real_time_joints_are_commanded_in_small_steps_between_the_ticks(benc
     positions = np.array([joints_from_msg(msg, 7)[0] for msg in commands])
     np.testing.assert_allclose(positions[0], arm._logic.measurement.joint_positions, atol=0.2)
     assert np.abs(np.diff(positions, axis=0)).max() < 2.7 * TASK.period_s
+
+
+def test_in_real_time_poses_are_commanded_in_small_steps_and_by_nobody_else(bench, tmp_path):
+    real = profiles(False, TASK.period_s)
+    bench.start(MujocoArmNode, lockstep=False)
+    commands = []
+    heard = bench.probe.create_subscription(
+        PoseStamped, 'target_pose', commands.append, real.events
+    )
+    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path))
+    bench.until(lambda: arm._logic.measurement is not None)
+    intruder = bench.probe.create_publisher(PoseStamped, 'target_pose', real.command)
+    bench.until(lambda: '2 publishers' in arm._logic.command.blocked)
+    assert 'publishers on /target_pose' in arm._panel.diagnose()['guard detail']
+    assert bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success
+    bench.until(lambda: arm._logic.guard.at_rest)
+    assert arm._logic.state is ArmState.RETREATING
+    bench.probe.destroy_publisher(intruder)
+    bench.until(lambda: arm._logic.state is ArmState.READY, timeout_s=60.0)
+    assert not arm._logic.command.blocked and not arm._logic.latch.held
+    bench.probe.destroy_subscription(heard)
+    poses = [pose_from_msg(msg, TASK.frames.base) for msg in commands]
+    steps = [a.distance_to(b)[0] for a, b in pairwise(poses)]
+    assert max(steps) <= TASK.limits.velocity_m_s * TASK.period_s
+    # Several answer one measurement.
+    stamps = {(msg.header.stamp.sec, msg.header.stamp.nanosec) for msg in commands}
+    assert 2 < len(stamps) < len(commands)
 
 
 def test_a_joint_command_steps_the_simulation_once_and_only_as_an_answer(bench):

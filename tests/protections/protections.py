@@ -30,6 +30,9 @@ SPEC = 'src/q2rl_task/test/test_task_spec.py'
 GATE = 'src/q2rl_policies/test/test_policies_gate.py'
 INPUTS = f'{CONTROL}/test_control_sensor_inputs.py'
 FRAMES = f'{CONTROL}/test_control_wrench_frames.py'
+FOLLOW = f'{CONTROL}/test_control_follow_watch.py'
+BETWEEN = f'{CONTROL}/test_control_interpolation.py'
+READY = f'{CONTROL}/test_control_arm_readiness.py'
 TARE = f'{CONTROL}/test_control_wrench_tare.py'
 PLANS = 'tests/planning/test_planner_contract.py'
 STEERING = 'src/q2rl_bringup/test/test_bringup_steering.py'
@@ -601,8 +604,8 @@ def _() -> None:
 
     from q2rl_control import joint_tracking
 
-    def change(original, self, kinematics, period_s):
-        original(self, kinematics, period_s)
+    def change(original, self, kinematics, *limits):
+        original(self, kinematics, *limits)
         free = np.full_like(kinematics.upper, np.inf)
         self._kinematics = _with(kinematics, lower=-free, upper=free)
 
@@ -625,11 +628,35 @@ def _with(of: object, **changes):
 def _() -> None:
     from q2rl_control.joint_tracking import JointTracking
 
-    def change(original, self, kinematics, period_s):
-        original(self, kinematics, period_s)
+    def change(original, self, *arguments):
+        original(self, *arguments)
         self._reach = 1e9 * self._reach
 
     around(JointTracking, '__init__', change)
+
+
+@without(
+    'keep joints within an acceleration',
+    f'{TRACKING}::test_the_joints_come_to_rest_at_the_target_and_not_beyond_it',
+)
+def _() -> None:
+    from q2rl_control.joint_tracking import JointTracking
+
+    def change(original, self, *arguments):
+        original(self, *arguments)
+        self._gain = 1e9 * self._gain
+
+    around(JointTracking, '__init__', change)
+
+
+@without(
+    'hold joints before a singularity',
+    f'{TRACKING}::test_the_way_into_a_singularity_is_held_and_the_way_out_is_free',
+)
+def _() -> None:
+    from q2rl_control.joint_tracking import JointTracking
+
+    JointTracking._share_before_singularity = lambda self, change: 1.0
 
 
 @without(
@@ -637,19 +664,119 @@ def _() -> None:
     f'{TRACKING}::test_the_first_command_starts_at_the_measured_joints_and_is_no_jump',
 )
 def _() -> None:
-    from q2rl_control import joint_tracking
+    from q2rl_control.joint_tracking import JointTracking
 
-    joint_tracking.LEAD_RAD = 1e9
+    def change(original, self, target, measured):
+        if self._commanded is None:
+            measured = self._kinematics.solve(target, measured)
+        return original(self, target, measured)
+
+    around(JointTracking, 'follow', change)
 
 
 @without(
-    'command joints without steps between ticks',
-    f'{TRACKING}::test_between_two_commands_there_is_no_step',
+    'bring joint commands back to an arm that is left behind',
+    f'{TRACKING}::test_an_arm_that_is_left_behind_is_not_waited_for',
 )
 def _() -> None:
-    from q2rl_control.joint_tracking import Interpolation
+    from q2rl_control.joint_tracking import JointTracking
 
-    Interpolation.at = lambda self, now: self._to
+    JointTracking._look_after = lambda self, measured: None
+
+
+@without(
+    'command joints and poses without steps between ticks',
+    f'{BETWEEN}::test_between_two_commands_there_is_no_step_and_no_kink',
+)
+def _() -> None:
+    from q2rl_control.interpolation import Interpolation
+
+    def change(original, self, positions, now, start):
+        original(self, positions, now, start)
+        self._start, self._middle = positions, 0.0 * positions
+
+    around(Interpolation, 'command', change)
+
+
+@without(
+    'hold an arm that does not follow, and take no result of its episode',
+    f'{FOLLOW}::test_an_arm_that_stops_behind_our_back_is_held_and_its_episode_has_no_result',
+)
+def _() -> None:
+    from q2rl_control.follow_watch import FollowWatch
+
+    FollowWatch.note = lambda self, commanded, measured: ''
+
+
+@without(
+    'take no arm that presses for one that does not follow',
+    f'{FOLLOW}::test_an_arm_that_presses_stands_still_for_a_reason',
+)
+def _() -> None:
+    from q2rl_control import follow_watch
+
+    follow_watch.FREE = 1e9
+
+
+@without(
+    'end an episode whose arm cannot be commanded',
+    f'{FOLLOW}::test_an_arm_that_cannot_be_commanded_holds_and_its_episode_ends_after_a_while',
+)
+def _() -> None:
+    from q2rl_control.follow_watch import Follower
+
+    around(
+        Follower,
+        '__init__',
+        lambda original, self, logic, blocked, hold, patience_s: original(
+            self, logic, blocked, hold, 1e9
+        ),
+    )
+
+
+@without(
+    'go after an arm that others carry off while it cannot be commanded',
+    f'{FOLLOW}::test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back',
+)
+def _() -> None:
+    from q2rl_control.halt import Halt
+
+    Halt._is_carried_off = lambda self, measured: False
+
+
+def _unready(word: str) -> None:
+    """Ignore a reason that has a word in it."""
+    from q2rl_control.arm_readiness import ArmReadiness
+
+    def change(original, self):
+        reason = original(self)
+        return '' if word in reason else reason
+
+    around(ArmReadiness, 'blocked', change)
+
+
+@without(
+    'command no arm that somebody else commands too',
+    f'{READY}::test_who_is_not_alone_on_the_command_topic_is_blocked_until_the_other_is_forgotten',
+)
+def _() -> None:
+    _unready('publishers')
+
+
+@without(
+    'command no robot that says it is not ready',
+    f'{READY}::test_a_robot_that_says_when_it_is_ready_is_not_commanded_before_and_not_after',
+)
+def _() -> None:
+    _unready('not ready')
+
+
+@without(
+    'command no controller that is not active',
+    f'{READY}::test_a_controller_that_is_not_active_is_not_commanded',
+)
+def _() -> None:
+    _unready('the controller')
 
 
 @without(
@@ -666,6 +793,20 @@ def _() -> None:
             self, node, servo, gain, lambda reason: None
         ),
     )
+
+
+@without(
+    'let a hold go while MoveIt Servo still says that it halts',
+    f'{SERVO}::test_a_halt_that_lasts_is_handed_on_once_and_a_new_one_again',
+)
+def _() -> None:
+    from q2rl_control.servo_sink import ServoTwistSink
+
+    def change(original, self, msg):
+        self._halt = ''
+        return original(self, msg)
+
+    around(ServoTwistSink, '_on_status', change)
 
 
 @without(
