@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 import os
 import socket
 import time
@@ -21,12 +22,16 @@ WAIT_S = 20.0
 """Longest wait for anything; how long it takes is never the point of a test."""
 DOMAINS = 100
 """Domain ids that are safe on Linux without touching its ephemeral ports: 1 .. 100."""
+BENCHES = count()
 
 
-def isolated_environment() -> dict[str, str]:
-    """Return the variables that keep this process and its children from hearing other ROS processes."""
+def isolated_environment(number: int = 0) -> dict[str, str]:
+    """Return the variables that keep this process and its children from hearing other ROS processes.
+
+    :param number: of the domain among those of this process
+    """
     return {
-        'ROS_DOMAIN_ID': str(1 + os.getpid() % DOMAINS),
+        'ROS_DOMAIN_ID': str(1 + (os.getpid() + number) % DOMAINS),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }
 
@@ -115,8 +120,8 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """Start ROS in a domain of this process's own, and give a `Bench`."""
-    os.environ.update(isolated_environment())
+    """Start ROS in a domain of its own, and give a `Bench`: nodes of an earlier one may linger in this process."""
+    os.environ.update(isolated_environment(next(BENCHES)))
     rclpy.init()
     try:
         made = Bench()
