@@ -147,6 +147,25 @@ def test_in_real_time_poses_are_commanded_in_small_steps_and_by_nobody_else(benc
     assert max(steps) <= TASK.limits.velocity_m_s * TASK.period_s
 
 
+def test_in_real_time_an_arm_whose_controller_is_stopped_is_held(bench, tmp_path):
+    sim = bench.start(MujocoArmNode, lockstep=False)
+    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path))
+    logic = arm._logic
+    bench.until(lambda: logic.measurement is not None)
+    assert bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success
+    bench.until(lambda: logic.state is ArmState.READY)
+    scene = bench.call(PrepareScene, 'prepare_scene', PrepareScene.Request(episode='e', seed=SEED))
+    sim._take = lambda target, is_answer: None
+    start = StartEpisode.Request(episode='e', seed=SEED, estimate=scene.estimate)
+    assert bench.call(StartEpisode, 'arm_interface/start_episode', start).success
+    bench.until(lambda: logic.latch.held, timeout_s=60.0)
+    assert 'does not follow' in arm._panel.diagnose()['guard detail']
+    bench.until(
+        lambda: logic.guard.commanded.distance_to(logic.measurement.tip_pose)[0] < 2e-3,
+    )
+    assert logic.state is ArmState.RESETTING and logic.latch.held
+
+
 def test_a_joint_command_steps_the_simulation_once_and_only_as_an_answer(bench):
     sim = bench.start(MujocoArmNode, activate=False, command_interface='joints', repeat_period=60.0)
     sim.trigger_configure()

@@ -20,7 +20,7 @@ OLD_WEIGHTS_RETRIES = 3
 """So many evaluation episodes are tried again because the last weights are not live yet."""
 INTERRUPTED = {
     EndReason.REQUESTED: 'its end was asked for',
-    EndReason.LOST: 'sensors were lost for too long, or the arm did not follow',
+    EndReason.LOST: 'sensors or measurements were lost for too long, or the arm did not follow',
 }
 UNDER_WAY = (ArmState.RESETTING, ArmState.RUNNING)
 
