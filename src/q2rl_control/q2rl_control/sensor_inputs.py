@@ -18,6 +18,7 @@ from sensor_msgs.msg import JointState
 from q2rl_control.frame_tree import FrameTree
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.rigid_frames import RigidFrames
+from q2rl_control.sensor_watch import RepeatWatch
 from q2rl_control.tip_velocity import PoseDifference
 from q2rl_control.wrench_frames import WrenchFrames
 from q2rl_control.wrench_tare import Payload, WrenchTare
@@ -62,6 +63,14 @@ def declare_sensor_parameters(node: Q2rlNode) -> None:
         choices=('topic', 'operator'),
     )
     node.declare('joint_topic', JOINTS, 'Topic of the joint state broadcaster.')
+    node.declare(
+        'joints_frozen_after',
+        0.0,
+        'Time [s] without the least change in positions and velocities after which joint_topic counts as silent: its '
+        'publisher repeats itself. 0: never, as in simulation, where an arm at rest does not flicker.',
+        low=0.0,
+        high=60.0,
+    )
     node.declare('pose_topic', POSE, 'Topic of the pose broadcaster.')
     node.declare('twist_topic', TWIST, "Topic of the tip's twist.")
     node.declare(
@@ -69,6 +78,11 @@ def declare_sensor_parameters(node: Q2rlNode) -> None:
         WRENCH,
         "Topic of the force-torque sensor broadcaster. A wrench in another frame than the tip's is brought there: from "
         'the base frame by the pose, from a link on the tool by robot_description, or by TF (pose_source tf).',
+    )
+    node.declare(
+        'wrench_frame',
+        '',
+        'Frame that the wrench is in, for a driver whose header does not tell the truth; empty: the one of the header.',
     )
     node.declare(
         'wrench_about',
@@ -113,6 +127,7 @@ class SensorInputs:
         self._twist_source = node.value('twist_source')
         self._success_source = node.value('success_source')
         self._difference = PoseDifference()
+        self._joint_watch = RepeatWatch(node.value('joints_frozen_after') or None)
         self._tree = FrameTree()
         self._tf_stamp: float | None = None
         self._fingers: dict[str, float] = {}
@@ -124,6 +139,7 @@ class SensorInputs:
             self._tree if self._pose_source == 'tf' else None,
             about_tip=node.value('wrench_about') == 'tip',
         )
+        self._wrench_frame = node.value('wrench_frame')
         self._sign = -1.0 if node.value('wrench_reversed') else 1.0
         self._wrench: tuple[np.ndarray, np.ndarray] | None = None
         heard = {JOINTS: self._on_joints, WRENCH: self._on_wrench}
@@ -171,6 +187,11 @@ class SensorInputs:
     def _on_joints(self, msg: JointState) -> None:
         if self._kinematics is not None and not self._arrange(msg):
             return
+        values = np.array([*msg.position, *msg.velocity])
+        if self._joint_watch.repeats(values, stamp_from_msg(msg.header.stamp)):
+            raise MessageError(
+                'joints_frozen', 'joint_states that repeat themselves to the last bit'
+            )
         self._receive(JOINTS, msg)
         if self._success_source == 'operator':
             success = SuccessSignal()
@@ -207,9 +228,8 @@ class SensorInputs:
         :raises MessageError: it is in a frame of which nobody says where it is, or the pose to turn it by is missing
         """
         try:
-            wrench = self._wrench_frames.at_tip(
-                msg.header.frame_id, raw, lambda: self._pose_at(msg)
-            )
+            frame = self._wrench_frame or msg.header.frame_id
+            wrench = self._wrench_frames.at_tip(frame, raw, lambda: self._pose_at(msg))
         except LookupError as error:
             raise MessageError('wrench_frame', str(error)) from None
         if self._payload is None:

@@ -37,7 +37,8 @@ class FakeNode:
         topics = {'joint_topic': 'joint_states', 'pose_topic': 'tcp', 'twist_topic': 'tcp_twist'}
         usual = dict.fromkeys(('pose_source', 'twist_source', 'success_source'), 'topic')
         wrench = {'wrench_topic': 'ft/wrench', 'wrench_about': 'frame', 'wrench_reversed': False}
-        self.value = {**topics, **wrench, **usual, **sources}.__getitem__
+        more = {'wrench_frame': '', 'joints_frozen_after': 0.0}
+        self.value = {**topics, **wrench, **more, **usual, **sources}.__getitem__
 
     def subscribe(self, kind, topic, handler, qos, while_inactive=False) -> None:
         self.handlers[topic] = handler
@@ -209,6 +210,28 @@ def test_a_wrench_in_base_axes_comes_out_at_the_tip_by_the_pose_of_that_time():
     node.handlers['tcp'](pose_to_msg(Pose.of([0.5, 0, 0.3], [1.0, 0, 0, 0]), FRAMES.base, 1.0))
     node.handlers['ft/wrench'](wrench(FRAMES.base, 0, 0, 10, 0, 0.2, 0))
     np.testing.assert_allclose(heard(received), [0, 0, -10, 0, -0.2, 0], atol=1e-12)
+
+
+def test_a_driver_whose_header_does_not_tell_the_truth_is_told_better():
+    node, received, _ = inputs(None, wrench_frame=FRAMES.tip)
+    node.handlers['ft/wrench'](wrench('tool0_controller', 1, 2, 3, 4, 5, 6))
+    assert heard(received) == [1, 2, 3, 4, 5, 6]
+
+
+def test_joints_that_repeat_themselves_with_fresh_stamps_are_no_state_of_the_arm(arm):
+    node, received, _ = inputs(arm, joints_frozen_after=0.5)
+    hear = node.handlers['joint_states']
+    for stamp in (1.0, 1.25, 1.5):
+        hear(joints(arm, POSTURE, np.zeros(7), stamp))
+    with pytest.raises(MessageError, match='repeat') as caught:
+        hear(joints(arm, POSTURE, np.zeros(7), 1.75))
+    assert caught.value.kind == 'joints_frozen' and len(received) == 3
+    hear(joints(arm, POSTURE, np.full(7, 1e-9), 2.0))  # an encoder flickers: it lives
+    assert len(received) == 4
+    node, received, _ = inputs(arm)  # a simulation at rest does not, and is believed
+    for stamp in (1.0, 100.0):
+        node.handlers['joint_states'](joints(arm, POSTURE, np.zeros(7), stamp))
+    assert len(received) == 2
 
 
 def test_a_driver_that_tells_the_other_side_of_a_contact_is_turned_round():
