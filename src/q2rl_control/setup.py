@@ -21,6 +21,7 @@ setup(
     entry_points={
         'console_scripts': [
             'arm_interface = q2rl_control.arm_interface_node:main',
+            'fixed_scene = q2rl_control.fixed_scene_node:main',
             'tip_state = q2rl_control.tip_state_node:main',
             'episode_manager = q2rl_control.episode_manager_node:main',
             'teleop = q2rl_control.teleop_node:main',

@@ -102,6 +102,29 @@ def test_tip_state_says_pose_and_twist_with_the_stamps_of_the_joints_and_not_too
     assert distance < 1e-6
 
 
+def test_tip_state_takes_the_description_with_the_tool_where_the_driver_has_one_without(
+    bench, urdf, tmp_path, capfd
+):
+    file = tmp_path / 'arm.urdf'
+    file.write_text(urdf)
+    bench.start(
+        TipState, lockstep=False, robot_description=str(file), joint_topic='franka/joint_states'
+    )
+    poses = bench.listen(PoseStamped, 'current_pose', QOS.sensors)
+    joints = bench.talk(JointState, 'franka/joint_states', QOS.sensors)
+    measured = SimArm(TASK, 0).measure()
+    names = [f'panda_joint{k}' for k in range(1, 8)]
+    msg = JointState(name=names, position=measured.joint_positions, velocity=[0.0] * 7)
+    msg.header.stamp = stamp_to_msg(2.0)
+    joints.publish(msg)
+    bench.until(lambda: poses)
+    pose = pose_from_msg(poses[0], TASK.frames.base)
+    assert pose.distance_to(measured.tip_pose)[0] < 1e-6
+    file.write_text(urdf.replace('"pipe_tip"', '"other_tip"'))
+    node = bench.start(TipState, lockstep=False, robot_description=str(file), activate=False)
+    assert node.start() == 2 and 'pipe_tip' in capfd.readouterr().err
+
+
 class Gazebo:
     """A `gz` on the path that records what it is told and answers as the file `answer` says."""
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from q2rl_task import InputError, TaskSpec
@@ -155,7 +155,15 @@ ARGUMENTS = (
     Argument(
         'description_file',
         '',
-        "URDF of the robot with what it holds, for planners and RViz. Empty: the Panda with the task's tool.",
+        "URDF of the robot with what it holds, for planners and RViz. Empty: the Panda with the task's tool. With "
+        'sim:=none it also starts tip_state, unless params_file takes the pose from elsewhere.',
+    ),
+    Argument(
+        'scene',
+        'elsewhere',
+        'Who serves prepare_scene and publishes success_signal with sim:=none. elsewhere: a node of yours. fixed: '
+        'fixed_scene, for a fixture that is bolted down and a switch on a topic of type std_msgs/Bool.',
+        ('elsewhere', 'fixed'),
     ),
     Argument('robot', 'arm', 'Name of the robot, unique among those that share a learner.'),
     Argument(
@@ -235,12 +243,14 @@ ARGUMENTS = (
 """All arguments, in the order in which they are shown."""
 
 
-def parse_arguments(given: Mapping[str, object]) -> dict[str, Value]:
-    """Return every argument's value: of `given` (texts or typed values), else the default.
+def parse_arguments(
+    given: Mapping[str, object], declared: Sequence[Argument] = ARGUMENTS
+) -> dict[str, Value]:
+    """Return the value of every argument of `declared`: of `given` (texts or typed values), else the default.
 
     :raises InputError: an unknown argument or value
     """
-    known = {argument.name: argument for argument in ARGUMENTS}
+    known = {argument.name: argument for argument in declared}
     for name in given:
         if name not in known:
             raise InputError(

@@ -19,6 +19,7 @@ import yaml
 from q2rl_bringup.arguments import Value, as_the_task_says, parse_arguments
 from q2rl_bringup.cell_processes import MOVED_TF, Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
+from q2rl_bringup.real_cell import nodes_of_a_real_cell
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import PANDA, ROBOTS
 from q2rl_bringup.run_preparation import clone_file, demonstrations_file, preparation
@@ -100,7 +101,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     task = load_task(args['task'])
     args = as_the_task_says(args, task)
     steered = _steered(args)
-    namespace = _namespace(args['namespace'])
+    namespace = namespace_of(args['namespace'])
     run_dir, run_id = _run(args['run_dir'], args['run_id'])
     lockstep = _lockstep(args)
     # Gazebo keeps its own time, and does not wait.
@@ -142,7 +143,10 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         packages = {'tip_state': 'q2rl_control', **packages}
     if args['sim'] == 'gazebo':
         packages = {'gazebo_scene': 'q2rl_sim', **packages}
-    own = _own_parameters(args, task, run_dir, run_id)
+    params_file = _existing(args['params_file'], 'params_file', 'config/q2rl.params.yaml')
+    beside = nodes_of_a_real_cell(args, params_file)
+    packages = {**dict.fromkeys(beside, 'q2rl_control'), **packages}
+    own = {**_own_parameters(args, task, run_dir, run_id), **beside}
     if steered:  # a simulation that waits, waits for a person who thinks
         own['arm_interface']['lockstep_timeout'] = PATIENCE_S
     # Whoever runs where, an episode starts when all are there.
@@ -197,7 +201,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     return NodeGraph(
         nodes=tuple(nodes),
         namespace=namespace,
-        params_file=_existing(args['params_file'], 'params_file', 'config/q2rl.params.yaml'),
+        params_file=params_file,
         log_level=args['log_level'],
         run_dir=run_dir,
         run_id=run_id,
@@ -376,7 +380,11 @@ def _lockstep(args: Mapping[str, Value]) -> bool:
     return args['lockstep'] == 'true'
 
 
-def _namespace(name: str) -> str:
+def namespace_of(name: str) -> str:
+    """Return a namespace as ROS has it, '' or '/left'.
+
+    :raises InputError: it is none
+    """
     if not NAMESPACE.fullmatch(name):
         raise InputError(
             'argument `namespace`', f'{name!r} is not a ROS name', 'use letters, digits and _'

@@ -37,6 +37,7 @@ TYPES = {
 STARTS = (
     {'launch_rviz': True, 'browser': True},
     {'sim': 'gazebo'},
+    {'sim': 'none', 'scene': 'fixed'},
     {'policy_mode': 'demonstrate', 'teleop': 'spacenav'},
 )
 """Starts that have all nodes of q2rl between them."""

@@ -382,3 +382,32 @@ def test_a_device_of_a_person_is_there_when_asked_for_and_ends_nothing():
     assert 'teleop' not in {node.name for node in build_graph({}).nodes}
     nodes = {node.name: node for node in build_graph({'teleop': 'gamepad'}).nodes}
     assert nodes['teleop'].parameters['device'] == 'gamepad' and not nodes['teleop'].required
+
+
+def test_beside_a_real_arm_tip_state_starts_with_its_description_unless_the_pose_is_elsewhere(
+    tmp_path,
+):
+    urdf, params = tmp_path / 'arm.urdf', tmp_path / 'params.yaml'
+    urdf.write_text('<robot name="arm"/>')
+    graph = build_graph({'sim': 'none', 'description_file': str(urdf)})
+    assert names(graph) == SIMULATED - {'mujoco_arm'} | {'tip_state'}
+    assert parameters(graph, 'tip_state')['robot_description'] == str(urdf)
+    assert 'tip_state' in parameters(graph, 'episode_manager')['wait_for']
+    for said in ('pose_source: joints', 'pose_topic: tcp'):
+        params.write_text(f'/**/arm_interface: {{ros__parameters: {{{said}}}}}\n')
+        given = {'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)}
+        assert 'tip_state' not in names(build_graph(given))
+    assert 'tip_state' not in names(build_graph({'description_file': str(urdf)}))
+    params.write_text('a: [')
+    with pytest.raises(InputError, match='is not YAML'):
+        build_graph({'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)})
+
+
+def test_a_bolted_fixture_has_its_scene_where_there_is_no_simulation():
+    graph = build_graph({'sim': 'none', 'scene': 'fixed'})
+    assert names(graph) == SIMULATED - {'mujoco_arm'} | {'fixed_scene'}
+    assert 'fixed_scene' in parameters(graph, 'episode_manager')['wait_for']
+    with pytest.raises(InputError, match='`scene`'):
+        build_graph({'scene': 'fixed'})
+    learner = build_graph({'sim': 'none', 'scene': 'fixed', 'part': 'learner'})
+    assert names(learner) == {'learner'}

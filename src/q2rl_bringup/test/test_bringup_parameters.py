@@ -33,6 +33,11 @@ OF_GAZEBO = [
     for node in build_graph({'sim': 'gazebo'}).nodes
     if node.name in ('tip_state', 'gazebo_scene')
 ]
+OF_A_REAL_CELL = [
+    node
+    for node in build_graph({'sim': 'none', 'scene': 'fixed'}).nodes
+    if node.name == 'fixed_scene'
+]
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -75,7 +80,7 @@ def shipped(name):
 
 
 @pytest.mark.parametrize(
-    'spec', [*MANAGED, *OF_GAZEBO, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+    'spec', [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
 )
 def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain):
     defaults = declared(spec, domain)
@@ -86,7 +91,7 @@ def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain
 
 
 @pytest.mark.parametrize(
-    'spec', [*MANAGED, *OF_GAZEBO, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+    'spec', [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
 )
 def test_the_shipped_file_spells_out_every_other_parameter_with_its_default(spec, domain):
     defaults = declared(spec, domain)

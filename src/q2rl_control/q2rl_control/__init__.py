@@ -8,6 +8,7 @@ Modules by subject; those named `*_node` are thin shells round the others.
 - the guard: `guard`, `motion_limits`, `stop_table`, `halt`, `right_of_way`, `safety_latch`, `operator_panel`
 - what is measured: `sensor_inputs`, `latest_sensors`, `sensor_watch`, `frame_tree`, `tip_velocity`, `tip_state_node`;
   the wrench's frame and zero: `wrench_frames`, `rigid_frames`, `wrench_tare`, `tare_choice`
+- a cell without a simulation: `fixed_scene_node`
 - what is commanded: `sink_choice`, `command_sinks`, `servo_sink`, `interpolation`, `joint_tracking`, `twist_tracking`,
   `kinematics`; whether the arm does it: `follow_watch`, `arm_readiness`
 - resets: `reset_course`, `reset_motion`, `planning` (what a planner is), `planners`, `planner_parameters`,

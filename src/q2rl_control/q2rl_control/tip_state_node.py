@@ -21,7 +21,7 @@ from q2rl_ros.stamps import stamp_from_msg
 
 class TipState(Q2rlNode):
     """Publish `current_pose` and `current_twist` with the stamps of `joint_states`, by the kinematics of
-    `robot_description` (which robot_state_publisher latches).
+    `robot_description`: the parameter, or without it the topic (which robot_state_publisher latches).
 
     Between the base and the tip no other body than the arm is in motion: the base stands.
     """
@@ -38,9 +38,19 @@ class TipState(Q2rlNode):
         self.declare(
             'publish_pose', True, 'Whether to publish current_pose; false: a controller does.'
         )
+        self.declare('joint_topic', 'joint_states', 'Topic of the joint state broadcaster.')
+        self.declare(
+            'robot_description',
+            '',
+            'URDF of the robot with what it holds, or the path of a file with it, where the one on the topic '
+            "robot_description is the driver's and lacks the tool. Empty: the topic.",
+        )
 
     def configure(self) -> None:
-        """Make the topics; the description is waited for."""
+        """Make the topics; a description that is not given is waited for.
+
+        :raises InputError: the one that is given has no such arm
+        """
         self._arm: ArmKinematics | None = None
         self._last = float('-inf')
         self._period = 1.0 / self.value('max_rate')
@@ -50,19 +60,24 @@ class TipState(Q2rlNode):
             else None
         )
         self._twist_out = self.publisher(TwistStamped, 'current_twist', self.qos.sensors)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.subscribe(
-            String, 'robot_description', self._on_description, latched, while_inactive=True
-        )
-        self.subscribe(JointState, 'joint_states', self._on_joints, self.qos.sensors)
+        if self.value('robot_description'):
+            self._describe(self.value('robot_description'))
+        else:
+            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            told = self._on_description
+            self.subscribe(String, 'robot_description', told, latched, while_inactive=True)
+        self.subscribe(JointState, self.value('joint_topic'), self._on_joints, self.qos.sensors)
 
     def diagnose(self) -> dict[str, object]:
         """Whether the description is there."""
         return {'description': self._arm is not None}
 
     def _on_description(self, msg: String) -> None:
+        self._describe(msg.data)
+
+    def _describe(self, description: str) -> None:
         frames = self.task.frames
-        self._arm = ArmKinematics(msg.data, frames.base, frames.tip)
+        self._arm = ArmKinematics(description, frames.base, frames.tip)
 
     def _on_joints(self, msg: JointState) -> None:
         if self._arm is None:
