@@ -114,7 +114,9 @@ def test_sdformat_accepts_the_world_and_the_robot_and_keeps_the_force_sensor(nam
     model = ElementTree.fromstring(sdf[sdf.index('<sdf') :]).find('model')
     assert {*ROBOTS[name].joints, 'pipe_joint'} <= {j.get('name') for j in model.findall('joint')}
     sensor = model.find("joint[@name='pipe_joint']/sensor")
-    assert sensor.get('name') == 'tcp_fts_sensor'
+    # gz_ros2_control finds it by the name that ros2_control has for it.
+    described = ElementTree.parse(tmp_path / 'robot.urdf').find('ros2_control/sensor')
+    assert sensor.get('name') == described.get('name')
     assert [float(v) for v in sensor.find('pose').text.split()] == [0, 0, 0.09, 0, 0, 0]
     assert 'gz_ros2_control' in model.find('plugin').get('filename')
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from q2rl_bringup.arguments import ARGUMENTS, ROBOT_TYPES, SIMULATIONS
+from q2rl_bringup.cell_starts import CELL_STARTS, servo_graph
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 from q2rl_lab.run_folder import RunConfig
 from q2rl_task import InputError, load_task
@@ -21,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import recording_launch
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH_FILES = sorted((ROOT / 'src' / 'q2rl_bringup' / 'launch').glob('*.launch.py'))
+FOLDER = ROOT / 'src' / 'q2rl_bringup' / 'launch'
+OF_THE_CELL = sorted(FOLDER / f'{name}.launch.py' for name in CELL_STARTS)
+LAUNCH_FILES = sorted(set(FOLDER.glob('*.launch.py')) - set(OF_THE_CELL))
 HAS_LAUNCH = importlib.util.find_spec('launch_ros') is not None
 MODES = next(a.choices for a in ARGUMENTS if a.name == 'policy_mode')
 TASKS = {'panda': 'pipe_assembly', 'fr3': 'pipe_assembly_fr3', 'ur5e': 'pipe_assembly_ur5e'}
@@ -34,6 +37,7 @@ STARTS = [
         for namespace in ('', 'left')
     ),
     {'sim': 'gazebo', 'headless': 'false', 'launch_rviz': 'true'},
+    {'sim': 'none', 'scene': 'fixed', 'task': 'pipe_assembly_ur5e'},
     {'namespace': 'left', 'run_id': '0042', 'seed': '7', 'use_respawn': 'false'},
     {'launch_rviz': 'true', 'log_level': 'warn', 'lockstep': 'false', 'autostart': 'false'},
 ]
@@ -133,6 +137,29 @@ def test_every_argument_is_declared_with_its_default_and_description(stand_in, p
         assert ours.default_value == (task if argument.name == 'task' else argument.text)
         assert ours.description == argument.description
         assert tuple(ours.choices or ()) == argument.choices
+
+
+@pytest.mark.parametrize('path', OF_THE_CELL, ids=lambda path: path.name)
+def test_what_is_below_q2rl_declares_its_own_arguments(stand_in, path):
+    *declared, last = load_launch_file(path).generate_launch_description().entities
+    start = CELL_STARTS[path.name.removesuffix('.launch.py')]
+    assert [(d.name, d.default_value) for d in declared] == [
+        (a.name, a.text) for a in start.arguments
+    ]
+    context = recording_launch.LaunchContext({'task': 'no_such_task'})
+    with pytest.raises(InputError, match='no_such_task'):
+        last.function(context)
+
+
+def test_servo_is_one_process_with_its_files_and_parameters(stand_in):
+    last = load_launch_file(FOLDER / 'servo.launch.py').generate_launch_description().entities[-1]
+    told = {'task': 'pipe_assembly_ur5e', 'some_other_setting': '1'}
+    (action,) = last.function(recording_launch.LaunchContext(told))
+    (servo,) = servo_graph({'task': 'pipe_assembly_ur5e'}).nodes
+    *files, parameters = action.parameters
+    assert (action.package, action.name) == ('moveit_servo', 'servo_node')
+    assert files == [str(path) for path in servo.files]
+    assert plain(parameters) == dict(servo.parameters) and not action.respawn
 
 
 def test_bad_input_is_the_one_line_of_the_graph(stand_in):
@@ -260,3 +287,18 @@ def test_the_real_launch_makes_the_same_processes(start):
 def test_the_real_launch_declares_the_arguments():
     description = load_launch_file(LAUNCH_FILES[0]).generate_launch_description()
     assert [a.name for a in description.get_launch_arguments()] == [a.name for a in ARGUMENTS]
+
+
+@pytest.mark.skipif(not HAS_LAUNCH, reason='launch_ros comes with a ROS installation')
+def test_the_real_launch_gives_servo_its_solver_under_the_name_that_it_reads():
+    from launch import LaunchContext
+
+    description = load_launch_file(FOLDER / 'servo.launch.py').generate_launch_description()
+    context = LaunchContext()
+    context.launch_configurations['task'] = 'pipe_assembly_ur5e'
+    (action,) = description.entities[-1].execute(context)
+    action._perform_substitutions(context)
+    files = [Path(path) for path, is_file in action._Node__expanded_parameter_arguments if is_file]
+    (told,) = yaml.safe_load(files[-1].read_text()).values()
+    told = told['ros__parameters']
+    assert told['robot_description_kinematics.arm.kinematics_solver'].startswith('kdl_')

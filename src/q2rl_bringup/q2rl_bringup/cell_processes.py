@@ -46,10 +46,10 @@ def cell_processes(
     publisher = 'robot_state_publisher'
     described = {'robot_description': urdf, **time}
     nodes = [NodeSpec(publisher, publisher, publisher, described, **others)]
-    nodes += _gazebo(task, others) if gazebo else [_manager(robot, others)]
+    nodes += _gazebo(task, others) if gazebo else [manager(robot, others)]
     nodes += [
-        _spawner('spawn_active', robot, robot.active, time, others),
-        _spawner('spawn_inactive', robot, robot.inactive, time, others, '--inactive'),
+        spawner('spawn_active', robot, robot.active, time, others),
+        spawner('spawn_inactive', robot, robot.inactive, time, others, '--inactive'),
     ]
     if not gazebo:
         return Cell(tuple(nodes))
@@ -63,7 +63,8 @@ def cell_processes(
     )
 
 
-def _manager(robot: Robot, others: Mapping[str, object]) -> NodeSpec:
+def manager(robot: Robot, others: Mapping[str, object]) -> NodeSpec:
+    """Return the controller manager of `robot`; others: what the processes of the start have in common."""
     return NodeSpec(
         'controller_manager',
         'ros2_control_node',
@@ -84,7 +85,7 @@ def _gazebo(task: TaskSpec, others: Mapping[str, object]) -> list[NodeSpec]:
     ]
 
 
-def _spawner(
+def spawner(
     name: str,
     robot: Robot,
     controllers: tuple[str, ...],
@@ -92,6 +93,7 @@ def _spawner(
     others: Mapping[str, object],
     *options: str,
 ) -> NodeSpec:
+    """Return what loads `controllers` and, without the option `--inactive`, activates them."""
     return NodeSpec(
         'controller_manager',
         'spawner',

@@ -15,6 +15,8 @@ FR3_LIMITS = {
     'fr3_joint7': (-3.0159, 3.0159, 5.26),
 }
 """Least and largest position [rad] and speed [rad/s], as franka_description has them."""
+SENSORS = {'tcp_fts_sensor': 'fr3_tcp'}
+"""The Panda's sensor in simulation, and what franka_hardware calls its own: one controller file serves both."""
 NAMING = ('name', 'link', 'joint', 'reference', 'link1', 'link2')
 
 
@@ -28,6 +30,8 @@ def as_fr3(tree: ElementTree.Element) -> None:
             name = element.get(attribute, '')
             if name.startswith('panda_'):
                 element.set(attribute, name.replace('panda_', 'fr3_', 1))
+    for sensor in tree.iter('sensor'):
+        sensor.set('name', SENSORS.get(sensor.get('name'), sensor.get('name')))
     for system in tree.findall('ros2_control'):
         system.set('name', 'fr3')
     for joint in tree.findall('joint'):

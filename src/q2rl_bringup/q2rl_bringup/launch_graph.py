@@ -7,6 +7,7 @@ What runs with which parameters is decided by `q2rl_bringup.node_graph`; here it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
@@ -22,7 +23,8 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from q2rl_bringup.arguments import ARGUMENTS
+from q2rl_bringup.arguments import ARGUMENTS, Argument
+from q2rl_bringup.cell_starts import CELL_STARTS
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, build_graph
 from q2rl_task.atomic_file import write_atomically
@@ -30,18 +32,33 @@ from q2rl_task.atomic_file import write_atomically
 
 def describe_launch(task: str) -> LaunchDescription:
     """Declare the arguments, `task` being the default of the argument of that name; the rest needs their values."""
+    declared = [replace(a, default=task) if a.name == 'task' else a for a in ARGUMENTS]
+    return _description(declared, launch_setup)
+
+
+def describe_cell(name: str) -> LaunchDescription:
+    """The same for a start of `CELL_STARTS`."""
+    start = CELL_STARTS[name]
+
+    def setup(context: LaunchContext) -> list[Action]:
+        return _actions(start.build(_given(context, start.arguments)))
+
+    return _description(start.arguments, setup)
+
+
+def _description(arguments: Sequence[Argument], setup: Callable) -> LaunchDescription:
     return LaunchDescription(
         [
             *(
                 DeclareLaunchArgument(
                     argument.name,
-                    default_value=task if argument.name == 'task' else argument.text,
+                    default_value=argument.text,
                     description=argument.description,
                     choices=list(argument.choices) or None,
                 )
-                for argument in ARGUMENTS
+                for argument in arguments
             ),
-            OpaqueFunction(function=launch_setup),
+            OpaqueFunction(function=setup),
         ]
     )
 
@@ -51,19 +68,25 @@ def launch_setup(context: LaunchContext) -> list[IncludeLaunchDescription | Node
 
     Of a run that must be prepared first, that is the one process that does it, and its end brings the others.
     """
-    names = {argument.name for argument in ARGUMENTS}
-    given = {k: v for k, v in context.launch_configurations.items() if k in names}
-    graph = build_graph(given)
+    graph = build_graph(_given(context, ARGUMENTS))
     for path, text in graph.files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text)
-    actions = [
+    if graph.preparation is None:
+        return _actions(graph)
+    return [make_action(graph, graph.preparation, then=_actions(graph))]
+
+
+def _given(context: LaunchContext, arguments: Sequence[Argument]) -> dict[str, str]:
+    names = {argument.name for argument in arguments}
+    return {k: v for k, v in context.launch_configurations.items() if k in names}
+
+
+def _actions(graph: NodeGraph) -> list[Action]:
+    return [
         *(include(spec) for spec in graph.includes),
         *(make_action(graph, node) for node in graph.nodes),
     ]
-    if graph.preparation is None:
-        return actions
-    return [make_action(graph, graph.preparation, then=actions)]
 
 
 def include(spec: IncludeSpec) -> IncludeLaunchDescription:

@@ -3,6 +3,7 @@
 
     python3 -m q2rl_bringup.robot_description pipe_assembly > pipe_panda.urdf
     python3 -m q2rl_bringup.robot_description pipe_assembly_ur5e --robot ur5e --hardware mock > pipe_ur5e.urdf
+    python3 -m q2rl_bringup.robot_description pipe_assembly_fr3 --robot fr3 --hardware vendor > pipe_fr3.urdf
 
 `urdf/<robot>.urdf.xacro` says what there is. Here it is given the task's names and sizes, and what xacro cannot do to
 an arm that it includes is done: the fingers closed on the pipe, meshes found, and inertias mended that a simulator
@@ -28,7 +29,13 @@ from q2rl_task import InputError, TaskSpec, load_task
 
 DISTRIBUTION = 'example-robot-data'
 PACKAGE_PREFIX = f'package://{DISTRIBUTION}/'
-FINGERS = {'panda_finger_joint1': 1.0, 'panda_finger_joint2': -1.0}
+FINGERS = {
+    f'{arm}_finger_joint{number}': along
+    for arm in ('panda', 'fr3')
+    for number, along in ((1, 1.0), (2, -1.0))
+}
+APT = ('ur_', 'moveit_')
+"""How the names of vendors' packages begin that apt has; others are built from source."""
 
 
 def robot_urdf(
@@ -45,7 +52,7 @@ def robot_urdf(
 
     :param hardware: one of `HARDWARE`: what ros2_control drives
     :param controllers_file: for Gazebo, whose controller manager reads it; empty: the robot's own
-    :param kinematics_file: for the ur5e with ur_description: the calibration of that arm; empty: the nominal one
+    :param kinematics_file: for the ur5e with ur_description or its driver: calibration of that arm; empty: nominal
     :raises InputError: a package or the task's other robot is missing, or nothing mounts this task's tool
     """
     if task.frames.base != robot.base:
@@ -63,14 +70,18 @@ def robot_urdf(
         )
     given = {
         'holds': 'nothing' if task.gripper else 'pipe',
-        'tip': task.frames.tip.replace('fr3_', 'panda_') if robot is FR3 else task.frames.tip,
+        'tip': task.frames.tip,
         'radius': str(task.fixture.insert_radius_m),
+    }
+    if hardware == 'vendor':
+        return _driven(task, robot, {**given, 'robot_ip': robot_ip}, str(kinematics_file))
+    given |= {
+        'tip': task.frames.tip.replace('fr3_', 'panda_') if robot is FR3 else task.frames.tip,
         'ros2_control': _truth(hardware != 'none'),
         'use_mock_hardware': _truth(hardware == 'mock'),
         'use_gazebo': _truth(hardware == 'gazebo'),
         'controllers_file': str(controllers_file or robot.controllers),
         'namespace': namespace.strip('/'),
-        'robot_ip': robot_ip,
     }
     if franka:
         given['arm_file'] = str(panda_urdf())
@@ -78,15 +89,31 @@ def robot_urdf(
         given['arm'] = 'ur_description' if _has_package('ur_description') else 'shapes'
         given['kinematics_file'] = str(kinematics_file)
     tree = ElementTree.fromstring(_expanded(robot.description, given))
-    tree.set('name', robot.name if task.gripper else f'pipe_{robot.name}')
     _resolve_meshes(tree, Path(given['arm_file']) if franka else None)
-    if franka and not task.gripper:
-        for joint in tree.findall('joint'):
-            if joint.get('name') in FINGERS:
-                _close_finger(joint, FINGERS[joint.get('name')] * task.fixture.insert_radius_m)
     if robot is FR3:
         as_fr3(tree)
     _mend_inertias(tree)
+    return _finished(tree, task, robot)
+
+
+def _driven(task: TaskSpec, robot: Robot, given: dict[str, str], kinematics_file: str) -> str:
+    """Return the URDF of the real arm, all of it but the tool as the vendor's packages have it."""
+    file = robot.driver_description
+    if file is None:
+        raise InputError(
+            f'the {robot.name}', 'has no driver for ROS 2 Jazzy', 'name one of fr3 and ur5e'
+        )
+    if kinematics_file:
+        given['kinematics_params'] = kinematics_file
+    return _finished(ElementTree.fromstring(_expanded(file, given)), task, robot)
+
+
+def _finished(tree: ElementTree.Element, task: TaskSpec, robot: Robot) -> str:
+    """Return the text of a description, named by what it holds, the fingers closed on it."""
+    tree.set('name', robot.name if task.gripper else f'pipe_{robot.name}')
+    for joint in tree.findall('joint'):
+        if not task.gripper and joint.get('name') in FINGERS:
+            _close_finger(joint, FINGERS[joint.get('name')] * task.fixture.insert_radius_m)
     ElementTree.indent(tree)
     return ElementTree.tostring(tree, encoding='unicode')
 
@@ -130,7 +157,9 @@ def _expanded(file: Path, given: dict[str, str]) -> str:
         raise InputError(
             file.name,
             f'needs the ROS package {name}',
-            f'install ros-jazzy-{name.replace("_", "-")}',
+            f'apt install ros-jazzy-{name.replace("_", "-")}'
+            if name.startswith(APT)
+            else 'build it from source: config/drivers/fr3.repos',
         ) from None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from q2rl_bringup.share import share_path
 
 HARDWARE = ('none', 'mock', 'gazebo', 'vendor')
-"""What is behind ros2_control in a description; none: no ros2_control at all."""
+"""What is behind ros2_control in a description; none: no ros2_control at all; vendor: the real arm, by its packages."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Robot:
     """A robot profile.
 
     base: the task's base frame. joints: of the arm, in the order of every command. active, inactive: controllers that a
-    start with mock hardware or Gazebo loads. like: robot whose description it shares; the names differ.
+    start with mock hardware or Gazebo loads. like: robot whose description it shares; the names differ. driven: whether
+    there is a driver for ROS 2 Jazzy.
     """
 
     name: str
@@ -30,11 +31,17 @@ class Robot:
     )
     inactive: tuple[str, ...] = ('joint_trajectory_controller',)
     like: str = ''
+    driven: bool = True
 
     @property
     def description(self) -> Path:
         """Its xacro."""
         return share_path(f'urdf/{self.like or self.name}.urdf.xacro')
+
+    @property
+    def driver_description(self) -> Path | None:
+        """The xacro of the real arm, which includes its vendor's; None where there is no driver."""
+        return share_path(f'urdf/{self.name}_driver.urdf.xacro') if self.driven else None
 
     @property
     def controllers(self) -> Path:
@@ -51,6 +58,7 @@ PANDA = Robot(
     name='panda',
     base='panda_link0',
     joints=tuple(f'panda_joint{k}' for k in range(1, 8)),
+    driven=False,
 )
 FR3 = Robot(
     name='fr3',

@@ -16,7 +16,7 @@ import yaml
 
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import HARDWARE, ROBOTS
-from q2rl_task import InputError, load_task
+from q2rl_task import load_task
 
 TASKS = {
     'panda': load_task('pipe_assembly'),
@@ -30,6 +30,7 @@ STATE_FOLLOWS = {
 HERE = [kind for kind in HARDWARE if kind != 'vendor']
 PAIRS = [(name, kind) for name in ROBOTS for kind in HERE]
 CONFIG = Path(__file__).parents[1] / 'config'
+EXTRA = CONFIG / 'drivers' / 'ur5e_extra_controllers.yaml'
 
 
 @cache
@@ -51,8 +52,8 @@ def without_meshes(robot):
     return mujoco.MjModel.from_xml_string(ElementTree.tostring(robot, encoding='unicode'))
 
 
-def controllers(name):
-    sections = yaml.safe_load(ROBOTS[name].controllers.read_text())
+def controllers(name, file=None):
+    sections = yaml.safe_load((file or ROBOTS[name].controllers).read_text())
     return {key.removeprefix('/**/'): value['ros__parameters'] for key, value in sections.items()}
 
 
@@ -175,16 +176,6 @@ def test_an_fr3_with_a_gripper_has_its_hand_frame():
     assert {'fr3_joint7', 'fr3_finger_joint1'} <= joints
 
 
-def test_vendor_hardware_names_the_package_it_lacks():
-    if find_spec('ur_robot_driver') is None:
-        with pytest.raises(InputError, match='needs the ROS package ur_robot_driver') as caught:
-            robot_urdf(TASKS['ur5e'], ROBOTS['ur5e'], 'vendor')
-        assert '\n' not in str(caught.value)
-    for name in ('panda', 'fr3'):
-        plugin = described(name, 'vendor').find('ros2_control/hardware/plugin')
-        assert plugin.text == 'franka_hardware/FrankaHardwareInterface'
-
-
 @pytest.mark.parametrize('name', ROBOTS)
 def test_every_controller_commands_joints_and_frames_that_the_description_has(name):
     robot, found = described(name, 'mock'), controllers(name)
@@ -205,6 +196,17 @@ def test_every_controller_commands_joints_and_frames_that_the_description_has(na
     assert manager['update_rate'] % wrench['update_rate'] == 0
 
 
+def test_what_is_added_to_the_controllers_of_the_ur_driver_fits_the_arm():
+    links = {link.get('name') for link in described('ur5e', 'mock').findall('link')}
+    ((name, parameters),) = controllers('ur5e', EXTRA).items()
+    # The spawner takes the type from here, since the driver's own file does not know this controller.
+    assert parameters['type'] == 'cartesian_compliance_controller/CartesianComplianceController'
+    assert name not in controllers('ur5e')['controller_manager']
+    assert parameters['joints'] == list(ROBOTS['ur5e'].joints)
+    frames = 'robot_base_link', 'end_effector_link', 'compliance_ref_link', 'ft_sensor_ref_link'
+    assert {parameters[frame] for frame in frames} <= links
+
+
 @pytest.mark.parametrize('name', ROBOTS)
 def test_the_compliant_controller_is_as_stiff_as_the_task_assumes(name):
     limits, found = TASKS[name].limits, controllers(name)
@@ -215,13 +217,16 @@ def test_the_compliant_controller_is_as_stiff_as_the_task_assumes(name):
         assert min(law['error_clip'][axis] for axis in 'xyz') > limits.lead_m
         assert min(law['error_clip'][f'r{axis}'] for axis in 'xyz') > limits.lead_rad
     else:
+        found = controllers(name, EXTRA)
         law = found['cartesian_compliance_controller']['stiffness']
         along = [law[f'trans_{axis}'] for axis in 'xyz']
         about = [law[f'rot_{axis}'] for axis in 'xyz']
     assert set(along) == {limits.stiffness_n_m} and set(about) == {limits.stiffness_nm_rad}
 
 
-@pytest.mark.parametrize('path', sorted(CONFIG.rglob('*.yaml')), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    'path', sorted([*CONFIG.rglob('*.yaml'), *CONFIG.rglob('*.repos')]), ids=lambda p: p.name
+)
 def test_every_configuration_file_is_yaml_and_says_its_licence(path):
     text = path.read_text()
     assert text.startswith('# SPDX-License-Identifier: Apache-2.0') and yaml.safe_load(text)
@@ -306,9 +311,7 @@ def test_servo_stops_by_itself_no_later_than_the_guard_and_commands_a_controller
     periods = servo['incoming_command_timeout'] / TASKS[name].period_s
     assert 2.0 < periods < 3.0 and servo['incoming_command_timeout'] <= limits.watchdog_s
     # moveit_servo refuses to start otherwise.
-    own, others = (
-        servo[f'{kind}_collision_proximity_threshold'] for kind in ('self', 'scene')
-    )
+    own, others = (servo[f'{kind}_collision_proximity_threshold'] for kind in ('self', 'scene'))
     assert 0.0 < own <= others
     assert servo['lower_singularity_threshold'] < servo['hard_stop_singularity_threshold']
     assert servo['command_in_type'] == 'speed_units' and servo['check_collisions'] is True
