@@ -34,6 +34,7 @@ FOLLOW = f'{CONTROL}/test_control_follow_watch.py'
 BETWEEN = f'{CONTROL}/test_control_interpolation.py'
 READY = f'{CONTROL}/test_control_arm_readiness.py'
 TARE = f'{CONTROL}/test_control_wrench_tare.py'
+SCENE = 'tests/nodes/test_fixed_scene.py'
 PLANS = 'tests/planning/test_planner_contract.py'
 STEERING = 'src/q2rl_bringup/test/test_bringup_steering.py'
 GRAPH = 'src/q2rl_bringup/test/test_bringup_node_graph.py'
@@ -170,6 +171,26 @@ def _() -> None:
     from q2rl_control.sensor_watch import WrenchWatch
 
     WrenchWatch.is_frozen = lambda self, measurement: False
+
+
+@without(
+    'notice joints that repeat themselves',
+    f'{INPUTS}::test_joints_that_repeat_themselves_with_fresh_stamps_are_no_state_of_the_arm',
+)
+def _() -> None:
+    from q2rl_control.sensor_watch import RepeatWatch
+
+    RepeatWatch.repeats = lambda self, values, stamp: False
+
+
+@without(
+    'say no success for a switch that fell silent',
+    f'{SCENE}::test_the_switch_is_repeated_with_fresh_stamps_and_falls_silent_with_its_source',
+)
+def _() -> None:
+    from q2rl_control.fixed_scene_node import HeldInput
+
+    HeldInput.at = lambda self, now: self._on
 
 
 @without(
