@@ -316,7 +316,7 @@ class ArmLogic:
         if self.task.gripper:
             self.gripper = 1.0
         motion = self._reset.retreat(measurement, self.fixture)
-        if motion.done(measurement):
+        if motion.done(self.guard.commanded, measurement):
             self._enter(ArmState.READY, self.detail)
             return self._keep(measurement)
         return self._move(motion, measurement, 'the retreat')

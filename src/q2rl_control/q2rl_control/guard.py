@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The last filter before the robot: every command passes it, the policies' and the resets' alike.
 
-In this order: reject; let the contact force soften the command; apply the action to the last
-*commanded* pose with a clamp on its lead; keep to the workspace; keep to velocity, acceleration and
-jerk limits; check the command itself. Limits hold per nominal tick of the task.
+In this order: reject; apply the action to the last *commanded* pose; let the contact force soften the
+command; keep to the workspace; clamp the lead; keep to velocity, acceleration and jerk limits; check
+the command itself. Limits hold per nominal tick of the task. Outside the workspace nothing moves inward
+of itself: an action or a motion to a goal has to ask for it.
 This is a protection of a research tool, not a certified safety function.
 """
 
@@ -15,7 +16,7 @@ import math
 
 import numpy as np
 
-from q2rl_control.motion_limits import Box, Cone, LimitedMotion
+from q2rl_control.motion_limits import TOLERANCE, Box, Cone, LimitedMotion
 from q2rl_task import (
     InputError,
     Measurement,
@@ -34,6 +35,10 @@ AT_REST_M_S = 1e-6
 MOVES_M_S = 0.01
 MOVES_RAD_S = 0.05
 """Above this a measured motion is taken up when the guard is seeded; below, it is noise."""
+CARRIED_M = 0.05
+CARRIED_RAD = 0.2
+"""So far out of the workspace the command follows an arm that something else carries out, to keep its lead. No
+further: one that sinks, or whose tip is measured wrongly, would be followed for ever."""
 MARGIN = 0.8
 """Share of the acceleration that a motion to a goal plans to brake with."""
 CREDIBLE_M = 1e2
@@ -203,7 +208,9 @@ class Guard:
         asked = self._as_action(target, fixture, wanted_action)
         if np.abs(asked - wanted_action).max() > 1e-6:
             codes.append(LEAD)
-        return self._limited(target, measured, fixture, wanted_action, codes)
+        return self._limited(
+            target, measured, fixture, wanted_action, codes, slow=action is not None
+        )
 
     def move(
         self, goal: Pose, measured: Measurement, speed_m_s: float, speed_rad_s: float
@@ -255,6 +262,22 @@ class Guard:
         back = pressing * (1.0 - max(0.0, kept))
         return Pose(target.position + back * outward, target.quaternion), True
 
+    def _within(self, target: Pose, measured: Measurement) -> tuple[Pose, tuple[str, ...]]:
+        """Keep `target` to the workspace, or no further out than the command is, and then to its lead."""
+        position, orientation = self._position.region, self._orientation.region
+        inside = Pose(position.project(target.position), orientation.project(target.quaternion))
+        moved = (inside.position - target.position, inside.quaternion - target.quaternion)
+        codes = ('workspace',) if max(np.abs(m).max() for m in moved) > TOLERANCE else ()
+        limits = self._task.limits
+        near, clamped = clamp_lead(inside, measured.tip_pose, limits.lead_m, limits.lead_rad)
+        if not clamped:
+            return inside, codes
+        near = Pose(
+            position.project(near.position, CARRIED_M),
+            orientation.project(near.quaternion, CARRIED_RAD),
+        )
+        return near, (*codes, LEAD)
+
     def _limited(
         self,
         target: Pose,
@@ -262,15 +285,28 @@ class Guard:
         fixture: Pose | None,
         action: np.ndarray,
         codes: list[str],
+        slow: bool = False,
     ) -> GuardedCommand:
-        """Soften, keep to workspace and rates, check, and make the result the new commanded state."""
+        """Soften, keep to workspace, lead and rates, check, and make the result the new commanded state.
+
+        :param slow: outside the workspace, move at the speeds of a reset at most
+        """
         target, softened = self._soften(target, measured)
         if softened:
             codes.append('force')
-        limits = self._task.limits
-        linear, linear_codes = self._position.plan(target.position, limits.velocity_m_s)
-        angular, angular_codes = self._orientation.plan(target.quaternion, limits.velocity_rad_s)
-        codes += dict.fromkeys(linear_codes + angular_codes)
+        limits, reset = self._task.limits, self._task.reset
+        target, kept = self._within(target, measured)
+        speed_m_s, speed_rad_s = limits.velocity_m_s, limits.velocity_rad_s
+        if slow and self._position.region.stretched:
+            speed_m_s = reset.speed_m_s
+        if slow and self._orientation.region.stretched:
+            speed_rad_s = reset.speed_rad_s
+        linear, linear_codes = self._position.plan(target.position, speed_m_s)
+        angular, angular_codes = self._orientation.plan(target.quaternion, speed_rad_s)
+        found = dict.fromkeys((*codes, *kept, *linear_codes, *angular_codes))
+        if 'workspace' in found:
+            found.pop('braking', None)  # for its boundary
+        codes = list(found)
         if not (self._position.allows(linear[0]) and self._orientation.allows(angular[0])):
             return self._stop(fixture, action, (*codes, 'final_check'))
         return self._accept(linear, angular, fixture, action, tuple(codes))

@@ -12,16 +12,20 @@ from typing import Protocol
 import numpy as np
 
 from q2rl_control.stop_table import stop_table
-from q2rl_task.rotations import angle_between, from_vector, inverse, product, to_vector
+from q2rl_task.rotations import from_vector, inverse, product, to_vector
 
 TOLERANCE = 1e-9
+ROUNDING = 1e-12
 SLACK = 1.0 + 1e-6
 BISECTIONS = 12
 REST = (0.0, 0.0, 0.0)
 
 
 class Region(Protocol):
-    """A convex set of configurations (k,), and how one moves by steps (3,) [m or rad, base axes]."""
+    """A convex set of configurations (k,), and how one moves by steps (3,) [m or rad, base axes].
+
+    It is the nominal set, stretched to hold what has been admitted: where a motion starts outside.
+    """
 
     def path(self, point: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Return the configurations (n, k) after each of `steps` (n, 3) [m or rad, base axes]."""
@@ -29,14 +33,18 @@ class Region(Protocol):
     def step_between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Return the (3,) step that leads from `start` to `end`."""
 
-    def project(self, point: np.ndarray) -> np.ndarray:
-        """Return the nearest allowed configuration (k,)."""
+    def project(self, point: np.ndarray, margin: float = 0.0) -> np.ndarray:
+        """Return the nearest allowed configuration (k,), or one within `margin` [m or rad] of the nominal set."""
 
     def contains(self, points: np.ndarray) -> bool:
-        """Whether all of `points` (n, k) are allowed, to within 1e-9."""
+        """Whether all of `points` (n, k) are allowed, to within 1e-9 of the nominal set."""
 
     def admit(self, points: np.ndarray) -> None:
         """Shrink to the nominal region, stretched just enough to hold `points` (n, k)."""
+
+    @property
+    def stretched(self) -> bool:
+        """Whether what has been admitted is outside the nominal set."""
 
 
 class Box:
@@ -54,22 +62,31 @@ class Box:
         """Return the step from `start` to `end`."""
         return end - start
 
-    def project(self, point: np.ndarray) -> np.ndarray:
+    def project(self, point: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Return the nearest allowed one."""
-        return np.clip(point, *self._nominal)
+        low, high = self._nominal
+        low, high = np.minimum(low - margin, self._low), np.maximum(high + margin, self._high)
+        return np.clip(point, low, high)
 
     def contains(self, points: np.ndarray) -> bool:
         """Whether all are allowed."""
-        return bool(
-            (points >= self._low - TOLERANCE).all() and (points <= self._high + TOLERANCE).all()
-        )
+        # The tolerance is that of the nominal bounds only, or tolerances would add up tick by tick.
+        low, high = self._nominal
+        low = np.minimum(low - TOLERANCE, self._low - ROUNDING)
+        high = np.maximum(high + TOLERANCE, self._high + ROUNDING)
+        return bool((points >= low).all() and (points <= high).all())
 
     def admit(self, points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
         low, high = self._nominal
-        # Less the tolerance, or tolerances would add up tick by tick.
-        self._low = np.minimum(low, points.min(axis=0) + TOLERANCE)
-        self._high = np.maximum(high, points.max(axis=0) - TOLERANCE)
+        self._low = np.minimum(low, points.min(axis=0))
+        self._high = np.maximum(high, points.max(axis=0))
+
+    @property
+    def stretched(self) -> bool:
+        """Whether something outside was admitted."""
+        low, high = self._nominal
+        return bool(max((low - self._low).max(), (self._high - high).max()) > TOLERANCE)
 
 
 class Cone:
@@ -96,21 +113,27 @@ class Cone:
         """Return the step from `start` to `end`."""
         return to_vector(product(end, inverse(start)))
 
-    def project(self, point: np.ndarray) -> np.ndarray:
+    def project(self, point: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Return the nearest allowed one."""
-        angle = angle_between(point, self._centre)
-        if angle <= self._nominal_angle:
+        angle, most = self._widest(point[None]), max(self._nominal_angle + margin, self._angle)
+        if angle <= most:
             return point
         step = self.step_between(self._centre, point)
-        return product(from_vector(step * (self._nominal_angle / angle)), self._centre)
+        return product(from_vector(step * (most / angle)), self._centre)
 
     def contains(self, points: np.ndarray) -> bool:
         """Whether all are allowed."""
-        return self._widest(points) <= self._angle + TOLERANCE
+        most = max(self._nominal_angle + TOLERANCE, self._angle + ROUNDING)
+        return self._widest(points) <= most
 
     def admit(self, points: np.ndarray) -> None:
         """Stretch no further than `points` need."""
-        self._angle = max(self._nominal_angle, self._widest(points) - TOLERANCE)
+        self._angle = max(self._nominal_angle, self._widest(points))
+
+    @property
+    def stretched(self) -> bool:
+        """Whether something outside was admitted."""
+        return self._angle > self._nominal_angle + TOLERANCE
 
     def _widest(self, points: np.ndarray) -> float:
         relative = points @ self._relative.T
@@ -123,8 +146,8 @@ class LimitedMotion:
 
     Every state comes with a stop: velocities down to rest that keep all limits and stay in the region. A
     tick is accepted only with a checked stop of its own; where none is found, the last one is
-    followed. So braking is always possible. A start outside the region is allowed and can only be left
-    inward.
+    followed. So braking is always possible. A start outside the region is allowed; from there a motion may stay or
+    go inward, and goes nowhere of itself.
 
     Velocity is the step of a tick over its nominal duration; acceleration and jerk are its first and
     second differences over the same. The limits are on their Euclidean norms.
@@ -167,13 +190,13 @@ class LimitedMotion:
     def plan(self, wanted: np.ndarray, max_speed: float) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return the motion that comes nearest to `wanted` (a configuration), and what limited it.
 
-        A motion is velocities (n, 3): that of the next tick, then a stop.
+        A motion is velocities (n, 3): that of the next tick, then a stop. The way to `wanted` is allowed, wherever
+        that is: keep it to the region first.
         """
         codes = []
-        inside = self.region.project(wanted)
-        if np.abs(inside - wanted).max() > TOLERANCE:
-            codes.append('workspace')
-        velocity = self.region.step_between(self.point, inside) / self._period
+        if not self.region.contains(wanted[None]):
+            self._admit(wanted)
+        velocity = self.region.step_between(self.point, wanted) / self._period
         velocity, limited = _shorten(velocity, min(max_speed, self.max_speed))
         if limited:
             codes.append('velocity')
@@ -188,8 +211,7 @@ class LimitedMotion:
         motion = self._with_stop(velocity)
         if motion is None:
             motion = self._towards(velocity)
-            if 'workspace' not in codes:
-                codes.append('braking')
+            codes.append('braking')
         return motion, tuple(codes)
 
     def braking(self) -> np.ndarray:
@@ -228,9 +250,9 @@ class LimitedMotion:
         """Return the configurations on a motion (n, 3), whose last tick is at rest, without the last."""
         return self.region.path(self.point, motion[:-1] * self._period)
 
-    def _admit(self) -> None:
-        """Let the region hold where we are and where the stop leads: nothing more beyond its nominal bounds."""
-        points = self.point[None]
+    def _admit(self, *others: np.ndarray) -> None:
+        """Let the region hold where we are, where the stop leads, and `others`: nothing more beyond its nominal bounds."""
+        points = np.stack([self.point, *others])
         if len(self._stop) > 1:
             points = np.concatenate([points, self._path(self._stop)])
         self.region.admit(points)

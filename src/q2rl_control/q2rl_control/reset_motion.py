@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from q2rl_control.motion_limits import Box, Cone
 from q2rl_control.planning import PlannedPath
 from q2rl_task import Measurement, Pose, TaskSpec
 from q2rl_task.rotations import angle_between, inverse, rotate
@@ -47,13 +48,17 @@ class Retreat:
     """Straight out along the tool's axis until the tip is `reset.retreat_m` above the rim; a gripper opens first.
 
     A tool that stays behind (a jammed pipe) is wiggled sideways and tilted, growing slowly, while the
-    pull goes on; progress ends the wiggle. Time limits are the caller's.
+    pull goes on; progress ends the wiggle. One that is clear, but outside the workspace, then comes back into it.
+    Time limits are the caller's.
 
     :param measured: tip pose at the start, base frame
     :param fixture: pose of the fixture that is left, as estimated, base frame
     """
 
     def __init__(self, task: TaskSpec, measured: Pose, fixture: Pose) -> None:
+        space = task.limits.workspace
+        self._box = Box(space.low, space.high)
+        self._cone = Cone(task.fixture.nominal.pose.quaternion, space.max_rotation_rad)
         self._fixture = fixture
         self._enough = task.reset.retreat_m
         self._start = measured
@@ -77,6 +82,8 @@ class Retreat:
             self._waited += 1
             self._let_go = measured.gripper >= OPENED or self._waited > OPENING_TICKS
             return self._start
+        if self._is_clear(measured):
+            return self._inside(commanded)
         height = height_above_rim(measured.tip_pose, self._fixture)
         if height > self._highest + PROGRESS_M:
             self._highest, self._idle = height, 0
@@ -92,10 +99,18 @@ class Retreat:
         )
         return self._goal @ sideways
 
-    def done(self, measured: Measurement) -> bool:
-        """Whether the tip is clear of the fixture."""
-        clear = height_above_rim(measured.tip_pose, self._fixture) >= self._enough
-        return clear and self._let_go
+    def done(self, commanded: Pose, measured: Measurement) -> bool:
+        """Whether the tip is clear of the fixture and in the workspace."""
+        inside = self._box.contains(commanded.position[None])
+        inside = inside and self._cone.contains(commanded.quaternion[None])
+        return inside and self._is_clear(measured) and self._let_go
+
+    def _is_clear(self, measured: Measurement) -> bool:
+        return height_above_rim(measured.tip_pose, self._fixture) >= self._enough
+
+    def _inside(self, pose: Pose) -> Pose:
+        """Return the nearest pose in the workspace."""
+        return Pose(self._box.project(pose.position), self._cone.project(pose.quaternion))
 
 
 class Approach:

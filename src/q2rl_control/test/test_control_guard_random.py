@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from q2rl_control.guard import Guard, answer_fault
+from q2rl_control.guard import CARRIED_M, CARRIED_RAD, Guard, answer_fault
 from q2rl_task import Mode, ObservationRecord, Pose, TaskSpec, load_task
 from q2rl_task.rotations import from_vector, product
 
@@ -84,18 +84,23 @@ def answered(rng: np.random.Generator, action, pending: ObservationRecord):
     return None if fault else action
 
 
-def wander(task: TaskSpec, ticks: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Run a guard; return commanded positions (n, 3), orientations (n, 4), where lives begin (n,), and bad actions."""
+def wander(task: TaskSpec, ticks: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Run a guard; return commanded positions (n, 3), orientations (n, 4), where lives begin (n,), how far outside box
+    and cone the arm has been in its life so far (n, 2) [m, rad], and bad actions.
+
+    In every other life the arm stays in the workspace.
+    """
     rng = np.random.default_rng(seed)
     policy, guard = Policy(rng), Guard(task)
     low, high = np.array(task.limits.workspace.low), np.array(task.limits.workspace.high)
     positions, quaternions = np.empty((ticks, 3)), np.empty((ticks, 4))
     begins = np.zeros(ticks, dtype=bool)
+    carried, most, stays = np.zeros((ticks, 2)), task.limits.workspace.max_rotation_rad, False
     goal = START
     for k in range(ticks):
         if k % LIFE_TICKS == 0:
             guard.reset(Pose(rng.uniform(low, high), START.quaternion))
-            begins[k] = True
+            begins[k], stays = True, not stays
             target = guard.commanded
         else:
             here = guard.commanded
@@ -104,6 +109,13 @@ def wander(task: TaskSpec, ticks: int, seed: int) -> tuple[np.ndarray, np.ndarra
             tip = Pose(
                 here.position + offset[:3], product(from_vector(2.0 * offset[3:]), here.quaternion)
             )
+            lean = tip.distance_to(FIXTURE)[1]
+            if stays:
+                turned = here.quaternion if lean > most else tip.quaternion
+                tip = Pose(np.clip(tip.position, low, high), turned)
+            else:
+                out = np.maximum(low - tip.position, tip.position - high).max()
+                carried[k] = np.maximum(carried[k - 1], [out, lean - most])
             force = rng.normal(size=3) * rng.choice([0.0, 1.0, 40.0])
             if rng.random() < 0.01:
                 force[0] = np.nan
@@ -129,18 +141,22 @@ def wander(task: TaskSpec, ticks: int, seed: int) -> tuple[np.ndarray, np.ndarra
                 target = command.target
                 assert np.isfinite(command.executed).all()
         positions[k], quaternions[k] = target.position, target.quaternion
-    return positions, quaternions, begins, policy.bad
+    return positions, quaternions, begins, carried, policy.bad
 
 
-def assert_within_limits(task, positions, quaternions, begins) -> None:
-    """Check box, cone, velocity, acceleration and jerk of commanded poses; a life begins at rest."""
+def assert_within_limits(task, positions, quaternions, begins, carried) -> None:
+    """Check box, cone, velocity, acceleration and jerk of commanded poses; a life begins at rest.
+
+    Box and cone are left only after an arm that something else carried out, and no further than that.
+    """
     limits, period = task.limits, task.period_s
     assert np.isfinite(positions).all() and np.isfinite(quaternions).all()
-    assert (positions >= np.array(limits.workspace.low) - 1e-8).all()
-    assert (positions <= np.array(limits.workspace.high) + 1e-8).all()
+    out = np.minimum(carried, [CARRIED_M, CARRIED_RAD])
+    assert (positions >= np.array(limits.workspace.low) - out[:, :1] - 1e-8).all()
+    assert (positions <= np.array(limits.workspace.high) + out[:, :1] + 1e-8).all()
     turns = Rotation.from_quat(quaternions)
     lean = (turns * FIXTURE.rotation.inv()).magnitude()
-    assert lean.max() <= limits.workspace.max_rotation_rad + 1e-7
+    assert (lean <= limits.workspace.max_rotation_rad + out[:, 1] + 1e-7).all()
     linear = np.diff(positions, axis=0, prepend=positions[:1]) / period
     angular = np.zeros_like(linear)
     angular[1:] = (turns[1:] * turns[:-1].inv()).as_rotvec() / period
