@@ -110,7 +110,9 @@ def test_in_real_time_joints_are_commanded_in_small_steps_between_the_ticks(benc
     bench.start(MujocoArmNode, command_interface='joints', lockstep=False)
     commands = []
     bench.probe.create_subscription(Float64MultiArray, JOINT_TOPIC, commands.append, real.events)
-    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path), **JOINTS)
+    arm = bench.start(
+        ArmInterface, lockstep=False, hold_at_start=False, state_dir=str(tmp_path), **JOINTS
+    )
     bench.until(lambda: arm._logic.measurement is not None)
     assert bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success
     bench.until(lambda: arm._logic.state is ArmState.READY)

@@ -47,7 +47,9 @@ class Cell:
         ):
             bench.probe.create_subscription(kind, topic, said.append, quality)
         self.sim = bench.start(MujocoArmNode, **self._common, seed=1)
-        self.arm = bench.start(ArmInterface, **self._common, lockstep_timeout=0.5)
+        self.arm = bench.start(
+            ArmInterface, **self._common, lockstep_timeout=0.5, hold_at_start=False
+        )
         self.recorder = self.start_recorder()
         self.manager = self.start_manager()
 

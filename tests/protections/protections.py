@@ -38,6 +38,8 @@ SCENE = 'tests/nodes/test_fixed_scene.py'
 PLANS = 'tests/planning/test_planner_contract.py'
 STEERING = 'src/q2rl_bringup/test/test_bringup_steering.py'
 GRAPH = 'src/q2rl_bringup/test/test_bringup_node_graph.py'
+OUTSIDE = f'{CONTROL}/test_control_outside_workspace.py'
+ARMING = f'{CONTROL}/test_control_arming.py'
 
 
 @dataclass(frozen=True)
@@ -233,16 +235,69 @@ def _() -> None:
     f'{GUARD}::test_a_blocked_arm_leads_to_the_clamp_and_to_no_other_intervention',
 )
 def _() -> None:
+    from q2rl_control import guard
     from q2rl_task import action
 
     action.clamp_lead = lambda target, measured, lead_m, lead_rad: (target, False)
+    guard.clamp_lead = action.clamp_lead
+
+
+@without(
+    'clamp the lead outside the workspace too',
+    f'{OUTSIDE}::test_an_arm_that_is_pushed_out_of_the_workspace_is_followed_to_within_the_lead',
+)
+def _() -> None:
+    from q2rl_control import guard
+
+    guard.clamp_lead = lambda target, measured, lead_m, lead_rad: (target, False)
+
+
+@without(
+    'follow an arm out of the workspace for a bounded way only',
+    f'{OUTSIDE}::test_a_tip_that_is_measured_ever_further_out_is_followed_for_a_bounded_way_only',
+)
+def _() -> None:
+    from q2rl_control import guard
+
+    guard.CARRIED_M = guard.CARRIED_RAD = 1.0
+
+
+@without(
+    'bring no arm back into the workspace unasked',
+    f'{OUTSIDE}::test_outside_the_workspace_an_arm_that_nobody_moves_stays',
+)
+def _() -> None:
+    from q2rl_control.motion_limits import Box, Cone
+
+    def to_the_nominal_one(original, self, point, margin=0.0):
+        stretched = vars(self).copy()
+        if isinstance(self, Box):
+            self._low, self._high = self._nominal
+        else:
+            self._angle = self._nominal_angle
+        found = original(self, point, margin)
+        vars(self).update(stretched)
+        return found
+
+    around(Box, 'project', to_the_nominal_one)
+    around(Cone, 'project', to_the_nominal_one)
+
+
+@without(
+    'come back into the workspace slowly',
+    f'{OUTSIDE}::test_from_outside_an_action_moves_inward_only_slowly_and_within_the_lead',
+)
+def _() -> None:
+    from q2rl_control.motion_limits import Box, Cone
+
+    Box.stretched = Cone.stretched = property(lambda self: False)
 
 
 @without('keep to the box', f'{GUARD}::test_the_command_slides_along_the_boundary')
 def _() -> None:
     from q2rl_control.motion_limits import Box
 
-    Box.project = lambda self, point: point
+    Box.project = lambda self, point, margin=0.0: point
     Box.contains = lambda self, points: True
 
 
@@ -250,7 +305,7 @@ def _() -> None:
 def _() -> None:
     from q2rl_control.motion_limits import Cone
 
-    Cone.project = lambda self, point: point
+    Cone.project = lambda self, point, margin=0.0: point
     Cone.contains = lambda self, points: True
 
 
@@ -457,6 +512,36 @@ def _() -> None:
 
 
 @without(
+    'hold at once when a person says that they let go',
+    f'{PROTECTIONS_OF_LOGIC}::test_a_person_who_says_that_they_let_go_moves_nothing_any_more',
+)
+def _() -> None:
+    from q2rl_control.right_of_way import RightOfWay
+
+    RightOfWay.let_go = lambda self: None
+
+
+@without(
+    "execute a person's last action for two periods at most",
+    f'{PROTECTIONS_OF_LOGIC}::test_a_persons_last_action_is_executed_for_two_periods_at_most',
+)
+def _() -> None:
+    from q2rl_control import arm_logic
+
+    arm_logic.PERSON_PERIODS = 4
+
+
+@without(
+    'hear a person after the clock went back',
+    f'{PANEL}::test_a_person_is_heard_again_after_the_clock_went_back_and_after_an_activation',
+)
+def _() -> None:
+    from q2rl_control.operator_panel import OperatorPanel
+
+    OperatorPanel.forget = lambda self: None
+
+
+@without(
     "check a person's action",
     f'{PROTECTIONS_OF_LOGIC}::'
     'test_a_persons_action_is_checked_like_any_other_and_a_bad_one_is_no_deadman',
@@ -611,6 +696,40 @@ def _() -> None:
     ArmCommand.come_back = lambda self, measured: self.guard.command(
         None, measured, measured.tip_pose
     )
+
+
+@without(
+    'hold at the start until a person arms the arm',
+    f'{ARMING}::test_a_real_arm_waits_at_each_start_until_a_person_lets_go_of_the_hold',
+)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    SafetyLatch.hold = lambda self, reason, remember=True: None
+
+
+@without(
+    'brake before nobody commands the arm any more',
+    f'{ARMING}::test_an_arm_that_is_deactivated_in_motion_brakes_before_it_falls_silent',
+)
+def _() -> None:
+    from q2rl_control import last_stop
+
+    last_stop.come_to_rest = lambda *args: True
+
+
+@without(
+    'tell a gripper nothing before something was decided',
+    f'{ARMING}::test_a_gripper_is_told_nothing_before_something_was_decided_and_nothing_in_a_stop',
+)
+def _() -> None:
+    from q2rl_control.arm_logic import ArmLogic
+
+    def change(original, self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        self.gripper = 1.0
+
+    around(ArmLogic, '__init__', change)
 
 
 # Below the guard: what a command sink adds

@@ -294,7 +294,11 @@ def _command_interface(args: Mapping[str, Value]) -> str:
 def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
     """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
     sink = _command_sink(args)
-    chosen: dict[str, ParameterValue] = {'command_sink': sink, 'planner': args['planner']}
+    chosen: dict[str, ParameterValue] = {
+        'command_sink': sink,
+        'planner': args['planner'],
+        'hold_at_start': args['sim'] == 'none',  # a real arm is armed by a person
+    }
     if args['sim'] == 'gazebo':
         chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
     if args['sim'] == 'mujoco':

@@ -6,20 +6,20 @@ from __future__ import annotations
 import sys
 import time
 
-from std_msgs.msg import Float64MultiArray
-
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_parameters import declare_arm_parameters
 from q2rl_control.arm_readiness import ArmReadiness
 from q2rl_control.arm_reports import ArmReports
 from q2rl_control.arm_state import OF_ITSELF, ArmState
+from q2rl_control.arming import make_latch
 from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.follow_watch import Follower
+from q2rl_control.gripper_command import GripperCommand
 from q2rl_control.guard import answer_fault
+from q2rl_control.last_stop import come_to_rest
 from q2rl_control.latest_sensors import LatestSensors
 from q2rl_control.operator_panel import OperatorPanel
 from q2rl_control.planner_parameters import make_planning
-from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_control.sensor_inputs import WRENCH, SensorInputs
 from q2rl_control.sink_choice import make_kinematics, make_links, make_sink
 from q2rl_control.tare_choice import make_payload, make_start_tare, serve_tare
@@ -28,7 +28,6 @@ from q2rl_control.wrench_tare import WrenchTare
 from q2rl_msgs.msg import ExecutedStep, GateDecision, Observation
 from q2rl_ros.conversions import decision_from_msg, executed_step_to_msg, observation_to_msg
 from q2rl_ros.errors import MessageError
-from q2rl_ros.gripper import GRIPPER_TOPIC, gripper_to_msg
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import MeasurementJoiner
 from q2rl_ros.spin import spin
@@ -54,9 +53,7 @@ class ArmInterface(Q2rlNode):
 
         :raises InputError: an emergency stop could not be remembered, the arm could not stop, or there is no planner
         """
-        folder = state_folder(self.value('state_dir'), self.value('run_dir'), self.lockstep)
-        robot = '-'.join([*self.get_namespace().strip('/').split('/'), self.robot]).strip('-')
-        latch, planning = SafetyLatch(folder / f'stop-{robot}.json'), make_planning(self)
+        latch, planning = make_latch(self), make_planning(self)
         tare = WrenchTare(self.value('tare_time'), self.value('tare_limit_n'))
         start_tare = make_start_tare(self, tare)
         self._logic = ArmLogic(self.task, self.robot, latch, planning, start_tare)
@@ -78,8 +75,7 @@ class ArmInterface(Q2rlNode):
             self._halted,
             self._lost_s,
         )
-        if self.task.gripper:
-            self._gripper_out = self.publisher(Float64MultiArray, GRIPPER_TOPIC, qos.command)
+        self._gripper = GripperCommand(self, self._logic)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)
         self._step_out = self.publisher(ExecutedStep, 'executed_step', qos.events)
         self._reports = ArmReports(self, self._logic)
@@ -98,12 +94,13 @@ class ArmInterface(Q2rlNode):
 
     def activate(self) -> None:
         """Start from the arm as it is: the next measurement seeds the guard."""
-        self._forget()
-        self._logic.activate()
+        self._start_anew()
         self._publish_status(force=True)
 
     def deactivate(self) -> None:
-        """Hold; an episode under way is lost."""
+        """Come to rest and hold; an episode under way is lost. A simulation in lockstep stands still by itself."""
+        if not self.lockstep:
+            self._come_to_rest()
         self._logic.activate()
         self._publish_status(force=True)
 
@@ -125,6 +122,11 @@ class ArmInterface(Q2rlNode):
         """Show an emergency stop as an error."""
         return self._panel.fault()
 
+    def _start_anew(self) -> None:
+        self._forget()
+        self._panel.forget()
+        self._logic.activate()
+
     def _forget(self) -> None:
         """Forget everything that belongs to measurements of the past."""
         self._last: Measurement | None = None
@@ -144,8 +146,7 @@ class ArmInterface(Q2rlNode):
             return
         if self._last is not None and measurement.stamp < self._last.stamp:
             self.drop('restarts', 'the clock of the measurements went back: starting anew')
-            self._forget()
-            self._logic.activate()
+            self._start_anew()
         elif self._last is not None and measurement.stamp == self._last.stamp:
             self.count('repeated_measurements')
             self._publish_again()
@@ -176,7 +177,7 @@ class ArmInterface(Q2rlNode):
         if self._logic.pending is not None:
             self._observation_out.publish(self._observation)
         elif self._commanded:
-            self._send_gripper()
+            self._gripper.send()
             self._sink.send_again()
 
     # Real time
@@ -278,13 +279,20 @@ class ArmInterface(Q2rlNode):
         """
         self._commanded = True
         self._pace.stepped()
-        self._send_gripper()
+        self._gripper.send()
         self._sink.send(target, stamp, measured)
         self._published_at = time.monotonic()
 
-    def _send_gripper(self) -> None:
-        if self.task.gripper:
-            self._gripper_out.publish(gripper_to_msg(self._logic.gripper, self.task))
+    def _come_to_rest(self) -> None:
+        """Brake an arm that may be in motion, since nobody commands it from now on."""
+        if not come_to_rest(
+            self._logic.command,
+            lambda target: self._sink.send(target, self._now(), None),
+            self._sink.go_on,
+            self.task.period_s,
+            self._pace.wait(),
+        ):
+            self.get_logger().error('the arm was still in motion when its last command was sent')
 
     def _halted(self, reason: str) -> None:
         """Hold until a person has seen to it: the controller below stopped the arm."""

@@ -35,6 +35,8 @@ from q2rl_task import (
     advance_gripper,
 )
 
+PERSON_PERIODS = 2
+"""So many control periods old may a person's action be: one that gets lost costs them nothing, two let go."""
 HAND_BACK_S = 0.5
 """How long the arm holds after a person let go, before the policies go on."""
 ALREADY_ON = (
@@ -64,15 +66,17 @@ class ArmLogic:
         self.task = task
         self.robot = robot
         self.latch = latch or SafetyLatch()
-        self.right_of_way = RightOfWay(task.action_size, task.limits.watchdog_s, HAND_BACK_S)
+        self.right_of_way = RightOfWay(
+            task.action_size, PERSON_PERIODS * task.period_s, HAND_BACK_S
+        )
         self.command = ArmCommand(task)
         self.state = ArmState.IDLE
         self.detail = ''
         self.counters = ArmCounters()
         self.fixture = task.fixture.nominal.pose
         self.part: Pose | None = None
-        self.gripper = 1.0 if task.gripper else float('nan')
-        """Opening that the gripper is told to take: 1 open, 0 closed; NaN without one."""
+        self.gripper = float('nan')
+        """Opening that the gripper is told to take: 1 open, 0 closed; NaN: nothing yet, it stays as it is."""
         self._wrench_watch = WrenchWatch(task.limits.wrench_frozen_s)
         self._blind = 0
         self._reset = ResetCourse(task, planning)

@@ -33,6 +33,11 @@ def declare_arm_parameters(node: Q2rlNode) -> None:
         high=60.0,
     )
     node.declare(
+        'hold_at_start',
+        True,
+        'Real time: hold from each start on, a respawn included, until a person lets go of the hold.',
+    )
+    node.declare(
         'state_dir',
         '',
         "Folder where an emergency stop is remembered; empty: the run's folder in lockstep, "

@@ -28,7 +28,9 @@ class ArmReports:
         """Publish the wrench of a new measurement; state, detail and episode if one of them changed, or anyway."""
         logic, counters = self._logic, self._node.counters
         self._publish_wrench(logic.measurement)
-        shown = (logic.state, logic.detail, logic.episode)
+        held = f'held: {logic.latch.reason}' if logic.latch.held else ''
+        detail = logic.detail or held
+        shown = (logic.state, detail, logic.episode)
         if shown == self._shown and not force:
             return
         self._shown = shown
@@ -38,7 +40,7 @@ class ArmReports:
         msg = ArmStatus(
             robot=self._node.robot,
             state=int(logic.state),
-            detail=logic.detail,
+            detail=detail,
             episode=logic.episode,
             rejected=logic.counters.rejected + decisions + elsewhere,
             interventions=logic.counters.limited,

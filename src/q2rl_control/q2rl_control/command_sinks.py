@@ -38,6 +38,9 @@ class CommandSink(Protocol):
     def send_again(self) -> None:
         """Repeat the last command, for a simulation that did not hear it."""
 
+    def go_on(self) -> None:
+        """Command what is due between two targets; a sink sees to that itself while its node is active."""
+
     def forget(self) -> None:
         """Start anew from the next measurement."""
 
@@ -82,6 +85,9 @@ class PoseTargetSink:
         """Publish the last pose once more."""
         if self._msg is not None:
             self._out.publish(self._msg)
+
+    def go_on(self) -> None:
+        """Nothing: the controller goes on by itself."""
 
     def forget(self) -> None:
         """Drop the last pose."""
@@ -160,6 +166,10 @@ class JointPositionSink:
         """Publish the last positions once more."""
         if self._msg is not None:
             self._out.publish(self._msg)
+
+    def go_on(self) -> None:
+        """Publish the interpolated positions of now."""
+        self._interpolate()
 
     def forget(self) -> None:
         """Start from the measured joints."""

@@ -204,7 +204,8 @@ class EpisodeFlow:
             self._episode = self._session.plan.next_episode()
             self.stage = Stage.SCENE
             self._cell.prepare_scene(self._episode, self._on_scene)
-        return self.stage.value
+            return self.stage.value
+        return f'{self.stage.value}: {arm.detail}' if arm.detail else self.stage.value
 
     def _on_scene(self, success: bool, message: str, estimate: Any) -> None:
         if not success:

@@ -266,11 +266,10 @@ class Guard:
         """Keep `target` to the workspace, or no further out than the command is, and then to its lead."""
         position, orientation = self._position.region, self._orientation.region
         inside = Pose(position.project(target.position), orientation.project(target.quaternion))
-        moved = (inside.position - target.position, inside.quaternion - target.quaternion)
-        codes = ('workspace',) if max(np.abs(m).max() for m in moved) > TOLERANCE else ()
+        codes = ('workspace',) if _differ(inside, target) else ()
         limits = self._task.limits
-        near, clamped = clamp_lead(inside, measured.tip_pose, limits.lead_m, limits.lead_rad)
-        if not clamped:
+        near, _ = clamp_lead(inside, measured.tip_pose, limits.lead_m, limits.lead_rad)
+        if not _differ(near, inside):
             return inside, codes
         near = Pose(
             position.project(near.position, CARRIED_M),
@@ -356,6 +355,12 @@ class Guard:
         executed[3:6] = rotate(axes, turn)
         executed[3:6] /= self._task.action.rotation_rad
         return executed
+
+
+def _differ(first: Pose, second: Pose) -> bool:
+    """Whether two poses are more than rounding apart."""
+    position = np.abs(first.position - second.position).max()
+    return max(position, np.abs(first.quaternion - second.quaternion).max()) > TOLERANCE
 
 
 def _slowed(

@@ -251,7 +251,7 @@ class LimitedMotion:
         return self.region.path(self.point, motion[:-1] * self._period)
 
     def _admit(self, *others: np.ndarray) -> None:
-        """Let the region hold where we are, where the stop leads, and `others`: nothing more beyond its nominal bounds."""
+        """Let the region hold where we are, where the stop leads, and `others`; else its nominal bounds stand."""
         points = np.stack([self.point, *others])
         if len(self._stop) > 1:
             points = np.concatenate([points, self._path(self._stop)])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
-from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_logic import PERSON_PERIODS, ArmLogic
 from q2rl_control.arm_state import OF_ITSELF, ArmState
 from q2rl_msgs.msg import EpisodeLabel, GuardState, HumanAction
 from q2rl_msgs.srv import LabelEpisode
@@ -49,6 +49,10 @@ class OperatorPanel:
         node.serve(Trigger, 'arm_interface/reset_emergency_stop', self._on_reset)
         node.serve(SetBool, 'arm_interface/hold', self._on_hold)
         node.serve(LabelEpisode, 'arm_interface/label_episode', self._on_label)
+
+    def forget(self) -> None:
+        """Take a person's next action whatever its stamp: the arm starts anew, or its clock does."""
+        self._human_stamp = float('-inf')
 
     def note(self, stale: tuple[str, ...] = (), silent: bool = False) -> None:
         """Take down which sensor streams are stale and whether the decisions stay away."""
@@ -192,17 +196,24 @@ class OperatorPanel:
         node, task, last = self._node, self._node.task, self._logic.measurement
         if msg.contract != task.contract_hash:
             raise MessageError('human_contract', f'contract {msg.contract!r} is not this task')
-        action = to_vector(msg.action, task.action_size, 'action')
-        stamp = stamp_from_msg(msg.header.stamp)
+        stamp, now = stamp_from_msg(msg.header.stamp), node.get_clock().now().nanoseconds / 1e9
+        if not node.lockstep and self._human_stamp > now + FUTURE_S:
+            self.forget()  # the clock went back
         if stamp <= self._human_stamp:
             raise MessageError('human_repeated', 'not later than the last')
-        age = node.get_clock().now().nanoseconds / 1e9 - stamp
-        if not node.lockstep and not -FUTURE_S <= age <= task.limits.watchdog_s:
-            raise MessageError('human_late', f'{age:.3f} s old')
+        if not msg.action:
+            self._human_stamp = stamp
+            self._logic.right_of_way.let_go()
+            self._acted(False)
+            return
+        action = to_vector(msg.action, task.action_size, 'action')
+        if not node.lockstep and not -FUTURE_S <= now - stamp <= PERSON_PERIODS * task.period_s:
+            raise MessageError('human_late', f'{now - stamp:.3f} s old')
         self._human_stamp = stamp
         if last is None:
             return
-        fault = self._logic.right_of_way.human(action, last.stamp)
+        acted = last.stamp if node.lockstep else min(stamp, last.stamp)
+        fault = self._logic.right_of_way.human(action, acted)
         if fault is not None:
             raise MessageError(f'human_{fault}', 'rejected')
         self._acted(False)

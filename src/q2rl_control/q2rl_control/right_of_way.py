@@ -42,13 +42,17 @@ class RightOfWay:
             self._action, self._acted = np.array(action, dtype=np.float32), now
         return fault
 
+    def let_go(self) -> None:
+        """Take a person's word that they act no more: the arm holds from now on, for `hand_back_s` at least."""
+        self._action = None
+
     def human_acts(self, now: float) -> bool:
         """Whether a person has taken over, or has only just let go."""
         return 0.0 <= now - self._acted <= self._fresh + self._hand_back
 
     def is_at_the_lever(self, now: float) -> bool:
         """Whether a person's action counts just now."""
-        return 0.0 <= now - self._acted <= self._fresh
+        return self._action is not None and 0.0 <= now - self._acted <= self._fresh
 
     def needs_no_gate(self, record: ObservationRecord, patient: bool) -> bool:
         """Whether `record` is answered without a decision of the gate: in Mode.HUMAN a person acts, or nobody.

@@ -45,11 +45,15 @@ class SafetyLatch:
             self.stopped, self.reason = False, f'after an emergency stop: {self.reason}'
             self._write()
 
-    def hold(self, reason: str) -> None:
-        """Latch the hold; one that is there stays as it is."""
+    def hold(self, reason: str, remember: bool = True) -> None:
+        """Latch the hold; one that is there stays as it is.
+
+        :param remember: across restarts too
+        """
         if not self.held:
             self.held, self.reason = True, reason
-            self._write()
+            if remember:
+                self._write()
 
     def release(self) -> bool:
         """Let go of the hold; refused (False) while stopped."""

@@ -76,6 +76,9 @@ class ServoTwistSink:
     def send_again(self) -> None:
         """Nothing: a twist that is repeated moves the arm on."""
 
+    def go_on(self) -> None:
+        """Nothing: Servo goes on by itself."""
+
     def forget(self) -> None:
         """Take the next target for one that stands still."""
         self._tracking.forget()

@@ -84,6 +84,7 @@ class TeleopNode(Q2rlNode):
             silent,
         )
         self._stamp = 0
+        self._acts = False
         self._held = False
         self._episode = ''
         qos = self.qos
@@ -103,6 +104,7 @@ class TeleopNode(Q2rlNode):
     def deactivate(self) -> None:
         """Let go."""
         self._teleop.forget()
+        self._tick()
 
     def diagnose(self) -> dict[str, object]:
         """Show whether a person acts."""
@@ -119,6 +121,8 @@ class TeleopNode(Q2rlNode):
                 self._hold_out.publish(Bool(data=not self._held))
             elif down:
                 self._label(name == 'success')
+        if self._acts and self._teleop.action(now) is None:
+            self._tick()  # letting go waits for no tick
 
     def _on_twist(self, msg: Twist) -> None:
         linear, angular = msg.linear, msg.angular
@@ -146,11 +150,13 @@ class TeleopNode(Q2rlNode):
             self._teleop.forget()
         action = self._teleop.action(time.monotonic())
         now = self.get_clock().now()
-        # Each action needs a later stamp than the last; a simulation's clock may stand still.
-        if action is None or now.nanoseconds <= self._stamp:
+        # Each action needs another stamp than the last; a simulation's clock may stand still, and any clock go back.
+        if (action is None and not self._acts) or now.nanoseconds == self._stamp:
             return
-        self._stamp = now.nanoseconds
-        msg = HumanAction(contract=self.task.contract_hash, action=to_array(action))
+        self._stamp, self._acts = now.nanoseconds, action is not None
+        msg = HumanAction(contract=self.task.contract_hash)
+        if action is not None:
+            msg.action = to_array(action)
         msg.header.stamp = now.to_msg()
         self._action_out.publish(msg)
 

@@ -7,7 +7,7 @@ from control_helpers import FollowingArm, above, decision, step
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import ArmLogic
+from q2rl_control.arm_logic import PERSON_PERIODS, ArmLogic
 from q2rl_control.arm_state import ArmState
 from q2rl_control.episode_reports import run_state_to_msg
 from q2rl_control.episode_tally import EpisodeTally
@@ -160,7 +160,7 @@ def test_the_arm_waits_at_the_start_pose_for_the_person_however_long_that_takes(
 def test_someone_who_let_go_has_not_begun():
     bench = Bench()
     bench.push()
-    for _ in range(int(TASK.limits.watchdog_s * TASK.rate_hz) + 1):
+    for _ in range(PERSON_PERIODS + 1):
         bench.measurement = bench.arm.step(bench.arm.pose)
     assert bench.tick().observation is None
 

@@ -61,7 +61,9 @@ def check_limits(guard_task, before, target, velocities, period, carried=(0.0, 0
     :param carried: how far out of box [m] and cone [rad] something else has carried the arm by now
     """
     limits = guard_task.limits
-    assert (beyond(guard_task, target) <= np.minimum(carried, [CARRIED_M, CARRIED_RAD]) + 1e-7).all()
+    assert (
+        beyond(guard_task, target) <= np.minimum(carried, [CARRIED_M, CARRIED_RAD]) + 1e-7
+    ).all()
     linear = (target.position - before.position) / period
     angular = before.rotation_vector_to(target) / period
     assert np.linalg.norm(linear) <= limits.velocity_m_s + 1e-6

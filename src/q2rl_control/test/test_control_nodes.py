@@ -145,7 +145,10 @@ class Bench:
         self.nodes = []
 
     def add(self, kind: type, **parameters) -> Q2rlNode:
-        overrides = [Parameter(k, value=v) for k, v in ({'lockstep': True} | parameters).items()]
+        usual = {'lockstep': True}
+        if kind is ArmInterface:
+            usual['hold_at_start'] = False
+        overrides = [Parameter(k, value=v) for k, v in (usual | parameters).items()]
         node = kind(context=self.context, parameter_overrides=overrides)
         self.executor.add_node(node)
         self.nodes.append(node)

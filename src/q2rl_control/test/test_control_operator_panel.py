@@ -28,6 +28,7 @@ from q2rl_control.latest_sensors import LatestSensors
 from q2rl_msgs.msg import EpisodeLabel, ExecutedStep, GateDecision, GuardState, HumanAction
 from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.conversions import decision_to_msg
+from q2rl_ros.errors import MessageError
 from q2rl_ros.sensors import SENSOR_TOPICS, measurement_to_msgs
 from q2rl_ros.stamps import stamp_to_msg
 from q2rl_task import load_task
@@ -160,9 +161,39 @@ def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_
         return last() == GateDecision.SOURCE_HUMAN and desk.last.human
 
     bench.until(pushed)
+    # To let go is said by an action that is none, however late that comes.
+    right, stamp = arm._logic.right_of_way, arm._panel._human_stamp
+    desk.push(cell, stamp + 1e-3, [])
+    bench.until(lambda: right._action is None)
     bench.until(lambda: last() == GateDecision.SOURCE_HOLD)
     bench.until(lambda: last() == GateDecision.SOURCE_BC)
     assert not any(s.end_reason == ExecutedStep.END_LOST for s in cell.steps)
+
+
+def test_a_person_is_heard_again_after_the_clock_went_back_and_after_an_activation(bench):
+    cell = bench.add(LiveCell, lockstep=False)
+    arm = bench.add(ArmInterface, lockstep=False)
+    bench.until(lambda: arm._logic.measurement is not None)
+    panel, right = arm._panel, arm._logic.right_of_way
+
+    def push(stamp):
+        msg = HumanAction(contract=TASK.contract_hash, action=[0.5] + [0.0] * 5)
+        msg.header.stamp = stamp_to_msg(stamp)
+        right.forget()
+        panel._on_human(msg)
+        return right._action is not None
+
+    def now():
+        return cell.get_clock().now().nanoseconds / 1e9
+
+    panel._human_stamp = now() + 3600.0  # the clock went back by an hour since
+    assert push(now())
+    stamp = panel._human_stamp
+    with pytest.raises(MessageError, match='not later'):
+        push(stamp)
+    assert arm.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert arm.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert panel._human_stamp == float('-inf')
 
 
 def test_labels_end_episodes_by_service_and_by_topic_and_a_late_one_ends_nothing(bench):

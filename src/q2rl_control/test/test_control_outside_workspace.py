@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from arm_bench import FIXTURE, TASK, Bench
 from control_helpers import above, measurement
 import numpy as np
@@ -26,9 +28,7 @@ def beside(metres: float = 0.0, radians: float = 0.0) -> Pose:
     if metres:
         position[0] = HIGH + metres
     angle = LIMITS.workspace.max_rotation_rad + radians if radians else 0.0
-    return Pose.from_rotation(
-        position, Rotation.from_rotvec([angle, 0.0, 0.0]) * FIXTURE.rotation
-    )
+    return Pose.from_rotation(position, Rotation.from_rotvec([angle, 0.0, 0.0]) * FIXTURE.rotation)
 
 
 OUTSIDE = {
@@ -42,9 +42,7 @@ OUTSIDE = {
 def beyond(pose: Pose) -> tuple[float, float]:
     """How far a pose is outside the box [m] and the cone [rad]."""
     space = LIMITS.workspace
-    position = np.maximum(
-        np.array(space.low) - pose.position, pose.position - np.array(space.high)
-    )
+    position = np.maximum(np.array(space.low) - pose.position, pose.position - np.array(space.high))
     return (
         max(0.0, float(position.max())),
         max(0.0, pose.distance_to(FIXTURE)[1] - space.max_rotation_rad),
@@ -105,7 +103,7 @@ def test_a_retreat_brings_the_arm_back_up_first_and_at_the_speed_of_resets(pose)
         bench.advance()
         path.append(bench.logic.guard.commanded)
     reset, period = TASK.reset, TASK.period_s
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         distance, angle = before.distance_to(after)
         assert distance <= reset.speed_m_s * period + 1e-9
         assert angle <= reset.speed_rad_s * period + 1e-9
@@ -165,13 +163,15 @@ def test_an_arm_that_is_pushed_out_of_the_workspace_is_followed_to_within_the_le
     for k in range(60):
         pushed = min(1.0, k / 20)
         tip = Pose.from_rotation(
-            inside.position + [0.06 * pushed, 0.0, 0.0],
+            inside.position + np.array([0.06 * pushed, 0.0, 0.0]),
             Rotation.from_rotvec([0.0, 0.6 * pushed, 0.0]) * FIXTURE.rotation,
         )
         before = guard.commanded
         after = guard.command(action, measurement(tip), FIXTURE).target
         # Never further out than the arm, and no further than before if the arm is near.
-        assert beyond(after)[0] <= max(0.0, beyond(tip)[0] - LIMITS.lead_m, beyond(before)[0]) + 1e-9
+        assert (
+            beyond(after)[0] <= max(0.0, beyond(tip)[0] - LIMITS.lead_m, beyond(before)[0]) + 1e-9
+        )
         assert beyond(after)[1] <= max(beyond(tip)[1], beyond(before)[1]) + 1e-7
     lead, turned = guard.commanded.distance_to(tip)
     assert lead <= LIMITS.lead_m + 1e-9 and turned <= LIMITS.lead_rad + 1e-9
@@ -184,7 +184,8 @@ def test_a_tip_that_is_measured_ever_further_out_is_followed_for_a_bounded_way_o
         # As with a controller that commands another frame than the one that is measured.
         here = guard.commanded
         away = Pose.from_rotation(
-            here.position + [0.03, 0.0, 0.0], Rotation.from_rotvec([0.2, 0.0, 0.0]) * here.rotation
+            here.position + np.array([0.03, 0.0, 0.0]),
+            Rotation.from_rotvec([0.2, 0.0, 0.0]) * here.rotation,
         )
         guard.command(None, measurement(away), FIXTURE)
     metres, radians = beyond(guard.commanded)

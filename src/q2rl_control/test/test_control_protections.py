@@ -9,7 +9,7 @@ from control_helpers import above, decision, measurement
 import numpy as np
 import pytest
 
-from q2rl_control.arm_logic import HAND_BACK_S
+from q2rl_control.arm_logic import HAND_BACK_S, PERSON_PERIODS
 from q2rl_control.arm_state import ArmState
 from q2rl_control.guard import Guard
 from q2rl_control.right_of_way import RightOfWay
@@ -60,7 +60,7 @@ def test_a_person_goes_before_a_hold_and_a_hold_before_the_policies():
 
 
 def test_a_person_who_lets_go_leaves_a_hold_and_then_the_policies():
-    fresh = TASK.limits.watchdog_s
+    fresh = PERSON_PERIODS * TASK.period_s
     way = RightOfWay(SIZE, fresh, HAND_BACK_S)
     proposed = decision(UP, Source.RL, bc_action=SIDE, bc_log_prob=-1.0)
     assert way.settle(proposed, False, 5.0) is proposed
@@ -73,6 +73,31 @@ def test_a_person_who_lets_go_leaves_a_hold_and_then_the_policies():
     assert taken.bc_log_prob == -1.0 and (taken.bc_action == SIDE).all()
     assert way.settle(proposed, False, 10.1 + fresh + HAND_BACK_S) is proposed
     assert way.settle(proposed, False, 9.0) is proposed  # the clock went back
+
+
+def test_a_person_who_says_that_they_let_go_moves_nothing_any_more():
+    bench = Bench()
+    way = bench.logic.right_of_way
+    way.human(SIDE, bench.measurement.stamp)
+    bench.advance()
+    assert bench.steps[-1].decision.source is Source.HUMAN
+    way.let_go()
+    for _ in range(round(HAND_BACK_S * TASK.rate_hz)):
+        bench.advance()
+        assert bench.steps[-1].decision.source is Source.HOLD
+        assert not bench.steps[-1].executed_action.any()
+    way.human(SIDE, bench.measurement.stamp)
+    bench.advance()
+    assert bench.steps[-1].decision.source is Source.HUMAN
+
+
+def test_a_persons_last_action_is_executed_for_two_periods_at_most():
+    bench = Bench()
+    bench.logic.right_of_way.human(SIDE, bench.measurement.stamp)
+    for _ in range(6):
+        bench.advance()
+    by = [step.decision.source for step in bench.steps[-6:]]
+    assert by == [Source.HUMAN] * 3 + [Source.HOLD] * 3
 
 
 @pytest.mark.parametrize('bad', [np.full(SIZE, np.nan), np.zeros(SIZE - 1), np.full(SIZE, 2.0)])

@@ -19,7 +19,7 @@ from q2rl_control.arm_interface_node import ArmInterface
 from q2rl_control.episode_manager_node import EpisodeManager
 from q2rl_control.teleop_mapping import LAYOUTS, Teleop, layout
 from q2rl_control.teleop_node import TeleopNode
-from q2rl_msgs.msg import ExecutedStep, GateDecision
+from q2rl_msgs.msg import ExecutedStep, GateDecision, HumanAction
 from q2rl_task import InputError
 
 FULL = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -168,8 +168,18 @@ def test_a_space_mouse_takes_over_labels_pauses_and_stops(bench, tmp_path):
         )
 
     bench.until(moved)
+    released = []
+    cell.create_subscription(
+        HumanAction,
+        'human_action',
+        lambda msg: released.append(not msg.action),
+        cell.qos.sensors,
+    )
+    bench.until(lambda: released)
     press()
+    bench.until(lambda: any(released))
     bench.until(lambda: sources()[-1] == GateDecision.SOURCE_BC)
+    assert released[-1] and sum(released) == 1  # it is said once, and nothing after it
 
     def ends():
         return [s.end_reason for s in cell.steps if s.final]
