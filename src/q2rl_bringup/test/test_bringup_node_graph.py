@@ -43,6 +43,12 @@ def test_a_real_cell_has_no_simulation_and_runs_on_the_wall_clock():
     assert 'mujoco_arm' not in parameters(graph, 'episode_manager')['wait_for']
 
 
+@pytest.mark.parametrize('sim', ['mujoco', 'none'])
+def test_only_a_real_arm_waits_at_each_start_for_a_person_to_arm_it(sim):
+    graph = build_graph({'sim': sim, 'policy_mode': 'demonstrate'})
+    assert parameters(graph, 'arm_interface')['hold_at_start'] is (sim == 'none')
+
+
 def test_the_episode_manager_waits_for_every_other_managed_node():
     graph = build_graph({'launch_rviz': 'true'})
     waited = set(parameters(graph, 'episode_manager')['wait_for'])

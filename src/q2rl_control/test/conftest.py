@@ -22,3 +22,12 @@ def state_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
         yield
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Let a person's action count for longer: all nodes of a test share one thread, which waits for the processor."""
+    from q2rl_control import arm_logic, operator_panel
+
+    for module in (arm_logic, operator_panel):
+        monkeypatch.setattr(module, 'PERSON_PERIODS', 40)

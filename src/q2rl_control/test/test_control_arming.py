@@ -85,24 +85,21 @@ def test_a_simulation_that_waits_for_the_arm_needs_nobody_to_arm_it(bench):
 
 def test_an_arm_that_is_deactivated_in_motion_brakes_before_it_falls_silent(bench, tmp_path):
     task = TASK.model_dump(mode='json')
-    task['limits'] |= {'acceleration_m_s2': 1.0, 'jerk_m_s3': 50.0, 'observation_max_age_s': 2.0}
+    task['limits'] |= {'acceleration_m_s2': 0.3, 'observation_max_age_s': 2.0}
     path = tmp_path / 'slow.yaml'
     path.write_text(yaml.safe_dump(task))
     cell = bench.add(LiveCell, lockstep=False)
-    arm = bench.add(ArmInterface, lockstep=False, task=str(path))
-    bench.until(lambda: arm._logic.measurement is not None)
     cell.arm.pose = above(TASK, -0.02)
-    bench.until(lambda: arm._logic.measurement.tip_pose.distance_to(cell.arm.pose)[0] < 1e-6)
-    arm._logic.activate()
+    arm = bench.add(ArmInterface, lockstep=False, task=str(path))
     bench.until(lambda: arm._logic.guard.seeded)
     arm._logic.retreat()
     guard = arm._logic.guard
-    bench.until(lambda: abs(guard._position.velocity).max() > 0.1)
+    bench.until(lambda: abs(guard._position.velocity).max() > 0.03)
     before, sent, send = guard.commanded, [], arm._sink.send
     arm._sink.send = lambda target, *rest: sent.append(target) or send(target, *rest)
     assert arm.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     steps = [a.distance_to(b)[0] for a, b in pairwise([before, *sent])]
-    assert len(steps) > 2 and steps[0] > 0.001 and steps[-1] == 0.0
+    assert len(steps) > 2 and steps[0] > 0.0005 and steps[-1] == 0.0
     assert all(later <= earlier + 1e-9 for earlier, later in pairwise(steps))
 
 

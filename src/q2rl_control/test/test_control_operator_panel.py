@@ -130,7 +130,9 @@ def test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset(ben
     assert bench.ask(Trigger, RESET, Trigger.Request()).success
 
 
-def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_count(bench):
+def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_count(
+    bench, unhurried
+):
     cell = bench.add(LiveCell, lockstep=False)
     cell.succeed_at = 1000
     desk = Desk(cell)
@@ -145,7 +147,7 @@ def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_
 
     bench.until(lambda: last() == GateDecision.SOURCE_BC)
     bench.until(lambda: desk.lever.get_subscription_count() == 1)
-    desk.push(cell, now() - 1.0)
+    desk.push(cell, now() - 10.0)
     bench.until(lambda: arm.counters['human_late'] == 1)
     desk.push(cell, now(), contract='other')
     bench.until(lambda: arm.counters['human_contract'] == 1)
@@ -161,10 +163,12 @@ def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_
         return last() == GateDecision.SOURCE_HUMAN and desk.last.human
 
     bench.until(pushed)
-    # To let go is said by an action that is none, however late that comes.
-    right, stamp = arm._logic.right_of_way, arm._panel._human_stamp
-    desk.push(cell, stamp + 1e-3, [])
-    bench.until(lambda: right._action is None)
+
+    def let_go():
+        desk.push(cell, now(), [])
+        return arm._logic.right_of_way._action is None
+
+    bench.until(let_go)
     bench.until(lambda: last() == GateDecision.SOURCE_HOLD)
     bench.until(lambda: last() == GateDecision.SOURCE_BC)
     assert not any(s.end_reason == ExecutedStep.END_LOST for s in cell.steps)

@@ -137,7 +137,7 @@ def bench():
     bench.close()
 
 
-def test_a_space_mouse_takes_over_labels_pauses_and_stops(bench, tmp_path):
+def test_a_space_mouse_takes_over_labels_pauses_and_stops(bench, tmp_path, unhurried):
     cell = bench.add(LiveCell, lockstep=False)
     cell.succeed_at = 1000
     arm = bench.add(ArmInterface, lockstep=False, state_dir=str(tmp_path))
