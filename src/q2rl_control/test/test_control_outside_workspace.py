@@ -12,7 +12,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from q2rl_control.arm_state import ArmState
-from q2rl_control.guard import CARRIED_M, CARRIED_RAD, Guard
+from q2rl_control.guard import Guard
 from q2rl_task import Pose
 
 LIMITS, SIZE = TASK.limits, TASK.action_size
@@ -189,8 +189,8 @@ def test_a_tip_that_is_measured_ever_further_out_is_followed_for_a_bounded_way_o
         )
         guard.command(None, measurement(away), FIXTURE)
     metres, radians = beyond(guard.commanded)
-    assert metres == pytest.approx(CARRIED_M, abs=1e-6)
-    assert radians == pytest.approx(CARRIED_RAD, abs=1e-6)
+    assert metres == pytest.approx(0.05, abs=1e-6)
+    assert radians == pytest.approx(0.2, abs=1e-6)
     assert guard.at_rest
 
 
