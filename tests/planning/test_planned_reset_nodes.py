@@ -39,6 +39,7 @@ class Cell:
             planner='ompl',
             robot_description=urdf(),
             planning_time=60.0,
+            hold_at_start=False,
             **parameters,
         )
         self.sim.trigger_configure()
