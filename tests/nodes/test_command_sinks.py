@@ -127,7 +127,7 @@ def test_in_real_time_poses_are_commanded_in_small_steps_and_by_nobody_else(benc
     bench.start(MujocoArmNode, lockstep=False)
     commands = []
     bench.probe.create_subscription(PoseStamped, 'target_pose', commands.append, real.events)
-    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path))
+    arm = bench.start(ArmInterface, lockstep=False, hold_at_start=False, state_dir=str(tmp_path))
     bench.until(lambda: arm._logic.measurement is not None)
     intruder = bench.probe.create_publisher(PoseStamped, 'target_pose', real.command)
     bench.until(lambda: '2 publishers' in arm._logic.command.blocked)
@@ -151,7 +151,7 @@ def test_in_real_time_poses_are_commanded_in_small_steps_and_by_nobody_else(benc
 
 def test_in_real_time_an_arm_whose_controller_is_stopped_is_held(bench, tmp_path):
     sim = bench.start(MujocoArmNode, lockstep=False)
-    arm = bench.start(ArmInterface, lockstep=False, state_dir=str(tmp_path))
+    arm = bench.start(ArmInterface, lockstep=False, hold_at_start=False, state_dir=str(tmp_path))
     logic = arm._logic
     bench.until(lambda: logic.measurement is not None)
     assert bench.call(Trigger, 'arm_interface/retreat', Trigger.Request()).success

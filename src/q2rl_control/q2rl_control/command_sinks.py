@@ -87,7 +87,9 @@ class PoseTargetSink:
             self._out.publish(self._msg)
 
     def go_on(self) -> None:
-        """Nothing: the controller goes on by itself."""
+        """Publish the interpolated pose of now, where it is this that interpolates."""
+        if self._between is not None:
+            self._interpolate()
 
     def forget(self) -> None:
         """Drop the last pose."""
