@@ -38,7 +38,11 @@ FIELD_OF_VIEW, DISTANCE_M = np.radians(50.0), 0.24
 VIEWS = {'Front': (1.0, 0.0, 0.3), 'Side': (0.0, -1.0, 0.3)}
 GRIP_M = 0.051
 """Where on an arrow of the gizmo the mouse takes hold, from the tip: at its head, beyond the rings."""
-CLOSE_M = 0.0006
+CLOSE_M = 0.0004
+REACH_M = 0.06
+"""As far as the hand goes at most."""
+LOOK_S = 0.25
+"""For how long it looks at what it did."""
 
 
 class Command:
@@ -125,18 +129,23 @@ class Hand:
         focal = HEIGHT / 2.0 / np.tan(FIELD_OF_VIEW / 2.0)
         return np.array([self._width / 2.0, HEIGHT / 2.0]) + focal * np.array([x, y]) / depth
 
-    def drag(self, axis: int, shift: float, arrived) -> None:
-        """Drag one arrow of the gizmo, in axes of the tip, by `shift` [m] and hold it until `arrived()`."""
+    def drag(self, axis: int, left) -> None:
+        """Drag one arrow of the gizmo, in axes of the tip, until `left()` says that it is not far any more [m].
+
+        A hand that watches: it goes half of what it sees to be left, looks again, and lets go at the end.
+        """
         tip = self._command.tip
         along = tip.rotation.as_matrix()[:, axis]
-        grip = tip.position + GRIP_M * along
-        start, end = self.pixel(grip), self.pixel(grip + shift * along)
-        self._browser.hold('mouseMoved', *start)
-        self._browser.hold('mousePressed', *start)
-        for share in np.linspace(0.0, 1.0, 4)[1:]:
-            self._browser.hold('mouseMoved', *(start + share * (end - start)))
-        self._command.until(arrived, f'arrow {axis} dragged by {1000.0 * shift:.1f} mm')
-        self._browser.hold('mouseReleased', *end)
+        grip, shift = tip.position + GRIP_M * along, 0.0
+        self._browser.hold('mouseMoved', *self.pixel(grip))
+        self._browser.hold('mousePressed', *self.pixel(grip))
+        end = time.monotonic() + WAIT_S
+        while abs(way := left()) > CLOSE_M:
+            assert time.monotonic() < end, f'arrow {axis}: {1000.0 * way:.1f} mm are left'
+            shift = float(np.clip(shift + 0.5 * way, -REACH_M, REACH_M))
+            self._browser.hold('mouseMoved', *self.pixel(grip + shift * along))
+            time.sleep(LOOK_S)
+        self._browser.hold('mouseReleased', *self.pixel(grip + shift * along))
 
 
 @pytest.fixture
@@ -157,16 +166,13 @@ def test_a_demonstration_is_recorded_by_dragging_the_arm_in_the_browser(command,
         browser.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
         command.until(lambda: command.tip is not None and command.hole is not None, 'eyes')
         hand = Hand(browser, command)
-        for view, side in (('Side', 0), ('Front', 1)):
+        for view, side in 2 * [('Side', 0), ('Front', 1)]:
             hand.look_from(view)
             (tmp_path / f'{view}.png').write_bytes(browser.picture())
             along = command.tip.rotation.as_matrix()[:, side]
-            hand.drag(
-                side,
-                float(command.offset() @ along),
-                lambda s=side: abs(command.offset()[s]) < CLOSE_M,
-            )
-        hand.drag(2, 0.06, (tmp_path / 'mine.recording' / 'demonstrations.hdf5').exists)
+            hand.drag(side, lambda along=along: float(command.offset() @ along))
+        recorded = tmp_path / 'mine.recording' / 'demonstrations.hdf5'
+        hand.drag(2, lambda: 0.0 if recorded.exists() else 2.0 * REACH_M)
     finally:
         if browser is not None:
             (tmp_path / 'end.png').write_bytes(browser.picture())

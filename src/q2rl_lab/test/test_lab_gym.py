@@ -245,7 +245,7 @@ def test_a_method_learns_on_it_through_the_bench(suite_of, tmp_path):
     assert final['gradient_steps'] == final['online_steps'] >= 30 and final['stopped'] == ''
     assert final['force_soften_n'] is None
     result = build_bench_result([{'format': 1, **line} for line in lines], None)
-    assert table_rows(result)[0][7] == '-', 'no force is measured'
+    assert table_rows(result)[0][8] == '-', 'no force is measured'
     again = []
     run_job(dataclasses.replace(job, method='bc'), again.append)
     assert again[-1]['success'] == final['bc']['success'], 'the start is read, not made again'

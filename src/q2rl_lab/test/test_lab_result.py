@@ -41,7 +41,7 @@ def test_the_numbers_of_a_run_that_learned(learned):
     assert result['wall_s'] == 300.0
     assert result['restarts'] == {'learner': 1}
     assert (result['drops']['rejected'], result['arm_counters']) == (2, {'overtaken': 5})
-    assert (result['run'], result['seed'], result['preset']) == ('made_up', 3, 'laptop')
+    assert (result['run'], result['seed'], result['preset']) == ('made_up', 3, 'laptop-long')
     assert result['finished'] is True
     assert result['notes'] == []
 
