@@ -19,19 +19,21 @@ import yaml
 from q2rl_bringup.arguments import Value, as_the_task_says, parse_arguments
 from q2rl_bringup.cell_processes import MOVED_TF, Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
+from q2rl_bringup.node_parameters import (
+    DEMONSTRATE,
+    RECORDER,
+    command_sink,
+    description,
+    existing,
+    own_parameters,
+)
 from q2rl_bringup.real_cell import nodes_of_a_real_cell
-from q2rl_bringup.robot_description import robot_urdf
-from q2rl_bringup.robots import PANDA, ROBOTS
-from q2rl_bringup.run_preparation import clone_file, demonstrations_file, preparation
-from q2rl_bringup.share import share_path
-from q2rl_learner.config import load_preset
+from q2rl_bringup.robots import PANDA
+from q2rl_bringup.run_preparation import preparation
 from q2rl_task import InputError, TaskSpec, load_task
 
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
 RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
-EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
-DEMONSTRATE = 'demonstrate'
-RECORDER = 'demonstration_recorder'
 BROWSER = 'browser'
 PATIENCE_S = 600.0
 DEVICES = ('spacenav', 'gamepad')
@@ -143,10 +145,10 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         packages = {'tip_state': 'q2rl_control', **packages}
     if args['sim'] == 'gazebo':
         packages = {'gazebo_scene': 'q2rl_sim', **packages}
-    params_file = _existing(args['params_file'], 'params_file', 'config/q2rl.params.yaml')
+    params_file = existing(args['params_file'], 'params_file', 'config/q2rl.params.yaml')
     beside = nodes_of_a_real_cell(args, params_file)
     packages = {**dict.fromkeys(beside, 'q2rl_control'), **packages}
-    own = {**_own_parameters(args, task, run_dir, run_id), **beside}
+    own = {**own_parameters(args, task, run_dir, run_id), **beside}
     if steered:  # a simulation that waits, waits for a person who thinks
         own['arm_interface']['lockstep_timeout'] = PATIENCE_S
     # Whoever runs where, an episode starts when all are there.
@@ -213,110 +215,6 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
     )
 
 
-def _own_parameters(
-    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str
-) -> dict[str, dict[str, ParameterValue]]:
-    """Return what each node gets beside the common parameters."""
-    seed, mode = args['seed'], args['policy_mode']
-    checkpoint = clone_file(args, run_dir)
-    learns = mode in ('gated', 'shadow') and args['learn']
-    config = load_preset(args['preset'])
-    # What the method decides of acting; where it leaves a choice alone, the params file has the word.
-    entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
-    soft = config.acting.soft_temperature
-    # In the shadow every episode is BC's own as well: the gate is not all that keeps RL from acting.
-    bc_only = {'bc_only_every': 1, 'rl_only_every': 0} if mode == 'shadow' else {}
-    wanted = {'demonstrations': args['demonstrations'] if mode == DEMONSTRATE else 0}
-    return {
-        'mujoco_arm': {
-            'seed': seed,
-            'trace_file': str(run_dir / 'trace.bin'),
-            'command_interface': _command_interface(args),
-        },
-        'arm_interface': _commanding(args, task),
-        'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
-        'rl_policy': {
-            'rl_action': config.acting.rl_action,
-            'rl_noise': config.acting.rl_noise,
-            'rl_correlation': config.acting.rl_correlation,
-            'seed': seed,
-        },
-        # The gate scores BC with the temperature that the critics are trained against.
-        'q_gate': {
-            'alpha': config.alpha,
-            'bc_value': config.acting.bc_value,
-            'chooser': 'shadow' if mode == 'shadow' else config.acting.chooser,
-            'seed': seed,
-            **({'soft_temperature': soft} if soft else {}),
-        },
-        'learner': {
-            'preset': args['preset'],
-            'device': args['device'],
-            'demos': demonstrations_file(args, run_dir),
-            'bc_checkpoint': checkpoint,
-            'rollouts': args['rollouts'],
-            'seed': seed,
-        },
-        'episode_manager': {
-            'run_id': run_id,
-            'seed': seed,
-            'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
-            'online_steps': args['online_steps'] if learns else 0,
-            'evaluation_episodes': args['eval_episodes'],
-            'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
-            'resume': args['resume'],
-            **bc_only,
-            **wanted,
-        },
-        RECORDER: wanted,
-    }
-
-
-def _command_sink(args: Mapping[str, Value]) -> str:
-    """Return how the arm is commanded."""
-    if args['command_sink'] != 'auto':
-        return args['command_sink']
-    return 'joint_position' if args['sim'] in ('mock', 'gazebo') else 'pose_target'
-
-
-def _command_interface(args: Mapping[str, Value]) -> str:
-    """Return what the simulated arm is commanded by."""
-    sink = _command_sink(args)
-    if args['sim'] == 'mujoco' and sink == 'servo_twist':
-        raise InputError(
-            'argument `command_sink`',
-            'the MuJoCo simulation takes no twists',
-            'say pose_target or joint_position, or another sim',
-        )
-    return 'joints' if sink == 'joint_position' else 'pose'
-
-
-def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
-    """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
-    sink = _command_sink(args)
-    chosen: dict[str, ParameterValue] = {
-        'command_sink': sink,
-        'planner': args['planner'],
-        'hold_at_start': args['sim'] == 'none',  # a real arm is armed by a person
-    }
-    if args['sim'] == 'gazebo':
-        chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
-    if args['sim'] == 'mujoco':
-        chosen['target_rate'] = 0.0  # it interpolates itself
-    by_joints = sink == 'joint_position' and args['sim'] != 'none'
-    if by_joints or args['planner'] != 'straight' or args['description_file']:
-        chosen['robot_description'] = _description(args, task)
-    return chosen
-
-
-def _description(args: Mapping[str, Value], task: TaskSpec) -> str:
-    """Return the robot's URDF."""
-    given = args['description_file']
-    if given:
-        return _existing(given, 'description_file', '').read_text()
-    return robot_urdf(task, ROBOTS[args['robot_type']])
-
-
 def _watching(
     args: Mapping[str, Value], task: TaskSpec, sim_time: bool, view: NodeSpec
 ) -> list[NodeSpec]:
@@ -325,7 +223,7 @@ def _watching(
     All of them may come and go without the run noticing.
     """
     remappings = (*MOVED_TF, ('/clock', 'clock'))
-    config = _existing(args['rviz_config_file'], 'rviz_config_file', 'rviz/pipe_assembly.rviz')
+    config = existing(args['rviz_config_file'], 'rviz_config_file', 'rviz/pipe_assembly.rviz')
     loose = {'managed': False, 'respawn': False, 'required': False}
     rviz = NodeSpec(
         'rviz2',
@@ -338,7 +236,7 @@ def _watching(
     )
     if args['sim'] != 'mujoco':
         return [view, rviz]
-    described = {'robot_description': _description(args, task), 'use_sim_time': sim_time}
+    described = {'robot_description': description(args, task), 'use_sim_time': sim_time}
     package = 'robot_state_publisher'
     return [NodeSpec(package, package, package, described, remappings, **loose), view, rviz]
 
@@ -354,7 +252,7 @@ def _steered(args: Mapping[str, Value]) -> bool:
         problem = "browser is to demonstrate in a simulation: a page has no dead man's button"
         remedy = f'say sim:=mujoco policy_mode:={DEMONSTRATE}, or teleop:=gamepad'
         raise InputError('argument `teleop`', problem, remedy)
-    if _command_sink(args) != 'pose_target':
+    if command_sink(args) != 'pose_target':
         problem = 'the page steers poses of the tip'
         raise InputError('argument `command_sink`', problem, 'say pose_target')
     return True
@@ -404,10 +302,3 @@ def _run(run_dir: str, run_id: str) -> tuple[Path, str]:
             'argument `run_id`', f'{run_id!r} is no name', 'use letters, digits, and any of . _ -'
         )
     return Path(run_dir or Path('runs') / run_id).absolute(), run_id
-
-
-def _existing(given: str, argument: str, default: str) -> Path:
-    path = Path(given).absolute() if given else share_path(default)
-    if not path.is_file():
-        raise InputError(f'argument `{argument}`', f'no file {path}', 'name an existing file')
-    return path

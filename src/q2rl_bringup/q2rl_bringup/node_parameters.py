@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each node of a graph gets beside the parameters that all have, from the arguments of the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from q2rl_bringup.arguments import Value
+from q2rl_bringup.graph_specs import ParameterValue
+from q2rl_bringup.robot_description import robot_urdf
+from q2rl_bringup.robots import ROBOTS
+from q2rl_bringup.run_preparation import clone_file, demonstrations_file
+from q2rl_bringup.share import share_path
+from q2rl_learner.config import load_preset
+from q2rl_task import InputError, TaskSpec
+
+EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
+DEMONSTRATE = 'demonstrate'
+RECORDER = 'demonstration_recorder'
+
+
+def own_parameters(
+    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str
+) -> dict[str, dict[str, ParameterValue]]:
+    """Return what each node gets beside the common parameters."""
+    seed, mode = args['seed'], args['policy_mode']
+    checkpoint = clone_file(args, run_dir)
+    learns = mode in ('gated', 'shadow') and args['learn']
+    config = load_preset(args['preset'])
+    # What the method decides of acting; where it leaves a choice alone, the params file has the word.
+    entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
+    soft = config.acting.soft_temperature
+    # In the shadow every episode is BC's own as well: the gate is not all that keeps RL from acting.
+    bc_only = {'bc_only_every': 1, 'rl_only_every': 0} if mode == 'shadow' else {}
+    wanted = {'demonstrations': args['demonstrations'] if mode == DEMONSTRATE else 0}
+    return {
+        'mujoco_arm': {
+            'seed': seed,
+            'trace_file': str(run_dir / 'trace.bin'),
+            'command_interface': _command_interface(args),
+        },
+        'arm_interface': _commanding(args, task),
+        'bc_policy': {'checkpoint': checkpoint, 'seed': seed, **entropy},
+        'rl_policy': {
+            'rl_action': config.acting.rl_action,
+            'rl_noise': config.acting.rl_noise,
+            'rl_correlation': config.acting.rl_correlation,
+            'seed': seed,
+        },
+        # The gate scores BC with the temperature that the critics are trained against.
+        'q_gate': {
+            'alpha': config.alpha,
+            'bc_value': config.acting.bc_value,
+            'chooser': 'shadow' if mode == 'shadow' else config.acting.chooser,
+            'seed': seed,
+            **({'soft_temperature': soft} if soft else {}),
+        },
+        'learner': {
+            'preset': args['preset'],
+            'device': args['device'],
+            'demos': demonstrations_file(args, run_dir),
+            'bc_checkpoint': checkpoint,
+            'rollouts': args['rollouts'],
+            'seed': seed,
+        },
+        'episode_manager': {
+            'run_id': run_id,
+            'seed': seed,
+            'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
+            'online_steps': args['online_steps'] if learns else 0,
+            'evaluation_episodes': args['eval_episodes'],
+            'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
+            'resume': args['resume'],
+            **bc_only,
+            **wanted,
+        },
+        RECORDER: wanted,
+    }
+
+
+def command_sink(args: Mapping[str, Value]) -> str:
+    """Return how the arm is commanded."""
+    if args['command_sink'] != 'auto':
+        return args['command_sink']
+    return 'joint_position' if args['sim'] in ('mock', 'gazebo') else 'pose_target'
+
+
+def _command_interface(args: Mapping[str, Value]) -> str:
+    """Return what the simulated arm is commanded by."""
+    sink = command_sink(args)
+    if args['sim'] == 'mujoco' and sink == 'servo_twist':
+        raise InputError(
+            'argument `command_sink`',
+            'the MuJoCo simulation takes no twists',
+            'say pose_target or joint_position, or another sim',
+        )
+    return 'joints' if sink == 'joint_position' else 'pose'
+
+
+def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
+    """Return what arm_interface must know to command the arm and to plan resets: of the robot only what these ask."""
+    sink = command_sink(args)
+    chosen: dict[str, ParameterValue] = {
+        'command_sink': sink,
+        'planner': args['planner'],
+        'hold_at_start': args['sim'] == 'none',  # a real arm is armed by a person
+    }
+    if args['sim'] == 'gazebo':
+        chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
+    if args['sim'] == 'mujoco':
+        chosen['target_rate'] = 0.0  # it interpolates itself
+    by_joints = sink == 'joint_position' and args['sim'] != 'none'
+    if by_joints or args['planner'] != 'straight' or args['description_file']:
+        chosen['robot_description'] = description(args, task)
+    return chosen
+
+
+def description(args: Mapping[str, Value], task: TaskSpec) -> str:
+    """Return the robot's URDF."""
+    given = args['description_file']
+    if given:
+        return existing(given, 'description_file', '').read_text()
+    return robot_urdf(task, ROBOTS[args['robot_type']])
+
+
+def existing(given: str, argument: str, default: str) -> Path:
+    """Return the file that an argument names, or the one of the package that stands for it.
+
+    :raises InputError: there is none
+    """
+    path = Path(given).absolute() if given else share_path(default)
+    if not path.is_file():
+        raise InputError(f'argument `{argument}`', f'no file {path}', 'name an existing file')
+    return path
