@@ -131,6 +131,7 @@ class Cell:
         while not self._closing.is_set():
             executor.spin_once(timeout_sec=0.1)
         executor.remove_node(self.node)
+        executor.shutdown()
 
     def until(self, condition, what: str) -> None:
         end = time.monotonic() + WAIT_S

@@ -81,6 +81,7 @@ class Command:
         while not self._closing.is_set():
             executor.spin_once(timeout_sec=0.1)
         executor.remove_node(self._node)
+        executor.shutdown()
 
     def until(self, condition, what: str) -> None:
         end = time.monotonic() + WAIT_S

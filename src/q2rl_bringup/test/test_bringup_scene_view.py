@@ -171,6 +171,7 @@ def view(task):
     for each in (node, peer):
         executor.remove_node(each)
         each.destroy_node()
+    executor.shutdown()
 
 
 def test_the_node_shows_workspace_fixture_and_gate(task, view):

@@ -180,6 +180,7 @@ class Bench:
             node.close()
             self.executor.remove_node(node)
             node.destroy_node()
+        self.executor.shutdown()
         rclpy.shutdown(context=self.context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
+import gc
 import os
 import socket
 import time
@@ -22,16 +22,12 @@ WAIT_S = 20.0
 """Longest wait for anything; how long it takes is never the point of a test."""
 DOMAINS = 100
 """Domain ids that are safe on Linux without touching its ephemeral ports: 1 .. 100."""
-BENCHES = count()
 
 
-def isolated_environment(number: int = 0) -> dict[str, str]:
-    """Return the variables that keep this process and its children from hearing other ROS processes.
-
-    :param number: of the domain among those of this process
-    """
+def isolated_environment() -> dict[str, str]:
+    """Return the variables that keep this process and its children from hearing other ROS processes."""
     return {
-        'ROS_DOMAIN_ID': str(1 + (os.getpid() + number) % DOMAINS),
+        'ROS_DOMAIN_ID': str(1 + os.getpid() % DOMAINS),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }
 
@@ -112,6 +108,7 @@ class Bench:
         self._executor.spin_once(timeout_sec=0.0)
         for node in reversed(self._nodes):
             node.destroy_node()
+        self._executor.shutdown()
 
     def _add(self, node: Node) -> None:
         self._nodes.append(node)
@@ -120,8 +117,10 @@ class Bench:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    """Start ROS in a domain of its own, and give a `Bench`: nodes of an earlier one may linger in this process."""
-    os.environ.update(isolated_environment(next(BENCHES)))
+    """Start ROS in a domain of this process's own, and give a `Bench`."""
+    # Nodes refer to themselves: those of the test before, and their DDS participant, are there until this.
+    gc.collect()
+    os.environ.update(isolated_environment())
     rclpy.init()
     try:
         made = Bench()
