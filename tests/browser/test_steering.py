@@ -28,6 +28,7 @@ from q2rl_ros.testing import free_port
 from q2rl_task import Pose, load_task
 
 pytestmark = [
+    pytest.mark.long,  # drawing by the CPU, a browser beside four nodes takes a minute, and minutes on a busy machine
     pytest.mark.skipif(CHROMIUM is None, reason='needs Chromium (apt install chromium)'),
     pytest.mark.timeout(300),
 ]
