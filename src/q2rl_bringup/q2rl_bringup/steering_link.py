@@ -33,6 +33,7 @@ class SteeringLink:
         self._out = node.publisher(HumanAction, 'human_action', qos.sensors)
         node.subscribe(PoseArray, 'true_poses', self._on_truth, STREAM)
         node.subscribe(PoseStamped, 'target_pose', self._on_target, STREAM, raw=True)
+        node.subscribe(PoseStamped, 'current_pose', self._on_measured, STREAM, raw=True)
         node.subscribe(ArmStatus, 'arm_status', self._on_arm, qos.latched, while_inactive=True)
         node.wall_timer(node.task.period_s, self._tick)
 
@@ -44,6 +45,11 @@ class SteeringLink:
     def _on_target(self, data: bytes) -> None:
         # Resets command far more often than anybody looks.
         self._target = data
+
+    def _on_measured(self, data: bytes) -> None:
+        # An arm that waits is told nothing: who came too late for its last target begins where it stands.
+        if self._steering.commanded is None:
+            self._target = self._target or data
 
     def _on_arm(self, msg: ArmStatus) -> None:
         if msg.robot == self._node.robot:
