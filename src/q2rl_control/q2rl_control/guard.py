@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from q2rl_control.motion_limits import TOLERANCE, Box, Cone, LimitedMotion
+from q2rl_control.motion_limits import TOLERANCE, LimitedMotion, workspace_regions
 from q2rl_task import (
     InputError,
     Measurement,
@@ -128,17 +128,17 @@ class Guard:
 
     def __init__(self, task: TaskSpec) -> None:
         self._task = task
-        limits = task.limits
+        limits, (box, cone) = task.limits, workspace_regions(task)
         try:
             self._position = LimitedMotion(
-                Box(limits.workspace.low, limits.workspace.high),
+                box,
                 limits.velocity_m_s,
                 limits.acceleration_m_s2,
                 limits.jerk_m_s3,
                 task.period_s,
             )
             self._orientation = LimitedMotion(
-                Cone(task.fixture.nominal.pose.quaternion, limits.workspace.max_rotation_rad),
+                cone,
                 limits.velocity_rad_s,
                 limits.acceleration_rad_s2,
                 limits.jerk_rad_s3,

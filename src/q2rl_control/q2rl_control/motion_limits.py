@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from q2rl_control.stop_table import stop_table
+from q2rl_task import TaskSpec
 from q2rl_task.rotations import from_vector, inverse, product, to_vector
 
 TOLERANCE = 1e-9
@@ -139,6 +140,13 @@ class Cone:
         relative = points @ self._relative.T
         sine = np.sqrt(np.einsum('ij,ij->i', relative[:, :3], relative[:, :3]))
         return float(2.0 * np.arctan2(sine, np.abs(relative[:, 3])).max())
+
+
+def workspace_regions(task: TaskSpec) -> tuple[Box, Cone]:
+    """Return where the tip of a task may be and how it may be turned, with nothing admitted; base frame."""
+    space = task.limits.workspace
+    upright = task.fixture.nominal.pose.quaternion
+    return Box(space.low, space.high), Cone(upright, space.max_rotation_rad)
 
 
 class LimitedMotion:

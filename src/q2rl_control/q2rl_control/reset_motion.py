@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from q2rl_control.motion_limits import Box, Cone
+from q2rl_control.motion_limits import workspace_regions
 from q2rl_control.planning import PlannedPath
 from q2rl_task import Measurement, Pose, TaskSpec
 from q2rl_task.rotations import angle_between, inverse, rotate
@@ -56,9 +56,7 @@ class Retreat:
     """
 
     def __init__(self, task: TaskSpec, measured: Pose, fixture: Pose) -> None:
-        space = task.limits.workspace
-        self._box = Box(space.low, space.high)
-        self._cone = Cone(task.fixture.nominal.pose.quaternion, space.max_rotation_rad)
+        self._box, self._cone = workspace_regions(task)
         self._fixture = fixture
         self._enough = task.reset.retreat_m
         self._start = measured
