@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 
 from geometry_msgs.msg import PoseStamped
@@ -22,6 +21,7 @@ from std_srvs.srv import Trigger
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import CHROMIUM, Chromium
+from spun_node import SpunNode
 
 from q2rl_bringup.node_graph import build_graph
 from q2rl_bringup.share import share_path
@@ -31,7 +31,6 @@ from q2rl_msgs.msg import ArmStatus, EpisodeSummary, GateDecision, GuardState, O
 from q2rl_msgs.srv import PrepareScene, StartEpisode
 from q2rl_ros.conversions import decision_to_msg, observation_from_msg
 from q2rl_ros.qos import profiles
-from q2rl_ros.spin import make_executor
 from q2rl_ros.testing import free_port
 import q2rl_task
 from q2rl_task import Decision, Mode, Phase, Reason, Source, load_task
@@ -89,9 +88,7 @@ class Cell:
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         rclpy.init(args=[], domain_id=self._domain.number)
         self._listen()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._spun = SpunNode(self.node)
 
     def _listen(self) -> None:
         self.node = rclpy.create_node('person')
@@ -124,14 +121,6 @@ class Cell:
         )
         self._decision.publish(decision_to_msg(decision, record))
         self.decided += 1
-
-    def _spin(self) -> None:
-        executor = make_executor()
-        executor.add_node(self.node)
-        while not self._closing.is_set():
-            executor.spin_once(timeout_sec=0.1)
-        executor.remove_node(self.node)
-        executor.shutdown()
 
     def until(self, condition, what: str) -> None:
         end = time.monotonic() + WAIT_S
@@ -176,10 +165,7 @@ class Cell:
         return float(np.ptp(self.poses[start : start + poses], axis=0).max())
 
     def close(self) -> None:
-        self._closing.set()
-        self._thread.join(10.0)
-        self.node.destroy_node()
-        rclpy.try_shutdown()
+        self._spun.close()
         for process in self.processes.values():
             process.kill()
         for process in self.processes.values():

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 from geometry_msgs.msg import PoseArray, PoseStamped
@@ -19,11 +18,11 @@ import rclpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 from chromium import CHROMIUM, Chromium
+from spun_node import SpunNode
 
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_ros.conversions import pose_from_msg
 from q2rl_ros.qos import profiles
-from q2rl_ros.spin import make_executor
 from q2rl_ros.testing import free_port
 from q2rl_task import Pose, load_task
 
@@ -66,23 +65,13 @@ class Command:
         qos = profiles(True, TASK.period_s)
         self._node.create_subscription(PoseStamped, 'current_pose', self._on_tip, qos.sensors)
         self._node.create_subscription(PoseArray, 'true_poses', self._on_truth, qos.sensors)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
+        self._spun = SpunNode(self._node)
 
     def _on_tip(self, msg: PoseStamped) -> None:
         self.tip = pose_from_msg(msg)
 
     def _on_truth(self, msg: PoseArray) -> None:
         self.hole = pose_from_msg(PoseStamped(header=msg.header, pose=msg.poses[0]))
-
-    def _spin(self) -> None:
-        executor = make_executor()
-        executor.add_node(self._node)
-        while not self._closing.is_set():
-            executor.spin_once(timeout_sec=0.1)
-        executor.remove_node(self._node)
-        executor.shutdown()
 
     def until(self, condition, what: str) -> None:
         end = time.monotonic() + WAIT_S
@@ -98,10 +87,7 @@ class Command:
     def close(self) -> None:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(60.0)
-        self._closing.set()
-        self._thread.join(10.0)
-        self._node.destroy_node()
-        rclpy.try_shutdown()
+        self._spun.close()
 
 
 class Hand:

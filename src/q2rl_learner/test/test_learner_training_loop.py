@@ -218,13 +218,19 @@ def test_without_a_success_learning_does_not_start_nor_after_a_restart(make):
     assert not again.weights
 
 
-def test_an_unsure_fit_is_made_anew_on_more_rollouts_after_a_restart(make):
+def unsure(make):
+    """Return a learner after its fit on twelve failures, these, and a toy for more rollouts."""
     toy, first = rollouts(12)
     failures = [replace(t, terminated=False, truncated=t.terminated or t.truncated) for t in first]
     watched = make()
     watched.loop.offer(failures)
     watched.loop.set_phase(Phase.FITTING)
-    watched.until(lambda v: v.state is LearnerState.UNSURE)
+    assert watched.until(lambda v: v.state is LearnerState.UNSURE).rollouts == 12
+    return watched, failures, toy
+
+
+def test_an_unsure_fit_is_made_anew_on_more_rollouts_after_a_restart(make):
+    watched, failures, toy = unsure(make)
     watched.loop.close()
     assert not watched.state.exists()
 
@@ -239,12 +245,7 @@ def test_an_unsure_fit_is_made_anew_on_more_rollouts_after_a_restart(make):
 
 
 def test_an_unsure_fit_waits_for_more_rollouts(make):
-    toy, first = rollouts(12)
-    failures = [replace(t, terminated=False, truncated=t.terminated or t.truncated) for t in first]
-    watched = make()
-    watched.loop.offer(failures)
-    watched.loop.set_phase(Phase.FITTING)
-    assert watched.until(lambda v: v.state is LearnerState.UNSURE).rollouts == 12
+    watched, _, toy = unsure(make)
     watched.loop.set_phase(Phase.ESTIMATING)
     watched.until(lambda v: v.state is LearnerState.WAITING)
     watched.loop.offer([t for i in range(12) for t in toy.run(f'more{i}', Phase.ESTIMATING)])
