@@ -15,7 +15,7 @@ import yaml
 from q2rl_bringup.arguments import ARGUMENTS, ROBOT_TYPES, SIMULATIONS
 from q2rl_bringup.cell_starts import CELL_STARTS, servo_graph
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
-from q2rl_lab.run_folder import RunConfig
+from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import InputError, load_task
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -231,6 +231,21 @@ def test_a_run_that_lacks_a_clone_is_prepared_before_all_else(
 )
 def test_nothing_is_made_up_for_a_real_arm_a_person_or_half_a_run(tmp_path, start):
     assert build_graph({'run_dir': str(tmp_path / 'one'), **start}).preparation is None
+
+
+@pytest.mark.parametrize(
+    'start', [{'sim': 'none'}, {'part': 'robot', 'policy_mode': 'bc'}, {'part': 'learner'}], ids=str
+)
+def test_a_run_that_is_given_all_it_needs_is_known_to_the_report(stand_in, tmp_path, start):
+    start = {'run_dir': str(tmp_path / 'one'), 'seed': '7', 'online_steps': '300', **start}
+    stand_in.launch_setup(recording_launch.LaunchContext(configurations(start)))
+    folder = RunFolder(tmp_path / 'one')
+    config = folder.read_config()
+    assert (config.task, config.seed, config.steps) == ('pipe_assembly', 7, 300)
+    assert config.sim == start.get('sim', 'mujoco')
+    before = folder.config.read_bytes()
+    stand_in.launch_setup(recording_launch.LaunchContext(configurations({**start, 'seed': '8'})))
+    assert folder.config.read_bytes() == before
 
 
 def test_the_launch_ends_with_the_demonstrations(stand_in):

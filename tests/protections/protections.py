@@ -868,8 +868,24 @@ def _() -> None:
     around(
         Follower,
         '__init__',
-        lambda original, self, logic, blocked, hold, patience_s: original(
-            self, logic, blocked, hold, 1e9
+        lambda original, self, logic, blocked, hold, patience_s, people=False: original(
+            self, logic, blocked, hold, 1e9, people
+        ),
+    )
+
+
+@without(
+    'resume no motion that something else interrupted',
+    f'{FOLLOW}::test_a_retreat_that_was_blocked_waits_for_a_person',
+)
+def _() -> None:
+    from q2rl_control.follow_watch import Follower
+
+    around(
+        Follower,
+        '__init__',
+        lambda original, self, logic, blocked, hold, patience_s, people=False: original(
+            self, logic, blocked, hold, patience_s
         ),
     )
 

@@ -29,7 +29,7 @@ from q2rl_bringup.node_parameters import (
 )
 from q2rl_bringup.real_cell import nodes_of_a_real_cell
 from q2rl_bringup.robots import PANDA
-from q2rl_bringup.run_preparation import preparation
+from q2rl_bringup.run_preparation import preparation, record_of_start
 from q2rl_task import InputError, TaskSpec, load_task
 
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
@@ -200,6 +200,7 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
                 required=False,
             )
         )
+    prepare = preparation(args, run_dir)
     return NodeGraph(
         nodes=tuple(nodes),
         namespace=namespace,
@@ -210,8 +211,8 @@ def build_graph(given: Mapping[str, object]) -> NodeGraph:
         # Some seven processes share the machine; a thread pool of its size in each would only fight the others.
         environment={'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'MKL_NUM_THREADS': '1'},
         includes=cell.includes,
-        files=cell.files,
-        preparation=preparation(args, run_dir),
+        files={**cell.files, **({} if prepare else record_of_start(args, run_dir))},
+        preparation=prepare,
     )
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run reads from its folder, and the process that makes it before all nodes where it is not there yet."""
+"""What a run reads from its folder, the process that makes it before all nodes, and what is kept of the start."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import json
 from pathlib import Path
+import time
+from typing import Any
 
 from q2rl_bringup.arguments import Value
 from q2rl_bringup.graph_specs import NodeSpec
@@ -25,6 +27,34 @@ def demonstrations_file(args: Mapping[str, Value], run_dir: Path) -> str:
     return args['demos'] or str(run_dir / 'demonstrations.hdf5')
 
 
+def record_of_start(args: Mapping[str, Value], run_dir: Path) -> dict[Path, str]:
+    """Return the file that `q2rl report` and `q2rl why` know a run by, as text; empty where the run has it.
+
+    `q2rl up` and the preparing process write their own; a run that was given all it needs, as on a real arm, gets this.
+    """
+    path = run_dir / 'config.json'
+    if path.is_file() or args['policy_mode'] == 'demonstrate':
+        return {}
+    started = time.strftime('%Y-%m-%dT%H:%M:%S%z')
+    return {path: json.dumps({'asked': _asked(args), 'started': started}, indent=2)}
+
+
+def _asked(args: Mapping[str, Value]) -> dict[str, Any]:
+    """Return what was asked for, by the names of q2rl_lab's RunConfig."""
+    same = 'task', 'seed', 'preset', 'device', 'rollouts', 'eval_episodes', 'planner', 'sim'
+    asked: dict[str, Any] = {name: args[name] for name in (*same, 'robot_type', 'command_sink')}
+    asked |= {
+        'steps': args['online_steps'],
+        'realtime': args['sim'] != 'mujoco' or args['lockstep'] == 'false',
+        'shadow': args['policy_mode'] == 'shadow',
+    }
+    if args['bc_checkpoint']:
+        asked['bc'] = args['bc_checkpoint']
+    if args['demos'] not in ('', NO_DEMONSTRATIONS):
+        asked['demonstrations'] = args['demos']
+    return asked
+
+
 def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     """Return the process that records and clones what the run lacks; None where it lacks nothing.
 
@@ -40,23 +70,12 @@ def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     made_here = args['sim'] != 'none' and args['policy_mode'] != 'demonstrate'
     if args['part'] != 'all' or complete or not made_here:
         return None
-    same = 'task', 'seed', 'preset', 'device', 'rollouts', 'eval_episodes', 'planner', 'sim'
-    asked = {name: args[name] for name in (*same, 'robot_type', 'command_sink')}
-    asked |= {
-        'steps': args['online_steps'],
-        'realtime': args['sim'] != 'mujoco' or args['lockstep'] == 'false',
-        'shadow': args['policy_mode'] == 'shadow',
-    }
-    if args['bc_checkpoint']:
-        asked['bc'] = args['bc_checkpoint']
-    if args['demos'] not in ('', NO_DEMONSTRATIONS):
-        asked['demonstrations'] = args['demos']
     # By name only: q2rl_lab, which knows how, stands above this package.
     return NodeSpec(
         package='q2rl_lab',
         executable='prepare_run',
         name='prepare_run',
-        arguments=(str(run_dir), json.dumps(asked)),
+        arguments=(str(run_dir), json.dumps(_asked(args))),
         managed=False,
         named=False,
         respawn=False,

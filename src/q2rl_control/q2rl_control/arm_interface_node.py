@@ -74,6 +74,7 @@ class ArmInterface(Q2rlNode):
             lambda: self._sink.blocked() or ready.blocked(),
             self._halted,
             self._lost_s,
+            self.value('hold_at_start'),
         )
         self._gripper = GripperCommand(self, self._logic)
         self._observation_out = self.publisher(Observation, 'observation', qos.tick)

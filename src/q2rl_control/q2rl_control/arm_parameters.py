@@ -28,14 +28,15 @@ def declare_arm_parameters(node: Q2rlNode) -> None:
     node.declare(
         'lost_after',
         1.0,
-        'Real time: seconds without fresh sensors after which a running episode ends.',
+        'Real time: seconds without fresh sensors, or of a blocked arm, after which a running episode ends.',
         low=0.1,
         high=60.0,
     )
     node.declare(
         'hold_at_start',
         True,
-        'Real time: hold from each start on, a respawn included, until a person lets go of the hold.',
+        'Real time: hold from each start on, a respawn included, and after a reset that was blocked for longer than '
+        '`lost_after`, until a person lets go of the hold.',
     )
     node.declare(
         'state_dir',

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from q2rl_control.arm_logic import ArmLogic
-from q2rl_control.arm_state import ArmState
+from q2rl_control.arm_state import OF_ITSELF, ArmState
 from q2rl_task import Measurement, Pose, TaskSpec
 
 FOR_S = 0.5
@@ -75,11 +75,13 @@ class Follower:
     """What is made of an arm that cannot, or does not, do what it is told: in real time, before each tick.
 
     As long as somebody says that it cannot, the command is blocked. For an arm that does not, though nobody said so,
-    the hold is latched. Either way an episode under way ends without a result; a blocked one after a time.
+    the hold is latched. Either way an episode under way ends without a result; a blocked one after a time. An arm that
+    waits for people (`hold_at_start`) is held then too: pressing play on the pendant is no word to go on with a motion.
 
     :param blocked: says why the arm cannot follow just now, or ''
     :param hold: called with a reason when the arm does not follow
-    :param patience_s: how long an episode may be blocked
+    :param patience_s: how long a motion may be blocked
+    :param waits_for_people: whether one that was blocked longer goes on only when a person lets go of a hold
     """
 
     def __init__(
@@ -88,9 +90,10 @@ class Follower:
         blocked: Callable[[], str],
         hold: Callable[[str], None],
         patience_s: float,
+        waits_for_people: bool = False,
     ) -> None:
         self._logic, self._blocked, self._hold = logic, blocked, hold
-        self._patience = patience_s
+        self._patience, self._waits_for_people = patience_s, waits_for_people
         self._watch = FollowWatch(logic.task)
         self._free = float('-inf')
 
@@ -102,6 +105,8 @@ class Follower:
             self._free = now
         elif now - self._free > self._patience:
             logic.lose(blocked)
+            if self._waits_for_people and logic.state in OF_ITSELF and not logic.latch.held:
+                self._hold(f'{blocked}; see to it, then let go of the hold, and the arm moves')
         if blocked or logic.latch.held or not logic.guard.seeded:
             self._watch.forget()
         elif problem := self._watch.note(logic.guard.commanded, measured):

@@ -22,10 +22,12 @@ PATIENCE_S = 1.0
 class WatchedBench(Bench):
     """A bench whose arm is watched before each tick, as the node does in real time."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits_for_people: bool = False) -> None:
         super().__init__()
         self.reasons, self.blocked = [], ''
-        self.follower = Follower(self.logic, lambda: self.blocked, self.hold, PATIENCE_S)
+        self.follower = Follower(
+            self.logic, lambda: self.blocked, self.hold, PATIENCE_S, waits_for_people
+        )
 
     def hold(self, reason: str) -> None:
         self.reasons.append(reason)
@@ -128,6 +130,35 @@ def test_an_arm_that_cannot_be_commanded_holds_and_its_episode_ends_after_a_whil
     assert not bench.reasons and not bench.logic.latch.held
     bench.blocked = ''
     bench.until(ArmState.READY)
+
+
+def test_a_retreat_that_was_blocked_waits_for_a_person():
+    bench = WatchedBench(waits_for_people=True)
+    bench.blocked = 'the robot is not ready'
+    for _ in range(2 * round(PATIENCE_S / TASK.period_s)):
+        bench.advance()
+    assert not bench.logic.latch.held, 'nothing was under way that could go on by itself'
+    assert bench.logic.retreat()
+    bench.advance()
+    assert bench.logic.latch.held and 'let go of the hold' in bench.logic.latch.reason
+    bench.blocked, before = '', bench.arm.pose
+    for _ in range(TICKS):
+        bench.advance()
+    assert bench.arm.pose.distance_to(before)[0] < 1e-6
+    assert len(bench.reasons) == 1 and bench.logic.latch.release()
+    bench.until(ArmState.READY)
+
+
+def test_a_short_block_needs_no_person():
+    bench = WatchedBench(waits_for_people=True)
+    bench.advance()
+    assert bench.logic.retreat()
+    bench.blocked = 'two publishers'
+    for _ in range(round(0.5 * PATIENCE_S / TASK.period_s)):
+        bench.advance()
+    bench.blocked = ''
+    bench.until(ArmState.READY)
+    assert not bench.reasons
 
 
 def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back():

@@ -27,6 +27,7 @@ REASONS = {
     Reason.NOTHING: 'neither policy proposed',
 }
 SHORT_NAME = re.compile(r'([eov])0*([1-9]\d*)')
+END_OF_NAME = re.compile(r'(?<=-)[eov]\d+(-\d+)?$')
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ class EpisodeTicks:
         return {'episode': self.row.episode, 'ticks': rows}
 
 
-def short_name(data: RunData, row: EpisodeRow) -> str:
-    """Return what tells an episode from others of its run, for instance o0012."""
-    return episode_name(row.episode).removeprefix(f'{data.folder.id}-')
+def short_name(row: EpisodeRow) -> str:
+    """Return what tells an episode from others of its run, for instance o0012, whatever the run was called then."""
+    name = episode_name(row.episode)
+    end = END_OF_NAME.search(name)
+    return end[0] if end else name
 
 
 def find_row(data: RunData, name: str) -> EpisodeRow:
@@ -113,10 +116,10 @@ def find_row(data: RunData, name: str) -> EpisodeRow:
     short = SHORT_NAME.fullmatch(name)
     wanted = f'{short[1]}{int(short[2]):04d}' if short else name
     for row in reversed(data.episodes):
-        found = short_name(data, row)
+        found = short_name(row)
         if row.episode == name or found == wanted or (short and found.startswith(f'{wanted}-')):
             return row
-    known = [short_name(data, row) for row in data.episodes]
+    known = [short_name(row) for row in data.episodes]
     remedy = f'name one of {known[0]} to {known[-1]}' if known else 'wait for its first episode'
     raise InputError(f'episode {name!r}', f'run {data.folder.id} has no such finished one', remedy)
 

@@ -17,7 +17,7 @@ from q2rl_task.atomic_file import write_atomically
 
 def page_path(data: RunData, row: EpisodeRow) -> Path:
     """Return where an episode's page is."""
-    return data.folder.why / f'episode-{short_name(data, row)}.html'
+    return data.folder.why / f'episode-{short_name(row)}.html'
 
 
 def write_episodes(
@@ -68,7 +68,7 @@ def write_list(data: RunData) -> Path:
 
 
 def _how_to_film(data: RunData, row: EpisodeRow) -> str:
-    return f'Not filmed yet: q2rl why {data.folder.id} {short_name(data, row)}'
+    return f'Not filmed yet: q2rl why {data.folder.id} {short_name(row)}'
 
 
 def _twins(data: RunData, row: EpisodeRow) -> list[tuple[str, str]]:

@@ -229,7 +229,7 @@ def render_list(
 
 
 def _list_row(data: RunData, row: EpisodeRow, page: str | None, reason: str) -> str:
-    short = short_name(data, row)
+    short = short_name(row)
     name = f'<a href="{escape(page)}">{escape(short)}</a>' if page else escape(short)
     share = f'{100 * row.rl_steps / row.steps:.0f} %' if row.steps else '–'
     how = '' if page else f'<code>q2rl why {escape(data.folder.id)} {escape(short)}</code>'

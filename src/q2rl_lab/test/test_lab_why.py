@@ -18,6 +18,7 @@ from q2rl_lab.episode_story import by_instruction, last_failure, remarks
 from q2rl_lab.episode_ticks import REASONS, assemble, find_row, read_ticks
 from q2rl_lab.film import FilmMaker, encode
 from q2rl_lab.run_data import read_run
+from q2rl_lab.run_folder import RunFolder
 from q2rl_lab.why_files import write_episodes
 from q2rl_task import EndReason, InputError, Mode, Phase, Reason, Source
 
@@ -213,6 +214,12 @@ def test_a_film_is_as_good_as_fits():
     best = encode(noise)
     assert len(best) == 3 and all(picture[8:12] == b'WEBP' for picture in best)
     assert sum(map(len, encode(noise, 6_000))) < sum(map(len, best))
+
+
+def test_an_episode_is_found_in_a_folder_of_another_name(run):
+    run.add(Phase.ONLINE, Mode.GATED, False)
+    moved = run.write().path.rename(run.folder.path.parent / 'moved')
+    assert find_row(read_run(RunFolder(moved)), 'o1').episode.startswith('made_up-o0001')
 
 
 @pytest.mark.parametrize(
