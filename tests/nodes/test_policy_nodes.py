@@ -263,6 +263,19 @@ def test_refused_weights_leave_the_live_ones_in_place(bench, rl):
     assert rl.ask(observation('e1', 1)).proposal.version == 1
 
 
+def test_weights_that_nobody_could_check_are_told_and_the_next_are_checked(bench, rl):
+    stage, told = rl.node._inbox.live.stage, []
+    rl.node.get_logger().warning = told.append
+    rl.node._inbox.live.stage = lambda *args, **kwargs: 1 / 0
+    publish_weights(bench, chunks(actor_file(1), 'actor', 1))
+    bench.until(lambda: rl.node.counters['weights_refused'] == 1)
+    assert 'cannot be checked: ZeroDivisionError' in told[0]
+    rl.node._inbox.live.stage = stage
+    publish_weights(bench, chunks(actor_file(2), 'actor', 2))
+    bench.until(lambda: rl.node.diagnose().get('actor_weights files staged') == 1)
+    assert rl.ask(observation('e1', 0)).proposal.version == 2
+
+
 def test_the_weights_of_the_next_run_take_over_though_their_numbers_begin_anew(bench, rl):
     lines: list[str] = []
     rl.node.get_logger().warning = lines.append

@@ -15,6 +15,7 @@ from q2rl_bringup.scene_markers import believed_fixture
 from q2rl_ros.conversions import decision_from_msg, observation_from_msg, pose_from_msg
 from q2rl_ros.stamps import stamp_from_msg
 from q2rl_task import Decision, Mode, Phase, Pose, Source, TaskSpec
+from q2rl_task.episode import LEARNING
 
 REMEMBERED = 20
 """Finished episodes that the history shows."""
@@ -175,11 +176,11 @@ class SceneState:
             return 'no run'
         run, phase = self.run, Phase(self.run.phase)
         text = phase.name.lower()
-        if phase is Phase.ONLINE:
+        if phase in LEARNING:
             text += f' {run.online_steps} of {run.online_steps_planned} steps'
         elif run.episodes_planned:
             text += f' episode {run.episode_number} of {run.episodes_planned}'
-        if phase in (Phase.ONLINE, Phase.EVALUATING):
+        if phase in (*LEARNING, Phase.EVALUATING):
             text += f' ({Mode(run.mode).name.lower()})'
         return text + (f': {run.detail}' if run.detail else '')
 

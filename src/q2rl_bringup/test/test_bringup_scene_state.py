@@ -137,6 +137,10 @@ def test_a_guard_that_fell_silent_is_not_believed_any_more(state):
             'online 5 of 9 steps (gated)',
         ),
         (
+            RunState(phase=Phase.GRADUATED, online_steps=7, online_steps_planned=9, mode=Mode.RL),
+            'graduated 7 of 9 steps (rl)',
+        ),
+        (
             RunState(phase=Phase.ESTIMATING, episode_number=3, episodes_planned=20, mode=Mode.BC),
             'estimating episode 3 of 20',
         ),

@@ -126,7 +126,7 @@ class EpisodeFlow:
 
     def heard_step(self, step: ExecutedStep) -> EpisodeRecord | None:
         """Take an executed step; return the record of the episode that it ends, if it does and the episode counts."""
-        if self._tally is None:
+        if self._tally is None or step.episode != self._tally.plan.episode:
             return None
         old = self._old_weights(step)
         if old and self._retries < OLD_WEIGHTS_RETRIES:

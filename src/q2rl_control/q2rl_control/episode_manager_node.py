@@ -178,6 +178,13 @@ class EpisodeManager(Q2rlNode):
         if silent:
             self._flow.abandon(f'no answer from {silent}')
             self._plan.fail(f'{silent} did not answer for {patience:g} s: restart it, then resume')
+        gap = self._link.gap(time.monotonic())
+        if gap:
+            self._flow.abandon('the learner cannot follow')
+            self._plan.fail(
+                f'the learner lacks transitions {gap}, and outbox.bin does not hold them either: bring back the '
+                "transitions.db of the learner's run folder, then resume; or start a new run"
+            )
         self._advance()
 
     def _probe(self) -> None:

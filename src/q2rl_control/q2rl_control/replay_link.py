@@ -11,6 +11,8 @@ from q2rl_task import ExecutedStep, Phase, Transition
 
 PROBE_LIMIT = 1
 RESEND_LIMIT = 100
+GAP_AFTER_S = 5.0
+"""For so long acknowledgements must have fallen short: the last one of a learner that was killed may come late."""
 
 
 class ReplayLink:
@@ -39,6 +41,8 @@ class ReplayLink:
         self._outbox = outbox
         self._encode = encode
         self._heard = float('-inf')
+        self._short_since = float('-inf')
+        self._missing = range(0)
         self._episode_start = assembler.next_sequence
 
     def begin(self, episode: str, phase: Phase) -> None:
@@ -75,9 +79,22 @@ class ReplayLink:
         before = self.assembler.next_sequence
         renumbered = self.assembler.renumbered
         self.assembler.acknowledge(robot, sequence)
+        if robot == self.assembler.robot:
+            if not self._missing:
+                self._short_since = now
+            self._missing = self.assembler.missing(sequence)
         if self.assembler.renumbered > renumbered:
             self._episode_start += self.assembler.next_sequence - before
             self.compact()
+
+    def gap(self, now: float) -> str:
+        """Return which transitions the learner waits for that nobody has any more, or an empty string.
+
+        It hands on nothing that follows them: a file was damaged, or taken away, that both counted on.
+        """
+        if not self._missing or now - self._short_since < GAP_AFTER_S:
+            return ''
+        return f'{self._missing[0]} to {self._missing[-1]}'
 
     def silent(self, now: float, after: float) -> bool:
         """Whether transitions wait and the learner has given no sign of life for `after` seconds."""

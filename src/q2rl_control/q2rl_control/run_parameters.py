@@ -111,7 +111,7 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     node.declare(
         'service_timeout',
         3.0,
-        'Age [s] at which a service call is made again.',
+        'Age [s] at which a service call is made again; twice as long after each time.',
         low=0.1,
         high=600.0,
     )

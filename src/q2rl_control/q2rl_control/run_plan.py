@@ -225,7 +225,7 @@ class RunPlan:
             watch.doubt()
             progress.graduated_at = 0
             self._tell(plan, Phase.ONLINE, ALARM)
-        elif 0 < settings.graduation_evidence <= watch.evidence and self.phase is Phase.ONLINE:
+        elif self.phase is Phase.ONLINE and 0 < settings.graduation_evidence <= watch.evidence:
             progress.graduated_at = plan.number
             watch.rl_drop = []
             pairs = f'{watch.wins} to {watch.losses} of the pairs in which only one succeeded'
@@ -312,16 +312,27 @@ class RunPlan:
             self._stop(detail)
 
     def _online_mode(self, number: int) -> Mode:
-        """Return the mode of an online episode; the BC-only and RL-only ones are spread half a cycle apart."""
+        """Return the mode of an online episode; the BC-only and RL-only ones are spread half a cycle apart.
+
+        An RL-only one that falls on a BC-only one comes after it.
+        """
         settings = self.settings
         if self.progress.watch.in_doubt:
             return Mode.BC
         graduated = self.phase is Phase.GRADUATED
         every = settings.bc_only_every_graduated if graduated else settings.bc_only_every
-        if every and number % every == 0:
+        rl_every = settings.rl_only_every
+
+        def measures_bc(which: int) -> bool:
+            return every > 0 and which % every == 0
+
+        def measures_rl(which: int) -> bool:
+            return rl_every > 0 and which % rl_every == rl_every // 2
+
+        if measures_bc(number):
             return Mode.BC
-        every = settings.rl_only_every
-        if every and number % every == every // 2:
+        before = number - 1
+        if measures_rl(number) or (measures_rl(before) and measures_bc(before)):
             return Mode.RL
         return Mode.GATED
 

@@ -17,6 +17,9 @@ from scipy.stats import beta, binom
 STAKES = (0.25, 0.5, 0.9)
 """Shares of the most that may be wagered on a drop: small ones notice a small drop, large ones a large drop soon."""
 
+LOG_MOST = 700.0
+"""Evidence beyond its exponential is as good as certain, and no float."""
+
 
 def evidence_of_better(wins: int, losses: int) -> float:
     """Return the e-value for "the first of two policies succeeds more often", from pairs of their episodes.
@@ -28,7 +31,7 @@ def evidence_of_better(wins: int, losses: int) -> float:
     """
     n = wins + losses
     log_integral = betaln(wins + 1, losses + 1) + beta.logsf(0.5, wins + 1, losses + 1)
-    return math.exp((n + 1) * math.log(2.0) + log_integral)
+    return math.exp(min((n + 1) * math.log(2.0) + log_integral, LOG_MOST))
 
 
 def wager_on_drop(before: Sequence[float], success: bool, level: float) -> list[float]:
@@ -48,7 +51,7 @@ def evidence_of_drop(wagers: Sequence[float]) -> float:
 
     While the rate is `level` or more, it reaches c no more often than once in c episodes on average.
     """
-    return sum(math.exp(log) for log in wagers) / len(wagers) if wagers else 1.0
+    return sum(math.exp(min(log, LOG_MOST)) for log in wagers) / len(wagers) if wagers else 1.0
 
 
 def is_below(successes: int, n: int, level: float, doubt: float = 0.05) -> bool:

@@ -17,8 +17,10 @@ from q2rl_ros.node import Q2rlNode
 class RetryingCall:
     """One service, one call at a time; a call without an answer is made again by `poll`.
 
+    Whichever request is answered first is the answer, so a service that takes longer than the timeout does answer.
+
     :param client: rclpy client
-    :param timeout_s: wall time after which an unanswered request is sent again
+    :param timeout_s: wall time after which an unanswered request is sent again; twice as long after each time
     """
 
     def __init__(self, client, timeout_s: float) -> None:
@@ -26,7 +28,7 @@ class RetryingCall:
         self._timeout = timeout_s
         self._request = None
         self._done: Callable | None = None
-        self._future = None
+        self._futures: list[Any] = []
         self._since = self._sent = 0.0
 
     @property
@@ -51,24 +53,25 @@ class RetryingCall:
 
     def cancel(self) -> None:
         """Forget the call under way; a late answer to it is ignored."""
-        if self._future is not None:
-            self._client.remove_pending_request(self._future)
-        self._request = self._done = self._future = None
+        for future in self._futures:
+            self._client.remove_pending_request(future)
+        self._request = self._done = None
+        self._futures = []
 
     def poll(self) -> None:
         """Send the request if it has not been sent, or if its answer is overdue."""
         if not self.busy or not self._client.service_is_ready():
             return
-        if self._future is not None:
-            if time.monotonic() - self._sent < self._timeout:
-                return
-            self._client.remove_pending_request(self._future)
+        patience = self._timeout * 2.0 ** (len(self._futures) - 1)
+        if self._futures and time.monotonic() - self._sent < patience:
+            return
         self._sent = time.monotonic()
-        future = self._future = self._client.call_async(self._request)
+        future = self._client.call_async(self._request)
+        self._futures.append(future)
         future.add_done_callback(self._finished)
 
     def _finished(self, future) -> None:
-        if future is not self._future:
+        if future not in self._futures:
             return
         done, response = self._done, future.result()
         self.cancel()

@@ -41,24 +41,23 @@ class TickPace:
 
     def may_step(self) -> bool:
         """Whether a tick may make a guarded step now."""
-        return self._clock() - self._stepped_at >= TICK_AFTER * self._period
+        return self._since(self._stepped_at) >= TICK_AFTER * self._period
 
     def begin_tick(self, steps: bool) -> bool:
         """Return whether a tick may begin now, and note that it does.
 
         :param steps: whether it makes a guarded step
         """
-        now = self._clock()
-        early = now - self._ticked_at < TICK_AFTER * self._period
+        early = self._since(self._ticked_at) < TICK_AFTER * self._period
         if early or self._answer is not None or (steps and not self.may_step()):
             self._node.count('early_ticks')
             return False
-        self._ticked_at = now
+        self._ticked_at = self._clock()
         return True
 
     def wait(self) -> float:
         """Return the time [s] until an answer may be executed."""
-        return max(0.0, self._stepped_at + STEP_AFTER * self._period - self._clock())
+        return max(0.0, STEP_AFTER * self._period - self._since(self._stepped_at))
 
     def answer(self, execute: Callable[[], None]) -> None:
         """Call `execute` as soon as it may make a guarded step: now, or later."""
@@ -72,6 +71,11 @@ class TickPace:
             self._timer = self._node.control_timer(wait, self._due)
         self._timer.timer_period_ns = round(1e9 * wait)
         self._timer.reset()
+
+    def _since(self, moment: float) -> float:
+        """Return the time [s] since a moment; of one that a simulation started over has yet to reach, it is over."""
+        passed = self._clock() - moment
+        return passed if passed >= 0.0 else float('inf')
 
     def _due(self) -> None:
         self._timer.cancel()

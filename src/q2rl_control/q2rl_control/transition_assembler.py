@@ -108,6 +108,11 @@ class TransitionAssembler:
         self.acknowledged = max(self.acknowledged, sequence)
         return released
 
+    def missing(self, sequence: int) -> range:
+        """Return the numbers that were given, are not kept any more, and lie above an acknowledged `sequence`."""
+        first = self._waiting[0].transition.sequence if self._waiting else self.next_sequence
+        return range(sequence + 1, first)
+
     def due(self, now: float, older_than: float, limit: int = 200) -> list[Transition]:
         """Return unacknowledged transitions last sent more than `older_than` seconds ago, as sent again now.
 

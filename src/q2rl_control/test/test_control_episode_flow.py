@@ -217,6 +217,20 @@ def test_an_evaluation_episode_on_old_weights_is_ended_and_tried_again_a_few_tim
     assert begin(actor=8, critic=9)  # they may have been refused: better an evaluation than none
 
 
+def test_a_late_step_of_an_episode_that_was_dropped_ends_no_other():
+    bench = Bench()
+    progress = bench.session.plan.progress
+    progress.phase, progress.last_weights = Phase.EVALUATING, 9
+    old = decision(np.zeros(TASK.action_size), actor_version=8, critic_version=9)
+    before = bench.started()
+    bench.flow.abandon('for the test')
+    bench.now += BACK_OFF_S
+    bench.arm(ArmState.RETREATING)
+    bench.started()
+    bench.flow.heard_step(step(TASK, before, 0, decision=old))
+    assert bench.flow.under_way is not None
+
+
 def test_stop_ends_the_episode_under_way_and_pause_does_not():
     bench = Bench()
     episode = bench.started()

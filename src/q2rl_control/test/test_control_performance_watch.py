@@ -25,6 +25,11 @@ def test_the_evidence_is_the_mean_likelihood_ratio_of_win_rates_above_one_half(w
     assert evidence_of_better(wins, losses) == pytest.approx(ratio, rel=1e-6)
 
 
+def test_evidence_beyond_all_numbers_is_a_number():
+    assert evidence_of_better(5000, 3) > 1e300
+    assert evidence_of_drop([1e4, 0.0, 0.0]) > 1e300
+
+
 def test_equal_policies_hardly_ever_graduate_however_often_one_looks():
     rng = np.random.default_rng(0)
     graduated = 0

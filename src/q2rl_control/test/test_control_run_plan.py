@@ -315,6 +315,22 @@ def test_a_run_graduates_once_rl_alone_surely_beats_bc():
     assert [e.mode.name for e in following] == [*half, 'BC', *half, 'GATED']
 
 
+@pytest.mark.parametrize(
+    ('bc', 'rl'), [(10, 10), (5, 10), (5, 30), (3, 6), (4, 7), (1, 10), (0, 4)]
+)
+def test_bc_and_rl_are_both_measured_at_their_rates(bc, rl):
+    plan = online(
+        online_steps=10000,
+        bc_only_every=bc,
+        rl_only_every=rl,
+        graduation_evidence=0,
+        drift_evidence=0,
+    )
+    modes = [finish(plan).mode.name for _ in range(600)]
+    assert modes.count('BC') == (600 // bc if bc else 0)
+    assert abs(modes.count('RL') - (600 // rl if bc != 1 else 0)) <= 1
+
+
 def test_bc_is_dropped_only_where_asked_and_still_measured():
     plan = graduated(drop_bc=True)
     following = [finish(plan) for _ in range(4)]

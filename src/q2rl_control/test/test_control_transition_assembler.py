@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from q2rl_control.replay_link import PROBE_LIMIT, ReplayLink
+from q2rl_control.replay_link import GAP_AFTER_S, PROBE_LIMIT, ReplayLink
 from q2rl_control.run_store import Outbox
 from q2rl_control.transition_assembler import OutboxFull, TransitionAssembler
 from q2rl_task import Phase, load_task
@@ -164,3 +164,26 @@ def test_renumbering_keeps_the_count_of_the_episode_and_the_outbox(tmp_path):
     bench.link.acknowledge('arm', 50, 3.0)
     assert bench.link.published_in_episode == 2
     assert [n for n, _ in bench.outbox.load()] == [51, 52]
+
+
+def test_numbers_that_nobody_has_any_more_are_noticed(tmp_path):
+    bench = Link(tmp_path)
+    bench.run(2)
+    bench.link.assembler.next_sequence = 11  # 3 to 10 were given, and their records are gone
+    bench.link.add(step(TASK, 'e', 3), now=0.0)
+    bench.link.acknowledge('other', 0, 1.0)
+    for now in (1.0, 2.0, 5.0):
+        bench.link.acknowledge('arm', 2, now)
+        assert not bench.link.gap(now), 'a late word of a learner that is gone says nothing'
+    bench.link.acknowledge('arm', 2, 1.0 + GAP_AFTER_S)
+    assert bench.link.gap(1.0 + GAP_AFTER_S) == '3 to 10'
+    bench.link.acknowledge('arm', 10, 7.0)  # the learner's log was brought back
+    assert not bench.link.gap(60.0)
+
+
+def test_acknowledgements_that_lag_are_no_gap(tmp_path):
+    bench = Link(tmp_path)
+    bench.run(5)
+    for now in range(20):
+        bench.link.acknowledge('arm', 2, float(now))
+    assert not bench.link.gap(20.0)

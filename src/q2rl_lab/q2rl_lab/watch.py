@@ -81,14 +81,14 @@ class Watcher:
         """Ask the episode manager to end the episode under way, save and stop; tell whether it agreed in time."""
         end = time.monotonic() + timeout_s
         while not self._command.service_is_ready():
-            if time.monotonic() > end:
+            if time.monotonic() > end or self._closing.wait(0.05):
                 return False
-            time.sleep(0.05)
         answered = threading.Event()
         future = self._command.call_async(RunCommand.Request(command=RunCommand.Request.STOP))
         future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(max(0.0, end - time.monotonic())):
-            return False
+        while not answered.wait(0.1):
+            if time.monotonic() > end or self._closing.is_set():
+                return False
         return bool(future.result() and future.result().success)
 
     def close(self) -> None:

@@ -25,8 +25,7 @@ class ReplayInbox:
     What is acknowledged is in the log and was handed on before; what comes again is acknowledged again, and so is
     everything once a heartbeat.
 
-    stored: what the log held, in the order in which it would have been handed on; empty once listening. count:
-    transitions in the log.
+    stored: what the log held, in the order in which it would have been handed on; empty once listening.
 
     :param path: of the log
     :raises InputError: it cannot be used
@@ -37,7 +36,6 @@ class ReplayInbox:
         self._log = TransitionLog(path, node.task.contract_hash)
         self._ingest = Ingest(self._log)
         self.stored = self._ingest.replay()
-        self.count = len(self._log)
         for line in self._log.damaged:
             node.get_logger().warning(line)
         self._arrived: list[Transition] = []
@@ -51,6 +49,11 @@ class ReplayInbox:
         node.subscribe(TransitionMsg, 'transition', self._on_transition, node.qos.replay)
         node.wall_timer(COMMIT_PERIOD_S, self.commit)
 
+    @property
+    def count(self) -> int:
+        """Transitions in the log."""
+        return len(self._log)
+
     def acknowledged(self, robot: str) -> int:
         """Return the sequence up to which everything of `robot` is on disk."""
         return self._ingest.acknowledged(robot)
@@ -60,7 +63,6 @@ class ReplayInbox:
         if self._arrived:
             arrived, self._arrived = self._arrived, []
             self._hand_on(self._ingest.store(arrived))
-            self.count = len(self._log)
             self._ack_due |= {t.robot for t in arrived}
         now = time.monotonic()
         if now - self._acked_at >= HEARTBEAT_S:

@@ -102,6 +102,7 @@ class TransitionLog:
                 robot: self._find_contiguous(robot)
                 for (robot,) in self._db.execute('SELECT DISTINCT robot FROM transitions')
             }
+            self._count = int(self._db.execute('SELECT COUNT(*) FROM transitions').fetchone()[0])
         except (sqlite3.DatabaseError, OSError) as error:
             raise self._unreadable(error) from None
 
@@ -120,6 +121,9 @@ class TransitionLog:
                     'CREATE TABLE IF NOT EXISTS transitions (robot TEXT NOT NULL, sequence INTEGER NOT NULL, '
                     'episode TEXT NOT NULL, step INTEGER NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL, '
                     'PRIMARY KEY (robot, sequence))'
+                )
+                db.execute(
+                    'CREATE INDEX IF NOT EXISTS of_an_episode ON transitions (episode, step)'
                 )
                 db.execute('INSERT OR IGNORE INTO about VALUES (?, ?)', ('format', str(FORMAT)))
                 db.execute(
@@ -162,7 +166,7 @@ class TransitionLog:
         return next(i for i, (sequence,) in enumerate(rows) if sequence != i + 1)
 
     def __len__(self) -> int:
-        return int(self._db.execute('SELECT COUNT(*) FROM transitions').fetchone()[0])
+        return self._count
 
     @property
     def robots(self) -> tuple[str, ...]:
@@ -202,6 +206,7 @@ class TransitionLog:
                 f'cannot be written ({error})',
                 'free disk space or check its permissions',
             ) from None
+        self._count += len(fresh)
         for robot in {t.robot for t in fresh}:
             self._advance(robot, {t.sequence for t in fresh if t.robot == robot})
         return fresh
@@ -229,14 +234,6 @@ class TransitionLog:
         """Return the transitions of one episode by step."""
         query = 'SELECT robot, sequence, body, crc FROM transitions WHERE episode = ? ORDER BY step'
         return list(self._read(query, (name,)))
-
-    def episodes(self) -> Iterator[list[Transition]]:
-        """Yield the transitions of each episode by step, episodes in the order they began."""
-        query = 'SELECT episode FROM transitions GROUP BY robot, episode ORDER BY MIN(rowid)'
-        for name in [row[0] for row in self._db.execute(query)]:
-            transitions = self.episode(name)
-            if transitions:
-                yield transitions
 
     def _read(self, query: str, parameters: Iterable) -> Iterator[Transition]:
         try:

@@ -104,15 +104,15 @@ def test_robots_are_numbered_apart(tmp_path):
     assert set(again.robots) == {'arm', 'other'}
 
 
-def test_episodes_for_reports(tmp_path):
+def test_the_ticks_of_an_episode_and_the_count(tmp_path):
     log = TransitionLog(tmp_path / 'log.db', CONTRACT)
     log.append(
         [transition(TASK, 2, 'b', 1), transition(TASK, 1, 'b', 0), transition(TASK, 3, 'a', 0)]
     )
-    assert [[(t.episode, t.step) for t in e] for e in log.episodes()] == [
-        [('b', 0), ('b', 1)],
-        [('a', 0)],
-    ]
+    assert [(t.episode, t.step) for t in log.episode('b')] == [('b', 0), ('b', 1)]
+    assert not log.episode('c')
+    log.append([transition(TASK, 3, 'a', 0), transition(TASK, 4, 'a', 1)])
+    assert len(log) == 4 == len(TransitionLog(tmp_path / 'log.db', read_only=True))
 
 
 def test_a_log_of_another_contract_is_refused(tmp_path):

@@ -110,6 +110,8 @@ class WeightsInbox:
                 )
             except InputError as error:
                 self._refused.append(str(error))  # the node is its executor's alone
+            except Exception as error:  # the next file may be sound, and nobody else would check it
+                self._refused.append(f'{self.topic}: cannot be checked: {error!r}')
 
     def _tell(self) -> None:
         while self._refused:
