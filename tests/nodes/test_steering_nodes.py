@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from geometry_msgs.msg import PoseStamped
 import msgspec
 import numpy as np
 import pytest
@@ -63,9 +64,9 @@ class Page:
 
 
 class Cell:
-    """The nodes of a start with teleop:=browser."""
+    """The nodes of a start with teleop:=browser; a late page comes when the arm waits already."""
 
-    def __init__(self, bench, folder) -> None:
+    def __init__(self, bench, folder, late: bool = False) -> None:
         self.bench, self.run_dir, self.task = bench, folder / 'run', load_task('pipe_assembly')
         common = {'run_dir': str(self.run_dir), 'lockstep': True}
         qos = profiles(True, self.task.period_s)
@@ -78,15 +79,22 @@ class Cell:
             (GuardState, 'guard_state', self.guard, qos.latched),
         ):
             bench.probe.create_subscription(kind, topic, said.append, quality)
-        port = free_port()
-        self.view = bench.start(OperatorView, **common, port=port, steer=True, period=0.05)
-        self.page = Page(port)
+        if not late:
+            self.open_page(common)
         bench.start(MujocoArmNode, **common, seed=1)
         bench.start(ArmInterface, **common, lockstep_timeout=600.0)
         bench.start(DemonstrationRecorder, **common, demonstrations=2)
         own = {'run_id': 'r', 'seed': 1, 'demonstrations': 2, 'resend_after': 0.2}
         own['wait_for'] = ['arm_interface', 'demonstration_recorder']
         bench.start(EpisodeManager, **common, **own)
+        if late:
+            self.until(lambda: self.arm and self.arm[-1].detail == MAY_BEGIN)
+            self.open_page(common)
+
+    def open_page(self, common: dict) -> None:
+        port = free_port()
+        self.view = self.bench.start(OperatorView, **common, port=port, steer=True, period=0.05)
+        self.page = Page(port)
 
     def until(self, condition) -> None:
         self.bench.until(condition, PATIENCE_S)
@@ -142,6 +150,20 @@ def test_a_drag_on_the_page_inserts_the_pipe_and_is_recorded(bench, tmp_path):
     cell.actions.clear()
     cell.page.drag(gizmo, cell.in_hole(DEEP_M))
     hears_nothing(cell)
+
+
+def test_a_page_that_came_after_the_arms_last_target_is_offered_the_gizmo_where_the_arm_stands(
+    bench, tmp_path
+):
+    cell = Cell(bench, tmp_path, late=True)
+    targets = []
+    bench.probe.create_subscription(
+        PoseStamped, 'target_pose', targets.append, profiles(True, cell.task.period_s).sensors
+    )
+    gizmo = cell.grab()
+    assert not targets, 'an arm that waits is told nothing'
+    cell.page.drag(gizmo, cell.in_hole(-HOVER_M))
+    cell.until(lambda: len(cell.actions) > 3)
 
 
 @pytest.mark.parametrize('end', ['let_go', 'vanish'])
