@@ -41,6 +41,7 @@ class PerformanceWatch:
     """What has been seen so far; plain data, saved with the progress of a run.
 
     bc_successes, bc_episodes: of BC alone. wins, losses: pairs in which only RL alone, or only BC, succeeded.
+    graduations: how often that was enough.
     unpaired: outcome of an RL-only episode that waits for a BC-only one. drop, rl_drop: wagers on success of the
     episodes learned from, or of RL-only ones, having fallen below BC's. doubt_level: what BC was known to reach when it
     was put in doubt; 0: it is not. doubt_successes, doubt_episodes: of BC alone since.
@@ -52,6 +53,7 @@ class PerformanceWatch:
     bc_episodes: int = 0
     wins: int = 0
     losses: int = 0
+    graduations: int = 0
     unpaired: bool | None = None
     drop: list[float] = field(default_factory=list)
     rl_drop: list[float] = field(default_factory=list)
@@ -66,6 +68,13 @@ class PerformanceWatch:
     def evidence(self) -> float:
         """E-value for "RL alone succeeds more often than BC"."""
         return evidence_of_better(self.wins, self.losses)
+
+    def graduates(self, evidence: float) -> bool:
+        """Whether RL alone is shown to be better, at an e-value that doubles with every time that it was before.
+
+        So over all times it is wrongly shown with probability 2 / `evidence` at most, however often it is taken back.
+        """
+        return self.evidence >= evidence * 2.0**self.graduations
 
     @property
     def evidence_of_drop(self) -> float:

@@ -225,7 +225,12 @@ class RunPlan:
             watch.doubt()
             progress.graduated_at = 0
             self._tell(plan, Phase.ONLINE, ALARM)
-        elif self.phase is Phase.ONLINE and 0 < settings.graduation_evidence <= watch.evidence:
+        elif (
+            self.phase is Phase.ONLINE
+            and settings.graduation_evidence > 0
+            and watch.graduates(settings.graduation_evidence)
+        ):
+            watch.graduations += 1
             progress.graduated_at = plan.number
             watch.rl_drop = []
             pairs = f'{watch.wins} to {watch.losses} of the pairs in which only one succeeded'

@@ -20,9 +20,10 @@ class RunSettings:
     bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none. Once graduated BC
     alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
-    graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most);
-    0: never. drop_bc: once graduated, RL acts alone in place of the gate. drift_evidence: success below BC's lets BC
-    act alone until it is clear why, without cause no more often than once in so many episodes; 0: never.
+    graduation_evidence: e-value for "RL alone beats BC" at which a run graduates (20: wrongly in 1 run of 20 at most),
+    twice that each time it was taken back; 0: never. drop_bc: once graduated, RL acts alone in place of the gate.
+    drift_evidence: success below BC's lets BC act alone until it is clear why, without cause no more often than once in
+    so many episodes; 0: never.
     demonstrations: 0, or the run is of a person instead, and over once so many of their episodes succeeded.
     """
 

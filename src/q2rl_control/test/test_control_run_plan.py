@@ -448,6 +448,14 @@ def test_graduation_is_taken_back_when_rl_alone_falls_below_bc():
     assert plan.phase is Phase.ONLINE and 'RL alone' in plan.detail
     assert plan.progress.graduated_at == 0 and plan.progress.rollbacks == 0
     assert plan.progress.watch.evidence == 1.0
+    # Its second time it has to be shown twice as surely: 7 to 0 is an e-value of 31.9.
+    watch = plan.progress.watch
+    while watch.wins < 7:
+        finish(plan, success=plan.next_episode().mode is not Mode.BC, version=1)
+        assert plan.phase is Phase.ONLINE
+    while plan.phase is Phase.ONLINE:
+        finish(plan, success=plan.next_episode().mode is not Mode.BC, version=1)
+    assert (watch.wins, watch.losses, watch.graduations) == (8, 0, 2)
 
 
 def test_neither_is_judged_where_it_is_switched_off():
