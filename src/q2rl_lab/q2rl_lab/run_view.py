@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from enum import IntEnum
 import math
 from typing import Any
 
+from q2rl_control.arm_state import ArmState
 from q2rl_lab.statistics import Rate, wilson
-from q2rl_task.episode import LEARNING, Mode, Phase
+from q2rl_task.episode import LEARNING, LearnerState, Mode, Phase
 
 WINDOW = 50
 RATE_SPAN_S = 60.0
 LEAST_SPAN_S = 5.0
 NO_LIMIT = 2**40
 """The learner's word for 'as far as you like' is some larger credit."""
-LEARNER_STATES = ('waiting', 'fitting', 'ready', 'training', 'failed', 'settled', 'unsure')
-ARM_STATES = ('idle', 'retreating', 'ready', 'resetting', 'running', 'stopped')
 
 
 @dataclass(frozen=True)
@@ -170,12 +170,10 @@ class RunView:
             )
         if self.learner is not None:
             s = self.learner
-            state = LEARNER_STATES[s.state] if s.state < len(LEARNER_STATES) else str(s.state)
-            detail = f': {s.detail}' if s.detail else ''
             rows.append(
                 (
                     'learner',
-                    f'{state}{detail}, {s.updates_per_second:.0f} updates/s, {s.gradient_steps} in all, '
+                    f'{state_text(LearnerState, s)}, {s.updates_per_second:.0f} updates/s, {s.gradient_steps} in all, '
                     f'weights v{s.weights_version}, value v{s.value_version}',
                 )
             )
@@ -193,12 +191,7 @@ class RunView:
             if self.run.rollbacks:
                 rows.append(('turned back', turned_back_text(self.run)))
         if self.arm is not None:
-            state = (
-                ARM_STATES[self.arm.state]
-                if self.arm.state < len(ARM_STATES)
-                else str(self.arm.state)
-            )
-            rows.append(('arm', f'{state}{": " + self.arm.detail if self.arm.detail else ""}'))
+            rows.append(('arm', state_text(ArmState, self.arm)))
         if self.alive:
             again = sum(self.respawns.values())
             rows.append(
@@ -252,6 +245,13 @@ class RunView:
         gone = f'{clock_text(now - self.started)} gone'
         known = not math.isnan(left) and self.phase <= Phase.EVALUATING
         return f'{gone}, about {clock_text(left)} left' if known else gone
+
+
+def state_text(states: type[IntEnum], status: Any) -> str:
+    """Return the name of a status's state, a number where `states` has none for it, and its detail."""
+    names = {state.value: state.name.lower() for state in states}
+    name = names.get(status.state, str(status.state))
+    return f'{name}: {status.detail}' if status.detail else name
 
 
 def turned_back_text(run: Any) -> str:

@@ -81,6 +81,15 @@ def test_the_table_says_all(view):
     assert rows['time'] == '1:05 gone, about 30:50 left'
 
 
+def test_a_state_has_its_name_a_strange_one_its_number_and_each_its_detail(view):
+    view.learner, view.arm = learner(detail='late'), arm()
+    rows = dict(view.rows(165.0))
+    assert rows['learner'].startswith('training: late, ') and rows['arm'] == 'running'
+    view.learner.state = view.arm.state = 99
+    rows = dict(view.rows(165.0))
+    assert rows['learner'].startswith('99: late, ') and rows['arm'] == '99'
+
+
 def test_the_table_tells_that_a_run_was_turned_back(view):
     assert 'turned back' not in dict(view.rows(165.0))
     view.hear_run(run_state(Phase.ONLINE, rollbacks=1, rollback_version=37), 125.0)
