@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner
-from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
+from q2rl_ros.stamps import FUTURE_S, stamp_from_msg, stamp_to_msg
 from q2rl_task import Measurement, TaskSpec
-
-FUTURE_S = 0.05
-"""A stamp may be this far ahead of our clock before it counts as wrong."""
 
 
 class LatestSensors:

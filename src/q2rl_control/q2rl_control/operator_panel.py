@@ -16,10 +16,7 @@ from q2rl_msgs.srv import LabelEpisode
 from q2rl_ros.conversions import to_vector
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
-from q2rl_ros.stamps import stamp_from_msg
-
-FUTURE_S = 0.05
-"""A stamp may be this far ahead of our clock before it counts as wrong."""
+from q2rl_ros.stamps import FUTURE_S, stamp_from_msg
 
 
 class OperatorPanel:

@@ -2,8 +2,8 @@
 """Stamps as float seconds inside, as builtin_interfaces/Time on the wire.
 
 A float of today's wall clock resolves 238 ns, one of a simulation's clock far less than 1 ns, so neither form holds the
-other exactly. What holds: equal wire stamps give equal floats, and a float that came from the wire (or through
-`wire_seconds`) survives any number of round trips unchanged. Joins therefore compare floats that came from the wire.
+other exactly. What holds: equal wire stamps give equal floats, and a float that came from the wire survives any number
+of round trips unchanged. So stamps are compared as they are on the wire, or as floats that came from there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import math
 from builtin_interfaces.msg import Time
 
 from q2rl_ros.errors import MessageError
+
+FUTURE_S = 0.05
+"""A stamp may be this far ahead of our clock before it counts as wrong."""
 
 
 def stamp_to_msg(seconds: float) -> Time:
@@ -38,8 +41,3 @@ def stamp_from_msg(stamp: Time) -> float:
     if stamp.nanosec >= 1_000_000_000 or stamp.sec < 0:
         raise MessageError('malformed', f'stamp {stamp.sec} s {stamp.nanosec} ns')
     return stamp.sec + stamp.nanosec / 1e9
-
-
-def wire_seconds(seconds: float) -> float:
-    """Return `seconds` as the receiver of the stamp will see them."""
-    return stamp_from_msg(stamp_to_msg(seconds))

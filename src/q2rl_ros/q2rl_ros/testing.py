@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of nodes share: a ROS domain of their own, nodes in one process, bounded waits."""
+"""What tests of nodes and messages share: a ROS domain of their own, nodes in one process, bounded waits, stamps."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rclpy.qos import QoSProfile
 
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import make_executor
+from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
 
 WAIT_S = 20.0
 """Longest wait for anything; how long it takes is never the point of a test."""
@@ -37,6 +38,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
+
+
+def wire_seconds(seconds: float) -> float:
+    """Return `seconds` as the receiver of the stamp will see them."""
+    return stamp_from_msg(stamp_to_msg(seconds))
 
 
 class Bench:

@@ -14,7 +14,8 @@ from rclpy.serialization import deserialize_message, serialize_message
 from q2rl_ros import conversions as conv
 from q2rl_ros.errors import MessageError
 from q2rl_ros.sensors import SENSOR_TOPICS, MeasurementJoiner, measurement_to_msgs
-from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg, wire_seconds
+from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
+from q2rl_ros.testing import wire_seconds
 from q2rl_task import (
     Decision,
     EndReason,
