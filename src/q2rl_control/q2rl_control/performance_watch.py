@@ -114,12 +114,10 @@ class PerformanceWatch:
         self.doubt_episodes += 1
         if is_below(self.doubt_successes, self.doubt_episodes, self.doubt_level):
             return Fault.WORLD
-        if self.doubt_successes >= CLEARING:
+        if self.doubt_successes >= CLEARING or self.doubt_episodes >= LONGEST_DOUBT:
+            # The world is not shown to have changed: forgetting what was learned would need that.
             return Fault.WEIGHTS
-        if self.doubt_episodes < LONGEST_DOUBT:
-            return None
-        # Not shown to have changed: forgetting what was learned would need more than that.
-        return Fault.WEIGHTS
+        return None
 
     def learned_from(self, success: bool, version: int) -> None:
         """Take an episode that was learned from, and the weights that it ended with; 0: RL had none to act with."""
