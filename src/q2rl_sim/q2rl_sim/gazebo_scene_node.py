@@ -14,12 +14,9 @@ from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import spin
 from q2rl_sim.gazebo_service import GazeboError, set_model_pose
 from q2rl_sim.gazebo_world import SOCKET
-from q2rl_sim.placement import draw_placement
+from q2rl_sim.placement import draw_placement, placement_refusal
 from q2rl_sim.socket_parts import is_deep
 from q2rl_task import Pose
-
-CLEARANCE_M = 0.01
-"""How far above the nominal rim the tip must be before the socket is moved."""
 
 
 class GazeboScene(Q2rlNode):
@@ -72,9 +69,7 @@ class GazeboScene(Q2rlNode):
             return 'not active'
         if self._tip is None:
             return 'the tip has not been seen yet'
-        if self._tip.relative_to(self.task.fixture.nominal.pose).position[2] > -CLEARANCE_M:
-            return 'the tip is not clear of the fixture'
-        return ''
+        return placement_refusal(self.task, self._tip)
 
 
 def main(args=None) -> int:

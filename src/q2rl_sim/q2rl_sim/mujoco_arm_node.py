@@ -24,11 +24,10 @@ from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, SensorMessages, measurement_to_msgs
 from q2rl_ros.spin import spin
 from q2rl_sim.arm import ARM, SimArm
+from q2rl_sim.placement import placement_refusal
 from q2rl_sim.trace import TraceFile
 from q2rl_task import Pose
 
-CLEARANCE_M = 0.01
-"""How far above the nominal rim the tip must be before the fixture is moved."""
 TRUTH_PERIOD_S = 0.05
 
 
@@ -240,18 +239,15 @@ class MujocoArmNode(Q2rlNode):
             self._step_if_granted()
 
     def _on_prepare_scene(self, request: PrepareScene.Request, response: PrepareScene.Response):
-        tip = self._arm.measure().tip_pose.relative_to(self.task.fixture.nominal.pose)
-        if not self.active or tip.position[2] > -CLEARANCE_M:
-            response.success = False
-            response.message = (
-                'not active' if not self.active else 'the tip is not clear of the fixture'
-            )
+        tip = self._arm.measure().tip_pose
+        response.message = placement_refusal(self.task, tip) if self.active else 'not active'
+        response.success = not response.message
+        if not response.success:
             return response
         estimate = self._arm.place_fixture(request.seed)
         self._compose()
         if self._trace:
             self._trace.flush()
-        response.success = True
         response.estimate = pose_to_msg(estimate, self.task.frames.base, self._stamp)
         if (part := self._arm.part_estimate) is not None:
             response.part = pose_to_msg(part, self.task.frames.base, self._stamp)

@@ -11,6 +11,9 @@ from scipy.spatial.transform import Rotation
 from q2rl_task import Pose, TaskSpec
 from q2rl_task.spec import FixtureSpec, PartSpec
 
+CLEARANCE_M = 0.01
+"""How far above the nominal rim the tip must be before the fixture is moved."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -36,6 +39,12 @@ def draw_placement(task: TaskSpec, seed: int) -> Placement:
     if task.part is None:
         return Placement(truth, estimate)
     return Placement(truth, estimate, *_draw(task.part, part_place, part_err))
+
+
+def placement_refusal(task: TaskSpec, tip: Pose) -> str:
+    """Return why the fixture may not be moved while the tip is there (base frame), or an empty string."""
+    depth = tip.relative_to(task.fixture.nominal.pose).position[2]
+    return 'the tip is not clear of the fixture' if depth > -CLEARANCE_M else ''
 
 
 def _draw(

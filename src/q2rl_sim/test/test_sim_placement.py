@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import numpy as np
 
 from q2rl_sim.arm import SimArm
-from q2rl_sim.placement import Placement, draw_placement
+from q2rl_sim.placement import CLEARANCE_M, Placement, draw_placement, placement_refusal
 from q2rl_task import Pose, load_task
 
 TASK = load_task('pipe_assembly')
@@ -23,6 +23,12 @@ def test_placements_stay_within_the_bounds_of_the_task(seed):
     distance, angle = placement.truth.distance_to(placement.estimate)
     assert distance <= FIXTURE.estimate_error_m + 1e-12
     assert np.degrees(angle) <= FIXTURE.estimate_error_deg + 1e-9
+
+
+def test_a_fixture_is_moved_only_while_the_tip_is_clear_of_its_nominal_rim():
+    for above, refused in ((-0.02, True), (0.5 * CLEARANCE_M, True), (2.0 * CLEARANCE_M, False)):
+        tip = FIXTURE.nominal.pose @ Pose.of((0.0, 0.0, -above))
+        assert bool(placement_refusal(TASK, tip)) == refused
 
 
 def test_placements_are_fresh_seeded_and_spread():
