@@ -19,9 +19,9 @@ MIN_CHUNK = 64 * 1024
 class Profiles:
     """One profile per kind of topic; publisher and subscriber of a topic take the same one.
 
-    sensors: streams of the robot. tick: observation, proposals, decision, executed step. command: `target_pose`.
-    events: what must arrive but is not part of the tick (acknowledgements, summaries). latched: states, kept for late
-    joiners. replay: `transition`. weights: weight chunks, kept for late joiners.
+    sensors: streams of the robot. tick: observation, proposals, decision; the clock of a simulation. command: what goes
+    to the controllers. events: what must arrive, however late (executed steps, acknowledgements, summaries, buttons).
+    latched: states, kept for late joiners. replay: `transition`. weights: weight chunks, kept for late joiners.
     """
 
     sensors: QoSProfile

@@ -1,5 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of a task: what its observations, actions, rewards, limits and episode ends mean."""
+"""The contract of a task: what its observations, actions, rewards, limits and episode ends mean.
+
+Modules by subject; what other packages need most can be imported from here.
+
+- the task: `spec` (its YAML), `contract` (what of it learning depends on)
+- the tick: `measurement`, `observation`, `action`, `records` (what flows round it)
+- episodes: `episode` (who acts, how it ends, what it is worth), `reset` (where it starts)
+- poses: `pose`, `rotations`
+- files: `settings_file`, `atomic_file`, `demonstration_file`
+- what a user can mend: `errors`
+"""
 
 from q2rl_task.action import advance_command, advance_gripper, clamp_lead
 from q2rl_task.contract import Contract
