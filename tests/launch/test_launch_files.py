@@ -12,9 +12,10 @@ import tempfile
 import pytest
 import yaml
 
-from q2rl_bringup.arguments import ARGUMENTS, ROBOT_TYPES, SIMULATIONS
+from q2rl_bringup.arguments import ARGUMENTS, SIMULATIONS
 from q2rl_bringup.cell_starts import CELL_STARTS, servo_graph
 from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
+from q2rl_bringup.robots import ROBOTS
 from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import InputError, load_task
 
@@ -33,7 +34,7 @@ STARTS = [
     *(
         {'sim': sim, 'robot_type': robot, 'task': TASKS[robot], 'namespace': namespace}
         for sim in ('mock', 'gazebo')
-        for robot in ROBOT_TYPES
+        for robot in ROBOTS
         for namespace in ('', 'left')
     ),
     {'sim': 'gazebo', 'headless': 'false', 'launch_rviz': 'true'},

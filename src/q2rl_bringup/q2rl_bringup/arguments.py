@@ -6,12 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from q2rl_bringup.robots import ROBOTS
+from q2rl_control.teleop_mapping import LAYOUTS
 from q2rl_task import InputError, TaskSpec
 
 Value = str | int | float | bool
 TRUTH = {'true': True, 'false': False}
 SIMULATIONS = ('none', 'mujoco', 'mock', 'gazebo')
-ROBOT_TYPES = ('panda', 'fr3', 'ur5e')
+DEVICES = tuple(LAYOUTS)
+"""What `teleop` listens to."""
+BROWSER = 'browser'
 BY_TASK = -1
 """A number that the task says (its section `learning`)."""
 
@@ -79,7 +83,7 @@ ARGUMENTS = (
         'robot_type',
         'panda',
         "The arm of sim:=mock and sim:=gazebo; the task's base frame must be its.",
-        ROBOT_TYPES,
+        tuple(ROBOTS),
     ),
     Argument(
         'part',
@@ -109,7 +113,7 @@ ARGUMENTS = (
         'none',
         'Device with which a person takes over, labels episodes and stops; its driver node is started elsewhere. '
         'browser: none, they steer on the page, which is served then; only to demonstrate in a MuJoCo simulation.',
-        ('none', 'spacenav', 'gamepad', 'browser'),
+        ('none', *DEVICES, BROWSER),
     ),
     Argument(
         'policy_mode',

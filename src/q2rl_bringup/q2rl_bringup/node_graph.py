@@ -16,7 +16,7 @@ import time
 
 import yaml
 
-from q2rl_bringup.arguments import Value, as_the_task_says, parse_arguments
+from q2rl_bringup.arguments import BROWSER, DEVICES, Value, as_the_task_says, parse_arguments
 from q2rl_bringup.cell_processes import MOVED_TF, Cell, cell_processes
 from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec, ParameterValue
 from q2rl_bringup.node_parameters import (
@@ -34,10 +34,7 @@ from q2rl_task import InputError, TaskSpec, load_task
 
 NAMESPACE = re.compile(r'(/?[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*/?)?')
 RUN_ID = re.compile(r'[A-Za-z0-9][A-Za-z0-9._-]*')
-BROWSER = 'browser'
 PATIENCE_S = 600.0
-DEVICES = ('spacenav', 'gamepad')
-"""What `teleop` listens to."""
 FINAL_EXIT_CODE = 2
 """Exit code of a node for bad input: it would only come again, so the node is not started again."""
 
