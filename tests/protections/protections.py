@@ -1075,9 +1075,13 @@ def _() -> None:
     f'{GRAPH}::test_nobody_steers_an_arm_in_the_browser_that_is_not_simulated_here',
 )
 def _() -> None:
-    from q2rl_bringup import node_graph
+    from q2rl_bringup import argument_conflicts
 
-    node_graph._steered = lambda args: args['teleop'] == node_graph.BROWSER
+    around(
+        argument_conflicts,
+        'conflicts',
+        lambda original, args: [c for c in original(args) if c[1] != 'teleop'],
+    )
 
 
 @without(

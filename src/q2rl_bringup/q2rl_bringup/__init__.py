@@ -3,8 +3,10 @@
 
 Modules by subject:
 
-- a start: `arguments`, `node_graph` (the list that `ros2 launch` and `q2rl up` both run), `node_parameters`,
-  `graph_specs`, `run_preparation`, `launch_graph`, `cell_processes`, `real_cell`, `parameter_page`
+- a start: `arguments`, `argument_conflicts`, `node_graph` (what `ros2 launch` and `q2rl up` both run), `graph_specs`,
+  `run_preparation`, `launch_graph`, `parameter_page`
+- what runs in it: `node_selection` (the run's nodes), `tip_pose`, `cell_processes`, `operator_nodes`;
+  `node_parameters`
 - what is started below q2rl: `cell_starts` (an FR3's driver, MoveIt Servo)
 - robots: `robots`, `franka_names`, `robot_description`, `arm_model`, `share`
 - the picture: `scene_feed`, `scene_state`, `scene_picture`, `scene_markers`, `scene_parameters`,

@@ -33,10 +33,12 @@ class Cell:
 def cell_processes(
     args: Mapping[str, Value], task: TaskSpec, namespace: str, run_dir: Path
 ) -> Cell:
-    """Return what sim:=mock or sim:=gazebo starts beside q2rl's own nodes.
+    """Return what sim:=mock or sim:=gazebo starts beside q2rl's own nodes; nothing for any other `sim`.
 
     :raises InputError: the robot is not the task's, or the task has no Gazebo world
     """
+    if args['sim'] not in ('mock', 'gazebo'):
+        return Cell(())
     robot, gazebo = ROBOTS[args['robot_type']], args['sim'] == 'gazebo'
     urdf = robot_urdf(task, robot, args['sim'], namespace=namespace)
     time = {'use_sim_time': gazebo}

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from q2rl_bringup.arguments import Value
+from q2rl_bringup.arguments import BROWSER, Value
 from q2rl_bringup.graph_specs import ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import ROBOTS
@@ -18,12 +18,17 @@ from q2rl_task import InputError, TaskSpec
 EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
 DEMONSTRATE = 'demonstrate'
 RECORDER = 'demonstration_recorder'
+PATIENCE_S = 600.0
+"""A simulation that waits, waits so long for a person who thinks."""
 
 
 def own_parameters(
-    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str
+    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str, run: Iterable[str]
 ) -> dict[str, dict[str, ParameterValue]]:
-    """Return what each node gets beside the common parameters."""
+    """Return what each node gets beside the common parameters.
+
+    :param run: the nodes of the run: whoever runs where, an episode starts when all are there
+    """
     seed, mode = args['seed'], args['policy_mode']
     checkpoint = clone_file(args, run_dir)
     learns = mode in ('gated', 'shadow') and args['learn']
@@ -74,8 +79,10 @@ def own_parameters(
             'resume': args['resume'],
             **bc_only,
             **wanted,
+            'wait_for': tuple(name for name in run if name != 'episode_manager'),
         },
         RECORDER: wanted,
+        'tip_state': _tip_state(args),
     }
 
 
@@ -88,14 +95,7 @@ def command_sink(args: Mapping[str, Value]) -> str:
 
 def _command_interface(args: Mapping[str, Value]) -> str:
     """Return what the simulated arm is commanded by."""
-    sink = command_sink(args)
-    if args['sim'] == 'mujoco' and sink == 'servo_twist':
-        raise InputError(
-            'argument `command_sink`',
-            'the MuJoCo simulation takes no twists',
-            'say pose_target or joint_position, or another sim',
-        )
-    return 'joints' if sink == 'joint_position' else 'pose'
+    return 'joints' if command_sink(args) == 'joint_position' else 'pose'
 
 
 def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, ParameterValue]:
@@ -110,10 +110,19 @@ def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Paramete
         chosen['tare'] = 'measure'  # its force-torque sensor weighs the tool
     if args['sim'] == 'mujoco':
         chosen['target_rate'] = 0.0  # it interpolates itself
+    if args['teleop'] == BROWSER:
+        chosen['lockstep_timeout'] = PATIENCE_S
     by_joints = sink == 'joint_position' and args['sim'] != 'none'
     if by_joints or args['planner'] != 'straight' or args['description_file']:
         chosen['robot_description'] = description(args, task)
     return chosen
+
+
+def _tip_state(args: Mapping[str, Value]) -> dict[str, ParameterValue]:
+    """Return what tip_state must know of a real arm; a simulation's it hears from robot_state_publisher."""
+    if args['sim'] != 'none' or not args['description_file']:
+        return {}
+    return {'robot_description': str(Path(args['description_file']).absolute())}
 
 
 def description(args: Mapping[str, Value], task: TaskSpec) -> str:
@@ -122,6 +131,11 @@ def description(args: Mapping[str, Value], task: TaskSpec) -> str:
     if given:
         return existing(given, 'description_file', '').read_text()
     return robot_urdf(task, ROBOTS[args['robot_type']])
+
+
+def params_file(args: Mapping[str, Value]) -> Path:
+    """Return the parameter file of a start."""
+    return existing(args['params_file'], 'params_file', 'config/q2rl.params.yaml')
 
 
 def existing(given: str, argument: str, default: str) -> Path:

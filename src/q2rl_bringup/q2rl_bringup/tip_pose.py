@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether `tip_state` has to tell where the tip of the arm is, since nobody else does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from q2rl_bringup.arguments import Value
+from q2rl_bringup.node_parameters import params_file
+from q2rl_task import InputError
+
+POSE_TOPIC = 'current_pose'
+SECTIONS = ('/**', '/**/arm_interface', 'arm_interface', '/arm_interface')
+
+
+def wants_tip_state(args: Mapping[str, Value]) -> bool:
+    """Return whether a start has `tip_state`: by ros2_control's joints, or by those of a real arm that is described."""
+    if args['sim'] != 'none':
+        return args['sim'] != 'mujoco'
+    return bool(args['description_file']) and _pose_is_wanted(params_file(args))
+
+
+def _pose_is_wanted(file: Path) -> bool:
+    """Return whether arm_interface waits for the topic that tip_state publishes."""
+    said = {'pose_source': 'topic', 'pose_topic': POSE_TOPIC}
+    try:
+        sections = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(str(file), f'is not YAML: {error}', 'mend it') from None
+    for name in SECTIONS:
+        said |= (sections.get(name) or {}).get('ros__parameters') or {}
+    return said['pose_source'] == 'topic' and said['pose_topic'] == POSE_TOPIC
