@@ -18,6 +18,7 @@ def declare_arm_parameters(node: Q2rlNode) -> None:
     declare_sensor_parameters(node)
     declare_tare_parameters(node)
     declare_planner(node)
+    node.declare_lockstep_timeout()
     node.declare(
         'republish_period',
         0.5,

@@ -84,6 +84,7 @@ class QGateNode(Q2rlNode):
             high=1e9,
         )
         self.declare('seed', 0, 'Seed of the soft choice.', low=0, high=2**62)
+        self.declare_lockstep_timeout()
         self.declare(
             'decision_deadline',
             0.0,

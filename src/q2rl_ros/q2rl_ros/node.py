@@ -62,13 +62,6 @@ class Q2rlNode(LifecycleNode):
             False,
             'Whether a simulation waits for each decision; false: a wall-clock tick.',
         )
-        self.declare(
-            'lockstep_timeout',
-            5.0,
-            'Lockstep: wall time [s] without a decision after which a step holds.',
-            low=0.1,
-            high=600.0,
-        )
         self.declare('robot', 'arm', 'Name of the robot, unique among those that share a learner.')
         self.declare('autostart', True, 'Configure and activate without being asked.')
         self.declare(
@@ -130,6 +123,17 @@ class Q2rlNode(LifecycleNode):
             descriptor.additional_constraints = f'one of {", ".join(choices)}'
             self._choices[name] = choices
         self.declare_parameter(name, default, descriptor)
+
+    def declare_lockstep_timeout(self) -> None:
+        """Declare `lockstep_timeout`, for the node that waits for decisions and the one that makes them."""
+        self.declare(
+            'lockstep_timeout',
+            5.0,
+            'Lockstep: wall time [s] without a decision after which a step holds; '
+            'the same for arm_interface and q_gate.',
+            low=0.1,
+            high=600.0,
+        )
 
     def value(self, name: str):
         """Return the value of a declared parameter."""

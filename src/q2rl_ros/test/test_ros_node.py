@@ -76,7 +76,7 @@ def test_every_parameter_has_a_description(bench):
         for name in node._parameters
         if name not in ('use_sim_time', 'start_type_description_service')
     ]
-    assert len(ours) == 8
+    assert len(ours) == 7
     assert all(node.describe_parameter(name).description for name in ours)
     assert node.describe_parameter('gain').floating_point_range[0].to_value == 2.0
 
