@@ -10,85 +10,50 @@ from q2rl_ros.node import Q2rlNode
 from q2rl_task import InputError, Mode
 
 POLICY_MODES = [mode.name for mode in Mode if mode is not Mode.HUMAN]
+NUMBERS = {
+    'seed': (2**62, 'Seed of all scenes and start poses.'),
+    'rollouts': (10**5, 'BC-only episodes before the fit; 0: only evaluate.'),
+    'most_rollouts': (
+        10**6,
+        'Draw them out to so many while they tell too little to start from; 0: three times `rollouts`.',
+    ),
+    'online_steps': (10**9, 'Transitions of the online phase.'),
+    'bc_only_every': (10**6, 'One online episode in so many on BC alone; 0: none.'),
+    'rl_only_every': (10**6, 'One online episode in so many on RL alone; 0: none.'),
+    'bc_only_every_graduated': (
+        10**6,
+        'The same for BC alone once the run has graduated; 0: none.',
+    ),
+    'evaluation_episodes': (10**6, 'Fresh scenes at the end, each once per mode.'),
+    'graduation_evidence': (
+        1e12,
+        'E-value for "RL alone beats BC" at which the run graduates; 0: never.',
+    ),
+    'drift_evidence': (
+        1e12,
+        "Success below BC's lets BC act alone until it is clear why: without cause at most once in so many episodes; "
+        '0: never.',
+    ),
+    'demonstrations': (
+        10**6,
+        'Episodes in which a person has to succeed, and nothing else is run; 0: a run of policies.',
+    ),
+}
+"""Of each number in `RunSettings`, all from 0 on, the largest and what it means."""
 
 
 def declare_run_parameters(node: Q2rlNode) -> None:
     """Declare them on `node`."""
     default = RunSettings(run_id='run', seed=0)
     node.declare('run_id', default.run_id, 'Name of the run: the beginning of every episode id.')
-    node.declare('seed', default.seed, 'Seed of all scenes and start poses.', low=0, high=2**62)
-    node.declare(
-        'rollouts',
-        default.rollouts,
-        'BC-only episodes before the fit; 0: only evaluate.',
-        low=0,
-        high=100000,
-    )
-    node.declare(
-        'most_rollouts',
-        default.most_rollouts,
-        'Draw them out to so many while they tell too little to start from; 0: three times `rollouts`.',
-        low=0,
-        high=10**6,
-    )
-    node.declare(
-        'online_steps', default.online_steps, 'Transitions of the online phase.', low=0, high=10**9
-    )
-    node.declare(
-        'bc_only_every',
-        default.bc_only_every,
-        'One online episode in so many on BC alone; 0: none.',
-        low=0,
-        high=10**6,
-    )
-    node.declare(
-        'rl_only_every',
-        default.rl_only_every,
-        'One online episode in so many on RL alone; 0: none.',
-        low=0,
-        high=10**6,
-    )
-    node.declare(
-        'bc_only_every_graduated',
-        default.bc_only_every_graduated,
-        'The same for BC alone once the run has graduated; 0: none.',
-        low=0,
-        high=10**6,
-    )
-    node.declare(
-        'evaluation_episodes',
-        default.evaluation_episodes,
-        'Fresh scenes at the end, each once per mode.',
-        low=0,
-        high=10**6,
-    )
+    for name, (largest, what) in NUMBERS.items():
+        node.declare(name, getattr(default, name), what, low=0, high=largest)
     node.declare(
         'evaluation_modes',
         [mode.name for mode in default.evaluation_modes],
         'Modes to evaluate: BC, GATED, RL.',
     )
-    node.declare(
-        'graduation_evidence',
-        default.graduation_evidence,
-        'E-value for "RL alone beats BC" at which the run graduates; 0: never.',
-        low=0.0,
-        high=1e12,
-    )
-    node.declare(
-        'drift_evidence',
-        default.drift_evidence,
-        "Success below BC's rolls weights back: without cause at most once in so many episodes; 0: never.",
-        low=0.0,
-        high=1e12,
-    )
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
-    node.declare(
-        'demonstrations',
-        default.demonstrations,
-        'Episodes in which a person has to succeed, and nothing else is run; 0: a run of policies.',
-        low=0,
-        high=10**6,
-    )
     node.declare('resume', False, 'Go on with a run that was stopped.')
     node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
     node.declare(

@@ -47,20 +47,8 @@ class RunSettings:
             raise InputError('parameter `run_id`', 'is empty', 'name the run')
         if LIFE in self.run_id:
             raise InputError('parameter `run_id`', f'holds an {LIFE}', 'leave it out')
-        for name in (
-            'seed',
-            'rollouts',
-            'most_rollouts',
-            'online_steps',
-            'bc_only_every',
-            'rl_only_every',
-            'bc_only_every_graduated',
-            'evaluation_episodes',
-            'graduation_evidence',
-            'drift_evidence',
-            'demonstrations',
-        ):
-            if getattr(self, name) < 0:
+        for name, value in vars(self).items():
+            if isinstance(value, int | float) and value < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
         if self.online_steps and not self.rollouts:
             raise InputError(
