@@ -26,9 +26,16 @@ def operator_nodes(
     nodes = []
     at_the_robot = args['part'] != 'learner'
     if args['teleop'] in DEVICES and at_the_robot:
-        device = {**common, 'device': args['teleop']}
         nodes.append(
-            NodeSpec('q2rl_control', 'teleop', 'teleop', device, remappings, required=False)
+            NodeSpec(
+                'q2rl_control',
+                'teleop',
+                'teleop',
+                {**common, 'device': args['teleop']},
+                remappings,
+                respawn=args['use_respawn'],
+                required=False,
+            )
         )
     if args['launch_rviz'] and at_the_robot:
         nodes += _rviz(args, task, common, remappings)

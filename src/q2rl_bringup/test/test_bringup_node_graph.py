@@ -332,9 +332,8 @@ def test_the_page_comes_and_goes_without_the_run():
 
 
 def test_use_respawn_false_leaves_dead_nodes_dead():
-    assert not any(
-        node.respawn for node in build_graph({'use_respawn': 'false', 'browser': 'true'}).nodes
-    )
+    given = {'use_respawn': 'false', 'browser': 'true', 'teleop': 'gamepad'}
+    assert not any(node.respawn for node in build_graph(given).nodes)
 
 
 def test_the_command_line_names_node_namespace_files_and_level():
