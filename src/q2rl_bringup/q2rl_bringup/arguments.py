@@ -207,6 +207,12 @@ ARGUMENTS = (
         least=BY_TASK,
     ),
     Argument(
+        'goal',
+        0,
+        'End the online phase early once so many percent of the last 50 gated episodes succeeded. 0: never.',
+        least=0,
+    ),
+    Argument(
         'eval_episodes', 20, 'Fresh scenes of the evaluation, each run once per mode.', least=0
     ),
     Argument(

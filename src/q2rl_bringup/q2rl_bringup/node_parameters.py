@@ -74,6 +74,7 @@ def own_parameters(
             'seed': seed,
             'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
             'online_steps': args['online_steps'] if learns else 0,
+            'goal': args['goal'],
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
             'resume': args['resume'],

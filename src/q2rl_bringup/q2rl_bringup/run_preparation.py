@@ -41,7 +41,7 @@ def record_of_start(args: Mapping[str, Value], run_dir: Path) -> dict[Path, str]
 
 def _asked(args: Mapping[str, Value]) -> dict[str, Any]:
     """Return what was asked for, by the names of q2rl_lab's RunConfig."""
-    same = 'task', 'seed', 'preset', 'device', 'rollouts', 'eval_episodes', 'planner', 'sim'
+    same = 'task', 'seed', 'preset', 'device', 'rollouts', 'goal', 'eval_episodes', 'planner', 'sim'
     asked: dict[str, Any] = {name: args[name] for name in (*same, 'robot_type', 'command_sink')}
     asked |= {
         'steps': args['online_steps'],

@@ -18,6 +18,10 @@ NUMBERS = {
         'Draw them out to so many while they tell too little to start from; 0: three times `rollouts`.',
     ),
     'online_steps': (10**9, 'Transitions of the online phase.'),
+    'goal': (
+        100,
+        'End the online phase early once so many percent of the last 50 gated episodes succeeded; 0: never.',
+    ),
     'bc_only_every': (10**6, 'One online episode in so many on BC alone; 0: none.'),
     'rl_only_every': (10**6, 'One online episode in so many on RL alone; 0: none.'),
     'bc_only_every_graduated': (

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
-from q2rl_control.run_settings import RunSettings
+from q2rl_control.run_settings import GOAL_EPISODES, RunSettings
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
 from q2rl_task.episode import LEARNING, LIFE
 
@@ -194,10 +194,16 @@ class RunPlan:
             mode = counts.by_mode.setdefault(plan.mode.name, {'episodes': 0, 'successes': 0})
             mode['episodes'] += 1
             mode['successes'] += int(result.success)
+            if plan.explore and not result.by_source.get(Source.HUMAN.name):
+                self.progress.recent = [*self.progress.recent, result.success][-GOAL_EPISODES:]
         self.progress.attempts = 0
         learning = plan.phase is Phase.ONLINE and self.phase in LEARNING
         if (plan.phase is self.phase or learning) and self._over(plan.phase):
             self._enter(self._onward(plan.phase))
+            if self._reached_goal and learning:
+                reached = f'{sum(self.progress.recent)} of the last {GOAL_EPISODES} gated episodes'
+                found = f'{reached} succeeded: learned enough'
+                self._tell(plan, self.phase, found)
             learning = False
         if plan.phase in (Phase.ESTIMATING, Phase.ONLINE) and not result.interrupted:
             self._judge(plan, result, learning)
@@ -245,6 +251,7 @@ class RunPlan:
 
     def _turn_back(self, plan: EpisodePlan, version: int, text: str) -> None:
         self.progress.rollbacks += 1
+        self.progress.recent = []
         self.progress.rollback_version = version
         self._tell(plan, Phase.ONLINE, text)
 
@@ -346,6 +353,11 @@ class RunPlan:
         return max(self.settings.rollouts, self.progress.drawn_out_to)
 
     @property
+    def _reached_goal(self) -> bool:
+        goal, recent = self.settings.goal, self.progress.recent
+        return 0 < goal * GOAL_EPISODES <= 100 * sum(recent)
+
+    @property
     def _first(self) -> Phase:
         return Phase.DEMONSTRATING if self.settings.demonstrations else Phase.ESTIMATING
 
@@ -360,7 +372,7 @@ class RunPlan:
         if phase is Phase.SETTLING:
             return not settings.needs_learner
         if phase is Phase.ONLINE:
-            return counts.transitions >= settings.online_steps
+            return counts.transitions >= settings.online_steps or self._reached_goal
         if phase is Phase.EVALUATING:
             planned = settings.evaluation_episodes * len(settings.evaluation_modes)
             return counts.episodes >= planned

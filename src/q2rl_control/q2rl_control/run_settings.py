@@ -9,6 +9,8 @@ from q2rl_task import InputError, Mode
 from q2rl_task.episode import LIFE
 from q2rl_task.spec import LearningSpec
 
+GOAL_EPISODES = 50
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -16,7 +18,8 @@ class RunSettings:
 
     rollouts: BC-only episodes of the estimating phase; 0 leaves it and the fit out: what is there is evaluated, and
     nothing is learned. most_rollouts: how many it is drawn out to, half of `rollouts` at a time, while they tell too
-    little to start from; 0: three times as many. online_steps: transitions of the online phase.
+    little to start from; 0: three times as many. online_steps: transitions of the online phase. goal: percent of the
+    last `GOAL_EPISODES` gated episodes whose success ends that phase before they are spent; 0: it takes all of them.
     bc_only_every, rl_only_every: one online episode in so many runs on BC or on RL alone; 0: none. Once graduated BC
     alone runs in one of `bc_only_every_graduated`: it is known to be worse, and each of its failures costs.
     evaluation_episodes: fresh scenes, each run once per mode of `evaluation_modes`, all on one seed.
@@ -32,6 +35,7 @@ class RunSettings:
     rollouts: int = LearningSpec().rollouts
     most_rollouts: int = 0
     online_steps: int = LearningSpec().online_steps
+    goal: int = 0
     bc_only_every: int = 10
     rl_only_every: int = 10
     bc_only_every_graduated: int = 30
@@ -50,6 +54,8 @@ class RunSettings:
         for name, value in vars(self).items():
             if isinstance(value, int | float) and value < 0:
                 raise InputError(f'parameter `{name}`', 'is negative', 'set 0 or more')
+        if self.goal > 100:
+            raise InputError('parameter `goal`', 'is more than 100 %', 'set 100 or less')
         if self.online_steps and not self.rollouts:
             raise InputError(
                 'parameter `rollouts`',

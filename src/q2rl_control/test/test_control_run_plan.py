@@ -11,6 +11,7 @@ from q2rl_control.run_plan import Command, EpisodeResult, LearnerReport, RunPlan
 from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_settings import RunSettings
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
+from q2rl_task.episode import LEARNING
 
 GOOD = LearnerReport(LearnerState.READY)
 SETTLED = LearnerReport(LearnerState.SETTLED, weights_version=9)
@@ -165,6 +166,33 @@ def test_pause_lets_the_episode_finish_and_resume_goes_on():
     assert plan.command(Command.RESUME) is None
     assert plan.phase is Phase.SETTLING  # that episode had spent the budget
     assert plan.command(Command.RESUME) is not None
+
+
+def test_a_run_that_reached_its_goal_learns_no_longer():
+    plan = online(online_steps=10**6, goal=90, drift_evidence=0)
+    outcomes = iter([False] * 10 + [True] * 200)
+    gated = 0
+    while plan.phase in LEARNING:
+        episode = plan.next_episode()
+        success = next(outcomes) if episode.explore else False
+        gated += episode.explore
+        finish(plan, success=success)
+    # Of the last 50 the first five are the last failures.
+    assert gated == 55 and plan.phase is Phase.SETTLING
+    assert plan.detail == '45 of the last 50 gated episodes succeeded: learned enough'
+    assert plan.progress.events[-1][1] == plan.detail
+    again = RunPlan(plan.settings, RunProgress.from_dict(plan.progress.to_dict()))
+    again.command(Command.STOP)
+    again.command(Command.RESUME)
+    assert again.phase is Phase.SETTLING
+
+
+def test_a_persons_successes_reach_no_goal():
+    plan = online(online_steps=10**6, goal=50, bc_only_every=0, rl_only_every=0)
+    helped = EpisodeResult(True, EndReason.SUCCESS, 10, {'BC': 5, 'HUMAN': 5})
+    for _ in range(60):
+        plan.episode_finished(plan.next_episode(), helped)
+    assert plan.phase is Phase.ONLINE
 
 
 def test_stop_and_evaluate():

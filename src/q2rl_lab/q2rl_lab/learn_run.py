@@ -41,6 +41,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         seed=config.seed,
         rollouts=config.rollouts,
         online_steps=config.steps,
+        goal=config.goal,
         evaluation_episodes=config.eval_episodes,
     )
     teller = _Teller(tell)

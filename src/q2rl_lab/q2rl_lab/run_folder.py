@@ -29,6 +29,7 @@ class RunConfig:
     demonstrations: int | str | None = None  # how many to record, or the file to take
     steps: int = LearningSpec().online_steps
     rollouts: int = LearningSpec().rollouts
+    goal: int = 0
     eval_episodes: int = 100
     realtime: bool = False
     planner: str = 'straight'

@@ -75,6 +75,7 @@ def graph_arguments(
         'policy_mode': 'shadow' if config.shadow else 'gated',
         'rollouts': config.rollouts,
         'online_steps': config.steps,
+        'goal': config.goal,
         'eval_episodes': config.eval_episodes,
         'bc_checkpoint': str(folder.bc),
         'demos': str(folder.demonstrations),

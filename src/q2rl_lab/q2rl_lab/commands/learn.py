@@ -12,6 +12,7 @@ from q2rl_lab.commands.options import (
     Bc,
     Demonstrations,
     Device,
+    Goal,
     Json,
     Method,
     Rollouts,
@@ -32,6 +33,7 @@ def learn(
     device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
+    goal: Goal = None,
     eval_episodes: Annotated[
         int, typer.Option(min=0, help='Fresh scenes at the end, each run by BC, gated and RL.')
     ] = 100,
@@ -70,7 +72,7 @@ def learn(
     config = RunConfig.of_task(
         spec, method, task=task, seed=seed, preset=preset, device=device,
         demonstrations=wanted_demonstrations(demonstrations, spec), steps=steps, rollouts=rollouts,
-        eval_episodes=eval_episodes, in_process=True, bc=str(bc.absolute()) if bc else None,
+        goal=goal, eval_episodes=eval_episodes, in_process=True, bc=str(bc.absolute()) if bc else None,
     )  # fmt: skip
     load_preset(config.preset)
     find_device(config.device)

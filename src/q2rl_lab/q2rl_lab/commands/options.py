@@ -48,6 +48,16 @@ Rollouts = Annotated[
         show_default="the task's",
     ),
 ]
+Goal = Annotated[
+    int | None,
+    typer.Option(
+        '--goal',
+        min=0,
+        max=100,
+        help='Stop learning early, once so many percent of the last 50 gated episodes succeeded; 0: never.',
+        show_default='0',
+    ),
+]
 Bc = Annotated[
     Path | None,
     typer.Option(

@@ -12,6 +12,7 @@ from q2rl_lab.commands.options import (
     Bc,
     Demonstrations,
     Device,
+    Goal,
     Json,
     Method,
     Rollouts,
@@ -36,6 +37,7 @@ def up(
     device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
+    goal: Goal = None,
     eval_episodes: Annotated[
         int | None,
         typer.Option(
@@ -158,6 +160,7 @@ def up(
         'demonstrations': wanted_demonstrations(demonstrations, spec),
         'steps': steps,
         'rollouts': rollouts,
+        'goal': goal,
         'eval_episodes': eval_episodes,
         'realtime': realtime or sim not in (None, 'mujoco') or None,
         'bc': str(bc.absolute()) if bc else None,
