@@ -40,6 +40,7 @@ STEERING = 'src/q2rl_bringup/test/test_bringup_steering.py'
 GRAPH = 'src/q2rl_bringup/test/test_bringup_node_graph.py'
 OUTSIDE = f'{CONTROL}/test_control_outside_workspace.py'
 ARMING = f'{CONTROL}/test_control_arming.py'
+GRIPPER = f'{CONTROL}/test_control_gripper_action.py'
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,16 @@ def _() -> None:
     from q2rl_control.sensor_watch import WrenchWatch
 
     WrenchWatch.is_frozen = lambda self, measurement: False
+
+
+@without(
+    'notice a gripper whose joints fell silent',
+    f'{INPUTS}::test_a_hand_on_a_topic_of_its_own_that_falls_silent_takes_the_joints_with_it',
+)
+def _() -> None:
+    from q2rl_control import gripper_joints
+
+    gripper_joints.SILENT_S = 1e9
 
 
 @without(
@@ -730,6 +741,32 @@ def _() -> None:
         self.gripper = 1.0
 
     around(ArmLogic, '__init__', change)
+
+
+@without(
+    'tell a gripper nothing in a hold',
+    f'{GRIPPER}::test_a_gripper_is_told_nothing_in_a_hold_or_a_stop_and_not_to_try_again',
+)
+def _() -> None:
+    from q2rl_control.gripper_command import GripperCommand
+
+    def change(original, self):
+        latch = self._logic.latch
+        held, latch.held = latch.held, latch.stopped
+        original(self)
+        latch.held = held
+
+    around(GripperCommand, 'send', change)
+
+
+@without(
+    'command no arm whose gripper cannot be told anything',
+    f'{GRIPPER}::test_a_gripper_without_its_server_blocks_the_arm_and_is_told_anew_when_it_is_back',
+)
+def _() -> None:
+    from q2rl_control.gripper_command import GripperCommand
+
+    GripperCommand.blocked = lambda self: ''
 
 
 # Below the guard: what a command sink adds

@@ -11,7 +11,8 @@ Modules by subject; those named `*_node` are thin shells round the others.
   the wrench's frame and zero: `wrench_frames`, `rigid_frames`, `wrench_tare`, `tare_choice`
 - a cell without a simulation: `fixed_scene_node`
 - what is commanded: `sink_choice`, `command_sinks`, `servo_sink`, `interpolation`, `joint_tracking`, `twist_tracking`,
-  `kinematics`, `gripper_command`; whether the arm does it: `follow_watch`, `arm_readiness`
+  `kinematics`; a gripper: `gripper_command`, `gripper_action`, `gripper_joints`; whether the arm does it:
+  `follow_watch`, `arm_readiness`
 - resets: `reset_course`, `reset_motion`, `planning` (what a planner is), `planners`, `planner_parameters`,
   `planner_process`, `arm_scene`, `obstacles`, `ompl_planner`, `moveit_planner`, `moveit_config`
 - the course of a run: `episode_manager_node`, `run_plan`, `run_settings`, `run_progress`, `run_parameters`,

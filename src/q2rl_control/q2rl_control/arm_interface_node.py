@@ -71,7 +71,7 @@ class ArmInterface(Q2rlNode):
         ready = ArmReadiness(self, self._sink.topic)
         self._follower = Follower(
             self._logic,
-            lambda: self._sink.blocked() or ready.blocked(),
+            lambda: self._sink.blocked() or self._gripper.blocked() or ready.blocked(),
             self._halted,
             self._lost_s,
             self.value('hold_at_start'),
@@ -116,6 +116,7 @@ class ArmInterface(Q2rlNode):
             'holds': counters.holds,
             'unusable measurements': counters.unusable,
             **self._sink.diagnose(),
+            **self._gripper.diagnose(),
             **self._panel.diagnose(),
         }
 
@@ -136,6 +137,7 @@ class ArmInterface(Q2rlNode):
         self._asked_at = self._published_at = 0.0
         self._commanded = False
         self._sink.forget()
+        self._gripper.forget()
         self._missed = 0
         self._pace.forget()
 

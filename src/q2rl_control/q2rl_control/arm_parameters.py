@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from q2rl_control.arm_readiness import declare_readiness_parameters
+from q2rl_control.gripper_command import declare_gripper_parameters
 from q2rl_control.planner_parameters import declare_planner
 from q2rl_control.sensor_inputs import declare_sensor_parameters
 from q2rl_control.sink_choice import declare_sink_parameters
@@ -16,6 +17,7 @@ def declare_arm_parameters(node: Q2rlNode) -> None:
     declare_sink_parameters(node)
     declare_readiness_parameters(node)
     declare_sensor_parameters(node)
+    declare_gripper_parameters(node)
     declare_tare_parameters(node)
     declare_planner(node)
     node.declare_lockstep_timeout()

@@ -16,6 +16,7 @@ import numpy as np
 from sensor_msgs.msg import JointState
 
 from q2rl_control.frame_tree import FrameTree
+from q2rl_control.gripper_joints import make_gripper_joints
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.rigid_frames import RigidFrames
 from q2rl_control.sensor_watch import RepeatWatch
@@ -122,7 +123,7 @@ class SensorInputs:
         self._receive, self._kinematics = receive, kinematics
         self._tare, self._payload = tare, payload
         self._frames = node.task.frames
-        self._gripper = tuple(node.task.gripper.joints) if node.task.gripper else ()
+        self._gripper = make_gripper_joints(node, sorted_out=kinematics is not None)
         self._pose_source = node.value('pose_source')
         self._twist_source = node.value('twist_source')
         self._success_source = node.value('success_source')
@@ -130,7 +131,6 @@ class SensorInputs:
         self._joint_watch = RepeatWatch(node.value('joints_frozen_after') or None)
         self._tree = FrameTree()
         self._tf_stamp: float | None = None
-        self._fingers: dict[str, float] = {}
         self._last_pose: tuple[float, PoseMsg] | None = None
         self._wrench_frames = WrenchFrames(
             self._frames.base,
@@ -185,6 +185,8 @@ class SensorInputs:
             self._on_pose(pose_to_msg(pose, self._frames.base, stamp))
 
     def _on_joints(self, msg: JointState) -> None:
+        if self._gripper is not None and not self._gripper.take_out(msg):
+            return
         if self._kinematics is not None and not self._arrange(msg):
             return
         values = np.array([*msg.position, *msg.velocity])
@@ -192,6 +194,8 @@ class SensorInputs:
             raise MessageError(
                 'joints_frozen', 'joint_states that repeat themselves to the last bit'
             )
+        if self._gripper is not None:
+            self._gripper.append(msg)
         self._receive(JOINTS, msg)
         if self._success_source == 'operator':
             success = SuccessSignal()
@@ -269,16 +273,10 @@ class SensorInputs:
         self._receive(TWIST, msg)
 
     def _arrange(self, msg: JointState) -> bool:
-        """Put the arm's joints first, then the gripper's, which another broadcaster may send by themselves.
-
-        False: the message has none of the arm's.
+        """Leave the arm's joints alone in a message, in their order; False: it has none of them.
 
         :raises MessageError: some of the arm's are there and others are not, or without velocity
         """
-        at = {name: k for k, name in enumerate(msg.name)}
-        for name in self._gripper:
-            if name in at and at[name] < len(msg.position):
-                self._fingers[name] = msg.position[at[name]]
         arm = self._kinematics.joints
         order, missing = self._kinematics.among(msg.name)
         if len(missing) == len(arm):
@@ -286,12 +284,10 @@ class SensorInputs:
         if missing or min(len(msg.position), len(msg.velocity)) < len(msg.name):
             lacks = ', '.join(missing) or 'positions or velocities'
             raise MessageError('malformed', f'{JOINTS} without {lacks}')
-        positions, velocities = (
-            [field[k] for k in order] for field in (msg.position, msg.velocity)
+        msg.position, msg.velocity = (
+            array('d', [field[k] for k in order]) for field in (msg.position, msg.velocity)
         )
-        msg.position = array('d', [*positions, *self._fingers.values()])
-        msg.velocity = array('d', [*velocities, *[0.0] * len(self._fingers)])
-        msg.name = [*arm, *self._fingers]
+        msg.name = list(arm)
         return True
 
 

@@ -111,6 +111,9 @@ class Heard:
         self.qos = profiles(lockstep, KITTING.period_s)
         self.said = []
 
+    def value(self, name):
+        return ''
+
     def publisher(self, kind, topic, qos):
         return SimpleNamespace(publish=lambda msg: self.said.append(msg.data[0]))
 

@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 pytest.importorskip('q2rl_msgs', reason='needs the built workspace')
 pytest.importorskip('pinocchio', reason='needs Pinocchio')
 
+from q2rl_control import gripper_joints
 from q2rl_control.frame_tree import FrameTree
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.sensor_inputs import JOINTS, POSE, SUCCESS, TWIST, WRENCH, SensorInputs
@@ -24,13 +25,15 @@ from q2rl_ros.stamps import stamp_from_msg, stamp_to_msg
 from q2rl_task import InputError, Pose, load_task
 
 FRAMES = load_task('pipe_assembly').frames
+GRIPPER = SimpleNamespace(joints=('finger',), open_m=0.04)
 QUARTER = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))
 
 
 class FakeNode:
     """As much of a `Q2rlNode` as the inputs use."""
 
-    def __init__(self, gripper=None, **sources) -> None:
+    def __init__(self, gripper=None, lockstep=False, **sources) -> None:
+        self.lockstep = lockstep
         self.task = SimpleNamespace(frames=FRAMES, gripper=gripper)
         self.qos = SimpleNamespace(sensors=None, events=None, weights=None)
         self.handlers = {}
@@ -38,7 +41,9 @@ class FakeNode:
         usual = dict.fromkeys(('pose_source', 'twist_source', 'success_source'), 'topic')
         wrench = {'wrench_topic': 'ft/wrench', 'wrench_about': 'frame', 'wrench_reversed': False}
         more = {'wrench_frame': '', 'joints_frozen_after': 0.0}
-        self.value = {**topics, **wrench, **more, **usual, **sources}.__getitem__
+        hand = {'gripper_joints': [''], 'gripper_topic': ''}
+        hand |= {'gripper_open_position': 0.0, 'gripper_closed_position': 0.0}
+        self.value = {**topics, **wrench, **more, **usual, **hand, **sources}.__getitem__
 
     def subscribe(self, kind, topic, handler, qos, while_inactive=False) -> None:
         self.handlers[topic] = handler
@@ -92,8 +97,7 @@ def test_pose_and_twist_come_from_the_joints_with_their_stamp(arm):
 
 
 def test_the_arms_joints_come_first_and_a_gripper_may_be_told_of_apart(arm):
-    gripper = SimpleNamespace(joints=('finger',))
-    node, received, _ = inputs(arm, gripper=gripper)
+    node, received, _ = inputs(arm, gripper=GRIPPER)
     hear = node.handlers['joint_states']
     hear(JointState(name=['finger'], position=[0.03], velocity=[0.0]))
     assert not received  # it is no state of the arm
@@ -101,6 +105,71 @@ def test_the_arms_joints_come_first_and_a_gripper_may_be_told_of_apart(arm):
     ((name, msg),) = received
     assert name == JOINTS and msg.name == [*arm.joints, 'finger'] and msg.position[7] == 0.03
     assert len(msg.velocity) == 8
+
+
+@pytest.mark.parametrize('sorted_out', [True, False])
+def test_a_hand_that_its_driver_measures_otherwise_comes_out_as_the_task_has_it(arm, sorted_out):
+    # A Robotiq: one angle, which grows as it closes.
+    node, received, _ = inputs(
+        arm if sorted_out else None,
+        gripper=GRIPPER,
+        gripper_joints=['knuckle'],
+        gripper_closed_position=0.8,
+    )
+    hear, closed = node.handlers['joint_states'], []
+    for angle in (0.0, 0.2, 0.8, 0.81):
+        msg = joints(arm, POSTURE, np.zeros(7), extra=('knuckle',))
+        msg.position[msg.name.index('knuckle')] = angle
+        hear(msg)
+        name, out = received[-1]
+        assert name == JOINTS and out.name.count('knuckle') == 0 and out.name[-1] == 'finger'
+        assert len(out.name) == len(out.position) == len(out.velocity) == 8
+        np.testing.assert_allclose(sorted(out.position[:7]), sorted(POSTURE))
+        closed.append(1.0 - out.position[-1] / GRIPPER.open_m)
+    assert closed == pytest.approx([0.0, 0.25, 1.0, 1.0])
+
+
+def test_a_hand_on_a_topic_of_its_own_that_falls_silent_takes_the_joints_with_it(arm, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(gripper_joints, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    node, received, _ = inputs(
+        None, gripper=GRIPPER, gripper_topic='hand/joint_states', gripper_joints=['left', 'right']
+    )
+
+    def hear():
+        # Somebody goes on repeating the hand's last state among the arm's: it does not count.
+        node.handlers['joint_states'](joints(arm, POSTURE, np.zeros(7), extra=('left', 'right')))
+
+    with pytest.raises(MessageError, match='no word of left, right'):
+        hear()
+    node.handlers['hand/joint_states'](JointState(name=['left', 'right'], position=[0.01, 0.03]))
+    hear()
+    msg = received[-1][1]
+    assert msg.name[7:] == ['finger'] and msg.position[7] == pytest.approx(0.02)
+    now[0] += 0.6
+    with pytest.raises(MessageError, match='no word of left, right') as caught:
+        hear()
+    assert caught.value.kind == 'gripper_silent' and len(received) == 1
+
+
+def test_a_simulation_in_lockstep_has_the_grippers_joints_as_the_task_does():
+    node, received, _ = inputs(
+        None, lockstep=True, gripper=GRIPPER, gripper_topic='hand', gripper_joints=['left']
+    )
+    assert 'hand' not in node.handlers
+    node.handlers['joint_states'](JointState(name=['finger'], position=[0.01], velocity=[0.5]))
+    assert received[0][1].velocity[0] == 0.5
+
+
+@pytest.mark.parametrize('opened, closed', [(0.3, 0.3), (float('nan'), 0.0)])
+def test_a_gripper_that_is_open_where_it_is_closed_is_refused(opened, closed):
+    with pytest.raises(InputError, match='gripper_open_position'):
+        inputs(
+            None,
+            gripper=GRIPPER,
+            gripper_open_position=opened,
+            gripper_closed_position=closed,
+        )
 
 
 @pytest.mark.parametrize('fault', ['a joint is missing', 'no velocities'])
