@@ -157,7 +157,8 @@ class GripperAction:
             self._ended(goal, 'aborted' if aborted else 'given up')
 
     def _has_closed_on_a_part(self, goal: _Goal) -> bool:
-        return goal.wanted == 0.0 and self._opening() < OPEN_END
+        # One that was asked to cancel may have been stopped by that.
+        return goal.wanted == 0.0 and goal.cancelled is None and self._opening() < OPEN_END
 
     def _ended(self, goal: _Goal, how: str) -> None:
         """Take note of a goal that failed."""

@@ -127,12 +127,19 @@ def test_a_goal_that_was_cancelled_is_sent_again_where_it_is_wanted_after_all(gr
     gripper.tick(0.0)
     closing.cancel()
     assert gripper.tick() == 2 and gripper.positions == [0.0, 0.0]
+    # Nor does it count as closed on a part where the server calls that an abort.
+    closing = gripper.server.last.answer()
+    gripper.tick(1.0)
+    gripper.tick(0.0)
+    gripper.logic.measurement.gripper = 0.5
+    closing.abort()
+    assert gripper.tick() == 3
     # One that was reached before the word came is not.
     closing = gripper.server.last.answer()
     gripper.tick(1.0)
     gripper.tick(0.0)
     closing.succeed()
-    assert gripper.tick() == 2
+    assert gripper.tick() == 3
 
 
 @pytest.mark.parametrize('how', ['rejected', 'aborted', 'given up', 'not answered'])
