@@ -23,15 +23,17 @@ def declare_gripper_parameters(node: Q2rlNode) -> None:
 class GripperCommand:
     """Tell the gripper what one `ArmLogic` wants of it, if the task has one.
 
-    Nothing is said before something was decided, nor in a hold or an emergency stop: a gripper that holds a part keeps
-    it, a restart of the node included, and one with somebody's hand in it is not told to try again. A simulation in
-    lockstep takes the topic alone, waits for a word at every step, and is told to keep still.
+    Nothing is said before something was decided, nor in an emergency stop: a gripper that holds a part keeps it, a
+    restart of the node included. In a hold nothing is said again, since somebody may have their hand in it: only what a
+    person who acts wants otherwise. A simulation in lockstep takes the topic alone, waits for a word at every step, and
+    is told to keep still.
 
     :raises InputError: the gripper's action cannot be spoken to
     """
 
     def __init__(self, node: Q2rlNode, logic: ArmLogic) -> None:
         self._lockstep, self._logic = node.lockstep, logic
+        self._said = math.nan
         self._out: _Topic | GripperAction | None = None
         if node.task.gripper:
             by_action = not node.lockstep and node.value('gripper_action')
@@ -44,8 +46,11 @@ class GripperCommand:
         opening = self._logic.gripper
         if self._lockstep and math.isnan(opening):
             opening = self._measured()
-        if math.isnan(opening) or (self._logic.latch.held and not self._lockstep):
+        latch = self._logic.latch
+        silent = latch.stopped or (latch.held and opening == self._said)
+        if math.isnan(opening) or (silent and not self._lockstep):
             return
+        self._said = opening
         self._out.send(opening)
 
     def blocked(self) -> str:

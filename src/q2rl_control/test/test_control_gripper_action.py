@@ -220,6 +220,14 @@ def test_a_gripper_is_told_nothing_in_a_hold_or_a_stop_and_not_to_try_again(grip
     assert gripper.tick() == 2
 
 
+def test_a_person_who_acts_in_a_hold_has_the_gripper_too(gripper):
+    gripper.tick(0.0)
+    gripper.server.last.answer().succeed()
+    gripper.latch.held = True
+    assert gripper.tick() == 1
+    assert gripper.tick(1.0) == 2
+
+
 def test_an_arm_that_starts_anew_says_again_what_it_wants(gripper):
     gripper.tick(1.0)
     gripper.server.last.answer().succeed()
