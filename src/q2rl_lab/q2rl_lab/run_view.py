@@ -96,9 +96,21 @@ class RunView:
         ]
 
     def recent(self) -> list[Any]:
-        """The last episodes that tell how the run is doing: those of this phase, else whatever there was."""
+        """The last episodes that tell how the run is doing: of this phase, else of the kind that ran last.
+
+        They are of one phase, so that rollouts, learning and evaluation are never counted together.
+        """
         phase = self.phase if self.phase in (Phase.ONLINE, Phase.EVALUATING) else Phase.ONLINE
-        return (self.telling(phase) or self.episodes)[-WINDOW:]
+        if not (told := self.telling(phase)) and self.episodes:
+            last = self.episodes[-1]
+            told = [e for e in self.episodes if (e.phase, e.mode) == (last.phase, last.mode)]
+        return told[-WINDOW:]
+
+    def whose(self) -> str:
+        """Whose success that of the recent episodes is: 'BC', 'gated', 'RL' or 'human', joined where they differ."""
+        modes = sorted({Mode(e.mode) for e in self.recent()})
+        names = {Mode.GATED: 'gated', Mode.HUMAN: 'human'}
+        return ' and '.join(names.get(mode, mode.name) for mode in modes)
 
     def rl_share(self) -> float:
         """Share of the recent episodes' executed actions that were RL's; NaN without any."""
@@ -147,11 +159,10 @@ class RunView:
         if recent:
             rate = Rate.of([e.success for e in recent])
             low, high = wilson(rate.successes, rate.n)
-            kind = 'gated ' if recent[-1].mode == Mode.GATED else ''
             rows.append(
                 (
                     f'success, last {rate.n}',
-                    f'{kind}{100 * rate.success:.0f} %  (95 %: {100 * low:.0f} to {100 * high:.0f})',
+                    f'{self.whose()} {100 * rate.success:.0f} %  (95 %: {100 * low:.0f} to {100 * high:.0f})',
                 )
             )
             share = self.rl_share()
@@ -210,7 +221,7 @@ class RunView:
         recent = self.recent()
         if recent:
             rate = Rate.of([e.success for e in recent])
-            parts.append(f'success {100 * rate.success:.0f} % of last {rate.n}')
+            parts.append(f'{self.whose()} success {100 * rate.success:.0f} % of last {rate.n}')
             if not math.isnan(self.rl_share()) and self.phase > Phase.FITTING:
                 parts.append(f'RL {100 * self.rl_share():.0f} %')
         if self.learner is not None and self.phase in LEARNING:

@@ -59,7 +59,7 @@ def view():
 
 def test_the_line_says_what_matters(view):
     assert view.line(165.0) == (
-        '[1:05] online 500 of 4000 steps, episode 7 (gated), success 75 % of last 4, RL 60 %, '
+        '[1:05] online 500 of 4000 steps, episode 7 (gated), gated success 75 % of last 4, RL 60 %, '
         '210 updates/s, weights v9, about 30:50 left'
     )
 
@@ -126,8 +126,23 @@ def test_rollouts_are_shown_until_there_are_gated_episodes():
     )
     rows = dict(view.rows(1.0))
     assert rows['phase'] == 'estimating episode 7 of 20'
-    assert rows['success, last 1'].startswith('100 %')
+    assert rows['success, last 1'].startswith('BC 100 %')
     assert rows['Q_BC / Q_RL'] == '-30.0 / -'
+
+
+def test_the_success_says_whose_it_is_and_mixes_no_phases():
+    view = RunView(Plan(6, 300, 20), started=0.0)
+    alone = {'mode': int(Mode.BC), 'explored': False}
+    for number in range(6):
+        view.hear_episode(episode(number, number < 2, phase=int(Phase.ESTIMATING), **alone))
+    view.hear_run(run_state(Phase.SETTLING), 1.0)
+    assert 'BC success 33 % of last 6' in view.line(2.0)
+    view.hear_run(run_state(Phase.EVALUATING), 3.0)
+    for number in range(10, 13):
+        view.hear_episode(episode(number, True, phase=int(Phase.EVALUATING), **alone))
+    assert 'BC success 100 % of last 3' in view.line(4.0)
+    view.hear_episode(episode(20, False, phase=int(Phase.EVALUATING), explored=False))
+    assert 'gated success 0 % of last 1' in view.line(5.0)
 
 
 @pytest.mark.parametrize(
