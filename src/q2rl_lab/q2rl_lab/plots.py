@@ -70,6 +70,11 @@ def draw(name: str, paint: Callable[[Axes], None], height: float = 3.2) -> str:
     return text.replace(INK, 'currentColor')
 
 
+def legend_above(axes: Axes, **more: float) -> None:
+    """Put the legend in a row above the axes, where it covers no data whatever they are."""
+    axes.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.2, **more)
+
+
 def learning_curves(data: RunData) -> dict[str, str]:
     """Success of gated online episodes over episodes and over robot time, with Wilson bands."""
     rows = data.learned_from()
@@ -91,7 +96,7 @@ def learning_curves(data: RunData) -> dict[str, str]:
             if bc is not None:
                 axes.axhline(100.0 * bc, color=BC_COLOUR, ls='--', label='BC alone')
             axes.set(xlabel=label, ylabel='success [%]', ylim=(-6, 104))
-            axes.legend(loc='lower right')
+            legend_above(axes)
 
         return paint
 
@@ -113,7 +118,9 @@ def gate_figures(data: RunData) -> dict[str, str]:
 
         def over_episodes(axes: Axes) -> None:
             x = np.arange(1, len(rows) + 1)
-            axes.plot(x, 100.0 * share, '.', ms=3, alpha=0.35, color=RL_COLOUR)
+            axes.plot(
+                x, 100.0 * share, '.', ms=9, mew=0, alpha=0.6, color=RL_COLOUR, label='episode'
+            )
             axes.plot(x, 100.0 * smooth, color=RL_COLOUR, label='mean of 10')
             evaluation = [
                 k for k, row in zip(x, rows, strict=True) if row.phase is Phase.EVALUATING
@@ -122,7 +129,7 @@ def gate_figures(data: RunData) -> dict[str, str]:
                 axes.axvspan(evaluation[0] - 0.5, evaluation[-1] + 0.5, color=INK, alpha=0.05)
                 axes.text(evaluation[0], 101, ' evaluation', va='bottom')
             axes.set(xlabel='gated episode', ylabel='actions by RL [%]', ylim=(-3, 112))
-            axes.legend(loc='lower right')
+            legend_above(axes)
 
         figures['Who acts, over episodes'] = draw('gate-episodes', over_episodes)
     depths = depth_shares(data.ticks)
@@ -136,7 +143,7 @@ def gate_figures(data: RunData) -> dict[str, str]:
             rest = np.where(counts > 0, 100.0 - shown, 0.0)
             axes.bar(middle, rest, width=0.9 * width, bottom=shown, color=BC_COLOUR, label='BC')
             mark_rim(axes, 'actions [%]')
-            axes.legend(loc='lower left')
+            legend_above(axes)
 
         figures['Who acts, over the depth of insertion'] = draw('gate-depth', over_depth)
     return figures
@@ -176,7 +183,7 @@ def value_figures(data: RunData) -> dict[str, str]:
             axes.plot(x, [r.mean_q_bc for r in rows], color=BC_COLOUR, label='Q_BC', lw=1.3)
             axes.plot(x, [r.mean_q_rl for r in rows], color=RL_COLOUR, label='Q_RL', lw=1.3)
             axes.set(xlabel='gated episode', ylabel='mean value of the episode')
-            axes.legend(loc='lower right')
+            legend_above(axes)
 
         figures['Q_BC and Q_RL over episodes'] = draw('values', over_episodes)
     ticks = data.ticks
@@ -202,7 +209,7 @@ def value_figures(data: RunData) -> dict[str, str]:
                 pad = 0.05 * max(high - low, 1e-6)
                 axes.set(xlabel='Q_BC', ylabel='Q_RL', xlim=(low - pad, high + pad))
                 axes.set_ylim(low - pad, high + pad)
-                axes.legend(loc='lower right', markerscale=3)
+                legend_above(axes, markerscale=3)
 
             figures['Q_RL against Q_BC, a sample of ticks'] = draw('values-ticks', against)
     return figures
@@ -234,7 +241,7 @@ def safety_figures(data: RunData) -> dict[str, str]:
         axes.text(1, limits.force_soften_n, 'soften', va='bottom')
         axes.set(xlabel='episode', ylabel='peak contact force [N]')
         axes.set_ylim(0, None)
-        axes.legend(loc='upper right', ncols=3, markerscale=2)
+        legend_above(axes, markerscale=2)
 
     def guard(axes: Axes) -> None:
         share = [100.0 * row.guard_interventions / max(1, row.steps) for row in rows]
@@ -242,7 +249,7 @@ def safety_figures(data: RunData) -> dict[str, str]:
         axes.bar(x, share, width=1.0, color=BC_COLOUR, alpha=0.8)
         if stops.any():
             axes.plot(x[stops], np.zeros(stops.sum()), 'v', color=ALERT, label='stopped by force')
-            axes.legend(loc='upper right')
+            legend_above(axes)
         axes.set(xlabel='episode', ylabel='steps that the guard limited [%]')
         axes.set_ylim(0, None)
 
@@ -267,7 +274,7 @@ def learner_figures(data: RunData) -> dict[str, str]:
             minutes, [e['online_steps'] for e in entries], color=INK, label='environment steps'
         )
         axes.set(xlabel='wall time [min]', ylabel='count')
-        axes.legend(loc='upper left')
+        legend_above(axes)
 
     return {'Learning keeps pace with the robot': draw('learner', progress)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from q2rl_lab import plots
-from q2rl_lab.result import outside_band
+from q2rl_lab.result import BAND_MEANS, BAND_TEXT, outside_band
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_lab.run_view import clock_text
 from q2rl_task import Mode, Phase
@@ -90,15 +90,11 @@ def _header(data: RunData, result: dict[str, Any]) -> str:
         ('gated', _percent(result['gated']), 'BC and RL, gated'),
         ('rl', _percent(result['rl']), 'RL alone'),
         ('', f'{minutes:.1f} min', f'robot time, {result["finished_episode_steps"]} steps'),
-        (
-            '',
-            _or(reached['episodes'], f'over {reached["of"]}'),
-            f'gated episodes until 80 % of the last {reached["window"]}',
+        _speed_tile(
+            result, 'episodes_to_80', reached['episodes'], reached['of'], 'online episodes'
         ),
-        (
-            'alert' if failures['censored'] else '',
-            _or(failures['failures'], f'over {failures["failures_seen"]}'),
-            f'failures until 95 % of the last {failures["window"]}',
+        _speed_tile(
+            result, 'failures_to_95', failures['failures'], failures['failures_seen'], 'failures'
         ),
         ('', '-' if wall is None else clock_text(wall), 'wall time, launch to report'),
     ]
@@ -139,8 +135,8 @@ def _evaluation(result: dict[str, Any]) -> str:
     outside = ''
     if outside_band(result):
         outside = (
-            '<p class="note">The cloned policy lies outside the band of 25 to 45 % that this demonstration '
-            'starts from.</p>'
+            f'<p class="note">The cloned policy lies outside {BAND_TEXT} with its whole interval. That band is meant '
+            f"for the task's own number of demonstrations: {BAND_MEANS}.</p>"
         )
     return (
         '<h2>Evaluation</h2><p class="lead">Fresh scenes that training never saw; nothing is learned here. '
@@ -236,9 +232,22 @@ def _settings(data: RunData, result: dict[str, Any]) -> str:
     )
 
 
+def _speed_tile(
+    result: dict[str, Any], name: str, reached: int | None, there: int, counted: str
+) -> tuple[str, str, str]:
+    """Return how fast a level of success was reached, as a tile: kind, value, text.
+
+    :param there: the count where it was not reached
+    """
+    goal = f'{100 * result[name]["level"]:.0f} % success over {result[name]["window"]} episodes'
+    if reached is not None:
+        return '', str(reached), f'{counted} until {goal}'
+    if not result['episodes_to_80']['of']:
+        return '', '-', f'{counted} until {goal}: none yet'
+    if result['finished']:
+        return 'alert', 'never', f'{goal}; {there} {counted} in all'
+    return '', 'not yet', f'{goal}; {there} {counted} so far'
+
+
 def _percent(rate: dict[str, Any]) -> str:
     return f'{100 * rate["success"]:.0f} %' if rate['n'] else '-'
-
-
-def _or(value: Any, otherwise: str) -> str:
-    return otherwise if value is None else str(value)

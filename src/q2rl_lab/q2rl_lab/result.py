@@ -8,7 +8,7 @@ from typing import Any
 
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.run_data import EpisodeRow, RunData, source_counts
-from q2rl_lab.statistics import Rate, failures_until, first_reaching, longest_below
+from q2rl_lab.statistics import Rate, failures_until, first_reaching, longest_below, wilson
 from q2rl_lab.workspace import versions
 from q2rl_task import EndReason, Mode, Phase
 from q2rl_task.atomic_file import write_atomically
@@ -20,6 +20,9 @@ BELOW_WINDOW = 30
 BELOW_SKIP = 20
 BC_BAND = (0.25, 0.45)
 """Success of the cloned policy that leaves room to learn and gives something to learn from."""
+BAND_TEXT = f'{100 * BC_BAND[0]:.0f} to {100 * BC_BAND[1]:.0f} %'
+BAND_MEANS = 'a start with room to learn, and something to learn from'
+NOT_BEGUN = 'no online episode yet'
 
 
 def build_result(data: RunData) -> dict[str, Any]:
@@ -27,11 +30,13 @@ def build_result(data: RunData) -> dict[str, Any]:
 
     `env_steps` counts the transitions that the episode manager published, `acknowledged` the contiguous ones on the
     learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. `arm_counters` has the names of
-    /diagnostics. The windows and levels of the learning-speed numbers stand beside them.
+    /diagnostics. The windows and levels of the learning-speed numbers stand beside them. `bc_in_band` `holds` unless
+    Wilson's interval lies outside; it is `meant` of clones of as many demonstrations as the task's own.
     """
     online = data.learned_from()
     outcomes = [row.success for row in online]
     bc, measured_on = _bc_rate(data)
+    low, high = wilson(bc.successes, bc.n)
     reached = first_reaching(outcomes, LEARNED_LEVEL, LEARNED_WINDOW)
     failures = failures_until(outcomes, MASTERED_LEVEL, LEARNED_WINDOW)
     learner, session = data.learner, data.session
@@ -54,7 +59,8 @@ def build_result(data: RunData) -> dict[str, Any]:
             'bc_in_band': {
                 'low': BC_BAND[0],
                 'high': BC_BAND[1],
-                'holds': bool(bc.n) and BC_BAND[0] <= bc.success <= BC_BAND[1],
+                'meant': data.config.bc is None and data.config.demonstrations is None,
+                'holds': bool(bc.n) and low <= BC_BAND[1] and high >= BC_BAND[0],
             },
             'env_steps': steps,
             'finished_episode_steps': sum(row.steps for row in data.episodes),
@@ -117,9 +123,9 @@ def write_result(data: RunData) -> dict[str, Any]:
 
 
 def outside_band(result: dict[str, Any]) -> bool:
-    """Whether the run's own clone misses the band that it is meant to lie in; nothing is meant of an adopted policy."""
-    measured = bool(result['bc']['n']) and not result['adopted']
-    return measured and not result['bc_in_band']['holds']
+    """Whether the run's own clone certainly misses the band that it is meant to lie in (see `build_result`)."""
+    band = result['bc_in_band']
+    return bool(result['bc']['n']) and band['meant'] and not band['holds']
 
 
 def short_result(result: dict[str, Any]) -> dict[str, Any]:
@@ -127,21 +133,35 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     reached, failures = result['episodes_to_80'], result['failures_to_95']
     ratio = result['update_ratio']
     wall = result['wall_s']
+    begun = reached['of'] > 0
+    achieved = (
+        'no online step yet' if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
+    )
     return {
         'run': result['run'],
-        'BC alone': rate_text(result['bc'])
-        + ('  (outside 25 to 45 %)' if outside_band(result) else ''),
+        'BC alone': _bc_text(result),
         'gated': rate_text(result['gated']),
         'RL alone': rate_text(result['rl']),
-        'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}'),
-        'failures to 95 %': _or(failures['failures'], f'more than {failures["failures_seen"]}'),
+        'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}')
+        if begun
+        else NOT_BEGUN,
+        'failures to 95 %': _or(failures['failures'], f'more than {failures["failures_seen"]}')
+        if begun
+        else NOT_BEGUN,
         'robot time': f'{result["robot_time_s"] / 60:.1f} min, {_or(result["env_steps"], "?")} steps, '
         f'{_or(result["acknowledged"], "?")} acknowledged',
-        'gradient steps': f'{_or(result["gradient_steps"], "?")} ({_or(ratio["achieved"], "?")} per step, '
-        f'{_or(ratio["configured"], "?")} configured)',
+        'gradient steps': f'{_or(result["gradient_steps"], "-")} ({achieved}, '
+        f'{_or(ratio["configured"], "?")} per step configured)',
         'guard interventions': result['guard_interventions'],
         'wall time': '-' if wall is None else f'{wall / 60:.1f} min',
     }
+
+
+def _bc_text(result: dict[str, Any]) -> str:
+    text = rate_text(result['bc'])
+    if result['bc']['n'] and result['bc']['measured_on'] == 'rollouts':
+        text += ', from rollouts'
+    return f'{text}  (outside {BAND_TEXT}: {BAND_MEANS})' if outside_band(result) else text
 
 
 def _or(value: Any, otherwise: str) -> str:

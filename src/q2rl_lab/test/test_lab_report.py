@@ -96,6 +96,24 @@ def test_figures_are_svg_that_takes_the_colours_of_the_page(learned):
         assert 'currentColor' in svg and plots.INK not in svg
 
 
+def test_a_legend_covers_nothing_that_is_drawn(data, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plots, 'draw', lambda name, paint, **size: seen.append(paint))
+    for figures in (
+        plots.learning_curves, plots.gate_figures, plots.value_figures, plots.safety_figures,
+        plots.learner_figures,
+    ):  # fmt: skip
+        figures(data)
+    for paint in seen:
+        figure, axes = plots.plt.subplots(layout='constrained')
+        paint(axes)
+        figure.canvas.draw()
+        if (legend := axes.get_legend()) is not None:
+            assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+        plots.plt.close(figure)
+    assert len(seen) >= 8
+
+
 def test_the_same_run_gives_the_same_page(data, page):
     assert render_report(data, build_result(data), CLIPS) == page
 
@@ -129,7 +147,18 @@ def test_a_run_with_nothing_in_it_yet_has_a_page(run):
     text = ' '.join(check(page).text)
     assert 'not finished' in text
     assert 'not measured' in text
+    assert 'failures until 95 % success over 50 episodes: none yet' in text
     assert 'install libegl1' in text
+
+
+@pytest.mark.parametrize(('phase', 'said'), [(Phase.ONLINE, 'so far'), (Phase.FINISHED, 'in all')])
+def test_a_level_that_was_not_reached_says_after_how_many_episodes(run, phase, said):
+    for k in range(60):
+        run.add(Phase.ONLINE, Mode.GATED, k % 2 == 0)
+    data = read_run(run.write(phase))
+    text = ' '.join(check(render_report(data, build_result(data), [])).text)
+    assert f'80 % success over 50 episodes; 60 online episodes {said}' in text
+    assert f'95 % success over 50 episodes; 30 failures {said}' in text
 
 
 def test_the_page_is_written_into_the_run(run):

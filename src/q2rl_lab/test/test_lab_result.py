@@ -83,6 +83,26 @@ def test_without_an_evaluation_bc_is_measured_on_its_rollouts(run):
     assert (bc['success'], bc['n'], bc['measured_on']) == (0.4, 5, 'rollouts')
 
 
+def test_before_the_first_online_episode_nothing_is_counted_that_was_not(run):
+    for k in range(6):
+        run.add(Phase.ESTIMATING, Mode.BC, k < 2)
+    short = short_result(build_result(read_run(run.write(Phase.STOPPED))))
+    assert short['BC alone'] == '33.3 % of 6 (95 %: 9.7 to 70.0), from rollouts'
+    assert short['episodes to 80 %'] == short['failures to 95 %'] == 'no online episode yet'
+    assert short['gradient steps'] == '0 (no online step yet, 4 per step configured)'
+
+
+@pytest.mark.parametrize(
+    ('successes', 'n', 'named'), [(0, 4, False), (2, 20, False), (0, 20, True), (14, 20, True)]
+)
+def test_a_clone_is_outside_the_band_where_its_whole_interval_is(run, successes, n, named):
+    for k in range(n):
+        run.add(Phase.ESTIMATING, Mode.BC, k < successes)
+    result = build_result(read_run(run.write()))
+    assert result['bc_in_band']['holds'] is not named
+    assert ('outside 25 to 45 %: a start' in short_result(result)['BC alone']) is named
+
+
 def test_force_stops_and_peaks_are_counted(run):
     run.add(Phase.ONLINE, Mode.GATED, False, reason=EndReason.FORCE_LIMIT, peak_force=61.0)
     run.add(Phase.ONLINE, Mode.GATED, True)
@@ -141,15 +161,18 @@ def test_the_short_result_words_the_numbers(learned):
     assert short['wall time'] == '5.0 min'
 
 
-def test_an_adopted_policy_lies_in_no_band_and_none_is_named(learned):
-    folder = learned.write()
-    by_adopted = replace(folder.read_config(), bc='bc.yaml')
-    for config, named in ((folder.read_config(), True), (by_adopted, False)):
-        result = build_result(read_run(folder))
-        result |= {'adopted': config.bc, 'bc_in_band': {**result['bc_in_band'], 'holds': False}}
-        assert ('outside 25 to 45 %' in short_result(result)['BC alone']) is named
-    folder.write_config(by_adopted, {})
-    assert build_result(read_run(folder))['adopted'] == 'bc.yaml'
+@pytest.mark.parametrize(
+    ('asked', 'named'),
+    [({}, True), ({'bc': 'bc.yaml'}, False), ({'demonstrations': 5}, False)],
+)
+def test_the_band_is_meant_for_clones_of_the_tasks_own_demonstrations(run, asked, named):
+    for _ in range(20):
+        run.add(Phase.ESTIMATING, Mode.BC, False)
+    folder = run.write()
+    folder.write_config(replace(folder.read_config(), **asked), {})
+    result = build_result(read_run(folder))
+    assert result['adopted'] == asked.get('bc')
+    assert ('outside' in short_result(result)['BC alone']) is named
 
 
 def test_a_folder_that_is_no_run(tmp_path):
