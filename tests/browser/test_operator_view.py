@@ -194,6 +194,7 @@ def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path)
         browser.until(lambda: all(word in browser.text() for word in said), 'what is going on')
         browser.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
         look_at(browser, tmp_path / 'operator-view.png')
+        assert [letters_cut_off(browser, panel) for panel in (384, 320, 256)] == [0, 0, 0]
         assert cell.travelled(poses=30) > STILL_M, 'nothing to stop'
 
         browser.press('EMERGENCY STOP')
@@ -223,6 +224,18 @@ def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path)
     cell.processes.pop('operator_view').send_signal(signal.SIGKILL)
     cell.travelled(poses=10)
     assert cell.call(Trigger, 'arm_interface/emergency_stop', Trigger.Request()).success
+
+
+def letters_cut_off(browser: Chromium, panel: int) -> int:
+    """Return by how many pixels the stop button's label exceeds its place, in a panel of this width [px]."""
+    return browser.evaluate(f"""(() => {{
+        const button = [...document.querySelectorAll('button')].find(b => b.innerText.trim() === 'EMERGENCY STOP');
+        const label = button.querySelector('.mantine-Button-label');
+        button.parentElement.style.width = '{panel - 18}px';
+        const over = [label.scrollWidth - label.clientWidth, label.scrollHeight - label.clientHeight];
+        button.parentElement.style.width = '';
+        return Math.max(0, ...over);
+    }})()""")
 
 
 def look_at(browser: Chromium, file: Path) -> None:
