@@ -185,7 +185,7 @@ class SceneState:
         return text + (f': {run.detail}' if run.detail else '')
 
     def success_text(self) -> str:
-        """Say how the last episodes ended."""
+        """Say how the last episodes ended, of those that were heard: a run may be older than this view of it."""
         if not self.outcomes:
-            return 'no episode finished yet'
+            return 'no episode finished since this view was opened'
         return f'{sum(self.outcomes)} of the last {len(self.outcomes)} succeeded'

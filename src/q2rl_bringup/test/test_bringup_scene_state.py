@@ -63,6 +63,7 @@ def test_before_anything_was_heard_there_is_the_workspace_and_no_word_from_the_a
     assert state.changed() == set(PARTS)
     assert set(shown(state, 'scene')) == {'workspace'} and not shown(state, 'gate')
     assert 'no word from the arm' in shown(state, 'run')['run'].text
+    assert 'since this view was opened' in shown(state, 'run')['run'].text
     assert state.changed() == set()
 
 
