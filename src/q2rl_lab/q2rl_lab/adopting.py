@@ -153,7 +153,7 @@ def _output(order: Order, suffix: str) -> Path:
 def _measure(candidate: Candidate, case: BenchTask, order: Order) -> tuple[Measured, list[Finding]]:
     """Run the policy by its samples, and where it has a mode by that too, on the same scenes."""
     loaded, task = candidate.loaded, case.spec
-    sampled = Listener(loaded.make(order.seed, 'monte_carlo', False))
+    sampled = Listener(loaded.make(order.seed, 'monte_carlo', False), loaded.what)
     success = run(sampled, case, order, 'by samples' if loaded.has_density else 'as it acts')
     by_mode = None
     notes = []
@@ -193,7 +193,7 @@ def _distil(
         return None
     task = case.spec
     # On scenes of their own: on those that it is measured on, the mixture would have seen the answers.
-    shown = Listener(loaded.make(order.seed, 'bound', False))
+    shown = Listener(loaded.make(order.seed, 'bound', False), loaded.what)
     run(shown, case, replace(order, seed=episode_seed(order.seed, 'bc', 2)), 'to learn from')
     seen = shown.episodes()
     if order.demonstrations is not None:

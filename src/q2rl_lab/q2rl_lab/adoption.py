@@ -14,7 +14,7 @@ from q2rl_lab.statistics import Rate
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.policy_file import LoadedBC
 from q2rl_policies.policy_spec import InputMap
-from q2rl_task import Proposal, TaskSpec
+from q2rl_task import InputError, Proposal, TaskSpec
 
 STANDARD_ERRORS = 4.0
 """How far from zero the mean of log p + H over samples may lie."""
@@ -25,10 +25,13 @@ USUAL_INPUT = 10.0
 
 
 class Listener:
-    """A BC policy that remembers what it was shown and what it proposed, episode by episode."""
+    """A BC policy that remembers what it was shown and what it proposed, episode by episode.
 
-    def __init__(self, policy: BCPolicy) -> None:
-        self._policy = policy
+    :param what: the policy in a few words, for an error
+    """
+
+    def __init__(self, policy: BCPolicy, what: str) -> None:
+        self._policy, self._what = policy, what
         self.contract, self.version = policy.contract, policy.version
         self.recurrent = policy.recurrent
         self.seen: list[list[np.ndarray]] = []
@@ -40,8 +43,14 @@ class Listener:
         self.seen.append([])
 
     def act(self, observation: np.ndarray) -> Proposal:
-        """Let the policy propose."""
+        """Let the policy propose.
+
+        :raises InputError: its very first action is not finite: no episode is worth running then
+        """
         proposal = self._policy.act(observation)
+        if not self.proposed and not np.isfinite(proposal.action).all():
+            remedy = 'mend the policy, or what it is shown'
+            raise InputError(self._what, 'the action is not finite, from the first on', remedy)
         self.seen[-1].append(observation)
         self.proposed.append(proposal)
         return proposal
@@ -75,8 +84,8 @@ def check_contract(loaded: LoadedBC, task: TaskSpec) -> Finding:
 def check_inputs(shown: InputMap | None, seen: Sequence[np.ndarray]) -> Finding:
     """Whether what the network is shown looks like what it was trained on: numbers of order one."""
     if shown is None:
-        text = 'the policy normalises by itself, nothing to compare'
-        return Finding('normalisation', Level.OK, text)
+        text = 'not checked: the policy normalises by itself'
+        return Finding('normalisation', Level.SKIP, text)
     inputs = np.concatenate([shown.gain * e[:, shown.index] + shown.bias for e in seen])
     largest = np.quantile(np.abs(inputs), 0.99, axis=0)
     worst = int(np.argmax(largest))

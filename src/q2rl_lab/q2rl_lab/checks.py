@@ -18,8 +18,9 @@ CHECK_TIMEOUT_S = 60.0
 
 
 class Level(Enum):
-    """How bad it is: FAIL stops `q2rl up`, WARN takes something away."""
+    """How bad it is: FAIL stops `q2rl up`, WARN takes something away; SKIP: it was not checked."""
 
+    SKIP = 'SKIP'
     OK = 'OK'
     WARN = 'WARN'
     FAIL = 'FAIL'
@@ -39,7 +40,7 @@ def show(finding: Finding) -> None:
     """Print a finding to stdout."""
     from rich.console import Console
 
-    colour = {'OK': 'green', 'WARN': 'yellow', 'FAIL': 'red'}[finding.level.value]
+    colour = {'SKIP': 'dim', 'OK': 'green', 'WARN': 'yellow', 'FAIL': 'red'}[finding.level.value]
     console = Console(highlight=False)
     console.print(f'[{colour}]{finding.level.value:<5}[/]', end='')
     console.print(f'{finding.name:<15} {finding.text}', markup=False, soft_wrap=True)

@@ -76,6 +76,16 @@ class Broken(Novice):
     def predict(self, o):
         self.calls += 1
         return {'action': np.full(self.size, np.nan if self.calls > 3 else 0.0)}
+
+
+class Blind(Novice):
+    def predict(self, o):
+        return {'mean': np.full(self.size, np.nan), 'std': np.full(self.size, 0.1)}
+
+
+class Inverted(Novice):
+    def predict(self, o):
+        return {'mean': towards(o, self.size), 'std': np.full(self.size, -0.5)}
 '''
 
 
@@ -98,7 +108,7 @@ def test_a_class_with_a_density_is_adopted(adopt, tmp_path):
     code, said = adopt('mine.py:Novice', episodes=24)
     assert code == 0 and said['applies'] and said['file'] == 'bc.yaml'
     assert {name: check['level'] for name, check in said['checks'].items()} == {
-        'contract': 'OK', 'normalisation': 'OK', 'actions': 'OK', 'density': 'OK',
+        'contract': 'OK', 'normalisation': 'SKIP', 'actions': 'OK', 'density': 'OK',
     }  # fmt: skip
     assert said['success']['n'] == said['success_by_mode']['n'] == 24
     assert 0 < said['success']['success'] < 1
@@ -241,6 +251,12 @@ def test_a_program_and_its_yaml(adopt, tmp_path):
     assert (tmp_path / 'two.safetensors').read_bytes() == (tmp_path / 'bc.safetensors').read_bytes()
 
 
+def test_a_policy_whose_first_action_is_not_finite_is_not_measured(adopt, tmp_path):
+    done = runner.invoke(app, ['adopt', 'mine.py:Blind', '--task', 'tiny'])
+    assert done.exit_code == 2 and done.stdout == '' and not list(tmp_path.glob('bc.*'))
+    assert 'mine.py:Blind: the action is not finite, from the first' in done.stderr.splitlines()[-1]
+
+
 class Payload:
     def __init__(self, path):
         self.path = path
@@ -255,7 +271,11 @@ class Payload:
         (['none.pth'], 'no such file, folder or class'),
         (['evil.pth'], 'not unpickled'),
         (['mine.py'], 'name its class: mine.py:MyPolicy'),
-        (['mine.py:Absent'], 'cannot be imported'),
+        (
+            ['mine.py:Absent'],
+            'has no class Absent; name one of Novice, Silent, Liar, Lost, Broken, ',
+        ),
+        (['mine.py:Inverted'], '`std` is negative'),
         (['text.txt'], 'is neither'),
         (['plain.pt'], 'such as `outputs: {action: 0}`'),
         (['empty.yaml'], 'names no policy'),

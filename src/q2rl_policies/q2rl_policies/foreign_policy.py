@@ -10,7 +10,14 @@ import numpy as np
 import torch
 
 from q2rl_policies.bc import DensityPolicy
-from q2rl_policies.policy_spec import GUIDE, ActionMap, InputMap, PolicySpec, input_map
+from q2rl_policies.policy_spec import (
+    GUIDE,
+    ActionMap,
+    InputMap,
+    PolicySpec,
+    input_map,
+    spread_fault,
+)
 from q2rl_policies.single_state import MixtureState
 from q2rl_task.errors import InputError
 from q2rl_task.records import Proposal
@@ -35,8 +42,8 @@ class Predictor(Protocol):
 class ForeignPolicy(DensityPolicy):
     """A predictor as a BC policy: one distribution object per answer, which is sampled, scored and measured.
 
-    An answer that is only an action is proposed without log_prob and entropy; one that is not finite becomes a proposal
-    that is not, which the gate does not execute.
+    An answer that is only an action is proposed without log_prob and entropy; one that is not finite, or whose standard
+    deviations are none, becomes a proposal that is not finite, which the gate does not execute.
 
     :param given: the parameters of `DensityPolicy`
     """
@@ -55,7 +62,8 @@ class ForeignPolicy(DensityPolicy):
     def act(self, observation: np.ndarray) -> Proposal:
         """Propose an action (D,) for one observation (O,) float32."""
         answer = self._predictor.predict(observation)
-        if not all(np.isfinite(value).all() for value in answer.values()):
+        finite = all(np.isfinite(value).all() for value in answer.values())
+        if not finite or spread_fault(answer) is not None:
             nothing = np.full(len(self._actions.order), np.nan, dtype=np.float32)
             return Proposal(nothing, version=self.version)
         density = self._actions.answer(answer)

@@ -6,7 +6,7 @@ One validated YAML, a `PolicySpec`; docs/adopt-a-policy.md explains its fields.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,6 +226,15 @@ def check_answer(named: dict[str, object]) -> None:
         )
 
 
+def spread_fault(answer: Mapping[str, np.ndarray]) -> str | None:
+    """Return what is wrong with the standard deviations of an answer, if anything is; finiteness is not looked at."""
+    for name in ('std', 'stds'):
+        if name in answer and (np.asarray(answer[name]) <= 0.0).any():
+            sign = 'negative' if (np.asarray(answer[name]) < 0.0).any() else 'zero'
+            return f'`{name}` is {sign}'
+    return None
+
+
 ANSWERS = frozenset(
     frozenset(names.split())
     for names in (
@@ -267,7 +276,7 @@ class ActionMap:
     def answer(self, answer: dict[str, np.ndarray]) -> MixtureState | np.ndarray:
         """Return the density that an answer is of, in the task's action; an array (D,) if it is only an action.
 
-        :raises ValueError: an answer with other shapes
+        :raises ValueError: an answer with other shapes, or with a standard deviation that is none
         """
         check_answer(answer)
         size = len(self.order)
@@ -286,6 +295,8 @@ class ActionMap:
 
 def _spread(found: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name in found:
+        if (fault := spread_fault(found)) is not None:
+            raise ValueError(fault)
         return _shaped(name, found[name], shape)
     return np.exp(_shaped(f'log_{name}', found[f'log_{name}'], shape))
 

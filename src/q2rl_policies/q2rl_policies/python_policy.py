@@ -70,13 +70,25 @@ def _find(name: str) -> tuple[type, Path]:
         module = (
             _import_file(Path(place)) if place.endswith('.py') else importlib.import_module(place)
         )
-        found = getattr(module, attribute)
-        source = inspect.getsourcefile(found)
+        found = getattr(module, attribute, None)
+        source = inspect.getsourcefile(found) if found is not None else None
     except Exception as error:  # the user's module may raise anything
         raise InputError(name, f'cannot be imported ({_said(error)})', PROTOCOL) from None
+    if found is None:
+        raise InputError(name, f'{place} has no class {attribute}', _classes_of(module))
     if not isinstance(found, type) or source is None:
         raise InputError(name, 'is no Python class with a source file', PROTOCOL)
     return found, Path(source).resolve()
+
+
+def _classes_of(module: Any) -> str:
+    """Return what to name instead of a class that a module does not have."""
+    own = [
+        name
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and kind.__module__ == module.__name__
+    ]
+    return f'name one of {", ".join(own)}' if own else f'it has no class at all; {PROTOCOL}'
 
 
 def _import_file(path: Path) -> Any:

@@ -182,6 +182,19 @@ def test_an_answer_that_is_not_finite_proposes_nothing_to_execute(tmp_path):
     assert np.isnan(proposal.action).all() and np.isnan(proposal.log_prob)
 
 
+@pytest.mark.filterwarnings('error')
+def test_a_spread_that_turns_negative_proposes_nothing_to_execute(tmp_path):
+    path = tmp_path / 'late.py'
+    path.write_text(
+        'import numpy as np\n\n\nclass Late:\n    def __init__(self, task):\n        self.size = task.action_size\n\n'
+        '    def predict(self, o):\n        std = np.full(self.size, 0.1 - o[0])\n'
+        "        return {'mean': np.zeros(self.size), 'std': std}\n"
+    )
+    policy = python_bc(PolicySpec(python=f'{path}:Late'), TASK).make(0, 'monte_carlo', False)
+    assert np.isfinite(policy.act(np.zeros(O, dtype=np.float32)).log_prob)
+    assert np.isnan(policy.act(np.ones(O, dtype=np.float32)).action).all()
+
+
 def test_python_classes_of_a_file(tmp_path):
     path = python_file(tmp_path)
     loaded = python_bc(PolicySpec(python=f'{path}:Policy'), TASK)
@@ -234,6 +247,10 @@ def test_an_adopted_class_is_the_one_that_was_adopted(tmp_path):
             '`action` has shape',
         ),
         ('def sample(self, o, rng): return [0]\n    def __init__(self, task): pass', 'no action'),
+        (
+            'def predict(self, o): return {"mean": [0] * 6, "std": [0] * 6}\n    def __init__(self, task): pass',
+            '`std` is zero',
+        ),
     ],
 )
 def test_a_class_that_does_not_keep_the_protocol_is_one_line(tmp_path, body, said):
