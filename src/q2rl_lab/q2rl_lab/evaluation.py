@@ -36,6 +36,20 @@ def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
     }
 
 
+def summary_in_words(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary as people read it: shares and forces with their units."""
+    units = {
+        'actions_by_rl': lambda share: f'{100 * share:.0f} %',
+        'peak_force_n': '{:.1f} N'.format,
+    }
+    return {
+        name.removesuffix('_n'): units[name](value)
+        if name in units and value is not None
+        else value
+        for name, value in summary.items()
+    }
+
+
 def bc_from_file(
     path: Path, task: Contract, seed: int, entropy: EntropyKind = 'monte_carlo'
 ) -> BCPolicy:

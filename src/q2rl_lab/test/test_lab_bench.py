@@ -340,10 +340,18 @@ def test_the_report_is_a_table_and_a_page_that_needs_nothing_else(tmp_path):
     shown = runner.invoke(app, ['bench', 'report', str(path)], env={'COLUMNS': '200'})
     assert shown.exit_code == 0, shown.output
     assert '2 of 2 never' in shown.stdout and '95 % (90-100)' in shown.stdout
+    narrow = runner.invoke(app, ['bench', 'report', str(path)], env={'COLUMNS': '90'})
+    table = narrow.stdout[: narrow.stdout.index('└')]
+    assert max(map(len, table.splitlines())) <= 90 < max(map(len, shown.stdout.splitlines()))
     page = (tmp_path / 'r.html').read_text()
     assert page.count('<svg') == 4 and 'Performance profile' in page
     for outside in ('src="http', 'href="http', '<script', '<link'):
         assert outside not in page
+
+
+def test_a_method_that_changes_nothing_says_so():
+    shown = runner.invoke(app, ['methods', 'q2rl'])
+    assert shown.stdout.startswith('q2rl: as the preset laptop\n')
 
 
 def test_the_difference_between_methods_is_on_one_screen():

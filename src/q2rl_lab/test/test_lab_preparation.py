@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from q2rl_lab import prepare_run
 from q2rl_lab.cli import app
-from q2rl_lab.evaluation import bc_alone, bc_from_file, learned, summarize
+from q2rl_lab.evaluation import bc_alone, bc_from_file, learned, summarize, summary_in_words
 from q2rl_lab.preparation import prepare, tell, wanted_demonstrations
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
@@ -176,6 +176,9 @@ def test_the_summary_of_an_evaluation(run):
     assert (numbers['mean_steps_to_success'], numbers['actions_by_rl']) == (4.0, 0.5)
     assert numbers['peak_force_n'] == 31.0
     assert summarize(Mode.BC, [])['mean_steps_to_success'] is None
+    said = summary_in_words(numbers)
+    assert (said['actions_by_rl'], said['peak_force']) == ('50 %', '31.0 N')
+    assert summary_in_words(summarize(Mode.BC, []))['peak_force'] is None
 
 
 def test_eval_by_the_command_line_writes_every_episode(prepared, tmp_path):

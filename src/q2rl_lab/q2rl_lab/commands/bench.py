@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -293,7 +294,8 @@ def show(results: Path, reference: str | None, as_json: bool, html: Path | None 
     for row in table_rows(result):
         table.add_row(*row)
     console = Console()
-    # In a file or a pipe nothing limits the width but a guess of 80.
-    (console if console.is_terminal else Console(width=160)).print(table)
+    # In a file or a pipe nothing limits the width but what COLUMNS says, or else a guess of 80.
+    asked = console.is_terminal or 'COLUMNS' in os.environ
+    (console if asked else Console(width=160)).print(table)
     for note in notes(result):
         print(note)

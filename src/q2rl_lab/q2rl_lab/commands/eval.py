@@ -58,7 +58,7 @@ def evaluate_verb(
     q2rl eval -n 10 --record look; q2rl why look
     """  # noqa: D301
     from q2rl_lab.console import emit
-    from q2rl_lab.evaluation import bc_alone, learned, summarize
+    from q2rl_lab.evaluation import bc_alone, learned, summarize, summary_in_words
     from q2rl_lab.in_process import evaluate
     from q2rl_lab.progress import EpisodeProgress
     from q2rl_lab.recorded_evaluation import record_episodes
@@ -93,7 +93,8 @@ def evaluate_verb(
     records = progress.records
     if csv is not None:
         _write_csv(csv, records)
-    emit({'of': what, 'seed': scenes, **summarize(who, records)}, as_json)
+    found = summarize(who, records)
+    emit({'of': what, 'seed': scenes, **(found if as_json else summary_in_words(found))}, as_json)
 
 
 def _write_csv(path: Path, records: list[Any]) -> None:

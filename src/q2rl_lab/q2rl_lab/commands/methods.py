@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,15 +59,22 @@ def explain_methods(names: Sequence[str], preset: str, as_json: bool) -> None:
     if as_json:
         emit(rows, True)
         return
+    if rows:
+        _show(rows, tuple(configs), preset)
+    else:
+        print(f'{", ".join(names)}: as the preset {preset}')
+    for name in names:
+        if (method := load_method(name)).departs:
+            print(f'{name} departs from its source: {method.departs}')
+
+
+def _show(rows: dict[str, dict[str, Any]], columns: Sequence[str], preset: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(pad_edge=False, title=f'on preset {preset}', title_justify='left')
-    for column in ('setting', *configs):
+    for column in ('setting', *columns):
         table.add_column(column)
     for field, values in rows.items():
         table.add_row(field, *(str(value) for value in values.values()))
     Console().print(table)
-    for name in names:
-        if (method := load_method(name)).departs:
-            print(f'{name} departs from its source: {method.departs}')

@@ -35,7 +35,7 @@ def train_bc(
     q2rl train-bc demos.hdf5 --preset paper -n 100 --json
     """  # noqa: D301
     from q2rl_lab.console import emit
-    from q2rl_lab.evaluation import bc_alone, summarize
+    from q2rl_lab.evaluation import bc_alone, summarize, summary_in_words
     from q2rl_lab.in_process import evaluate
     from q2rl_lab.preparation import clone
     from q2rl_lab.progress import EpisodeProgress
@@ -48,5 +48,6 @@ def train_bc(
     if episodes:
         with EpisodeProgress(episodes) as progress:
             evaluate(spec, bc_alone(output, spec, seed), Mode.BC, episodes, seed, progress)
-        result |= summarize(Mode.BC, progress.records)
+        found = summarize(Mode.BC, progress.records)
+        result |= found if as_json else summary_in_words(found)
     emit(result, as_json)
