@@ -38,7 +38,7 @@ from q2rl_policies.networks_file import pack
 from q2rl_policies.policy_file import LoadedBC, network_bc
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, Mode, TaskSpec, episode_seed
-from q2rl_task.atomic_file import write_atomically
+from q2rl_task.atomic_file import check_writable, saying_why, write_atomically
 
 EPISODES = 50
 """Scenes that a policy is measured on, where nothing else is asked for."""
@@ -64,7 +64,7 @@ class Order:
 def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     """Adopt a policy; return the result as plain data, and what shows it to people.
 
-    :raises InputError: nothing that can be adopted, or the file to write is there already
+    :raises InputError: nothing that can be adopted, or the file to write is there already or cannot be written
     """
     if order.demonstrations is not None and not order.distil:
         raise InputError(
@@ -82,10 +82,14 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     verdict = judge(
         findings, candidate.loaded, measured, _up(order, output), _distilling(order, output)
     )
-    if verdict.use == 'adopted':
-        write_atomically(output, candidate.content(), durable=True)
-    elif verdict.use == 'distilled':
-        write_atomically(output, _packed(distilled, candidate, task, order), durable=True)
+    if verdict.use:
+        content = (
+            candidate.content()
+            if verdict.use == 'adopted'
+            else _packed(distilled, candidate, task, order)
+        )
+        with saying_why(output):
+            write_atomically(output, content, durable=True)
     result: dict[str, Any] = {
         'of': order.policy,
         'kind': candidate.kind,
@@ -145,6 +149,7 @@ def _output(order: Order, suffix: str) -> Path:
     output = order.output or Path(f'bc{suffix}')
     if output.suffix != suffix:
         raise InputError(output, f'this policy is kept in a {suffix} file', 'name it so')
+    check_writable(output)
     if output.exists() and not order.force:
         raise InputError(output, 'is there already', 'name another file, or say --force')
     return output

@@ -19,7 +19,7 @@ from q2rl_lab.up_run import Ending, node_processes, run_graph
 from q2rl_lab.workspace import versions
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_task import InputError, Phase, TaskSpec, load_task
-from q2rl_task.atomic_file import write_atomically
+from q2rl_task.atomic_file import saying_why, write_atomically
 
 RUN_ID = 'hand'
 
@@ -79,7 +79,8 @@ class HandRecording:
         if not made.is_file():
             return 0
         count = len(load_demonstrations(made, self.task))
-        write_atomically(self.file, made.read_bytes(), durable=True)
+        with saying_why(self.file):
+            write_atomically(self.file, made.read_bytes(), durable=True)
         return count
 
     def run(self, port: int, domain: int | None) -> Ending:

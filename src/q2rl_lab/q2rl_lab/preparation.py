@@ -12,7 +12,7 @@ from typing import Any
 from q2rl_lab.console import say
 from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import Contract, InputError, TaskSpec, episode_seed, load_task
-from q2rl_task.atomic_file import write_atomically
+from q2rl_task.atomic_file import saying_why, write_atomically
 
 
 def record(
@@ -22,6 +22,7 @@ def record(
 
     :param count: how many; None: as many as the task says
     :param noise: of the demonstrator; None: what the task says
+    :raises InputError: the file cannot be written
     """
     from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
 
@@ -33,7 +34,8 @@ def record(
         seed,
         wanted.noise if noise is None else noise,
     )
-    write_demonstrations(path, task, demonstrations)
+    with saying_why(path):
+        write_demonstrations(path, task, demonstrations)
     return {
         'file': str(path),
         'task': task.name,
@@ -49,7 +51,7 @@ def clone(
 ) -> dict[str, Any]:
     """Fit a policy to demonstrations and write it; returns how the fit went.
 
-    :raises InputError: the preset or the demonstrations cannot be used
+    :raises InputError: the preset or the demonstrations cannot be used, or the file cannot be written
     """
     import torch
 
@@ -72,8 +74,8 @@ def clone(
         'architecture': net.architecture,
         'fit': {**report, 'seed': seed},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(path, 'bc', net.state_dict(), meta)
+    with saying_why(path):
+        save(path, 'bc', net.state_dict(), meta)
     return {'file': str(path), 'kind': config.bc.kind, **report, 'wall_s': time.monotonic() - began}
 
 

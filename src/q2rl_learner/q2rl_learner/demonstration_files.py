@@ -27,11 +27,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file. `read(path, task, as_is)`: `as_is` takes the user's word where the file names no contract."""
+    """A kind of file. `read(path, task, as_is)`: `as_is` takes the user's word where the file names no contract.
+
+    folder: whether what it writes is a folder
+    """
 
     name: str
     read: Callable[[Path, TaskSpec, bool], Read]
     write: Callable[[Path, TaskSpec, Sequence[Episode]], None]
+    folder: bool = False
 
 
 def format_of(path: Path) -> Format:
@@ -48,7 +52,7 @@ def format_of(path: Path) -> Format:
     if path.is_dir() or (not path.suffix and not path.exists()):
         from q2rl_learner import lerobot_dataset as lerobot
 
-        return Format('LeRobotDataset v3', lerobot.read_lerobot, lerobot.write_lerobot)
+        return Format('LeRobotDataset v3', lerobot.read_lerobot, lerobot.write_lerobot, folder=True)
     raise InputError(
         path,
         'is no kind of demonstrations that is known',

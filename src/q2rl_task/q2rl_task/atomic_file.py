@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replace a file whole or not at all."""
+"""Replace a file whole or not at all, and say in one line why it cannot be written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import os
 from pathlib import Path
+import tempfile
+
+from q2rl_task.errors import InputError
 
 
 @contextmanager
@@ -38,3 +41,38 @@ def write_atomically(path: str | Path, content: bytes | str, *, durable: bool = 
     data = content.encode() if isinstance(content, str) else content
     with replacing(path, durable=durable) as partial:
         partial.write_bytes(data)
+
+
+def check_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Make sure that a file can be made at `path`, before the work whose result it is to hold. Nothing is left there.
+
+    :param folder: it is a folder that is to be made
+    :raises InputError: something else is there, or its folder cannot be made or written to
+    """
+    path = Path(path)
+    with saying_why(path):
+        if path.exists() and path.is_dir() is not folder:
+            is_, wanted = ('a file', 'folder') if folder else ('no file but a folder', 'file')
+            raise InputError(path, f'is {is_}', f'name another {wanted}')
+        beside = path.absolute().parent
+        while not beside.exists():
+            beside = beside.parent
+        # Tried, not asked for: what a folder's mode says does not hold for root, nor on every file system.
+        with tempfile.TemporaryFile(dir=beside):
+            pass
+
+
+@contextmanager
+def saying_why(path: str | Path) -> Iterator[None]:
+    """Turn what keeps the block from writing `path` into one line.
+
+    :raises InputError: in the place of an OSError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            path,
+            f'cannot be written ({error.strerror or error})',
+            'name another file, or make room where the disk is full',
+        ) from None

@@ -8,7 +8,7 @@ float32, `dones` (T,) int8 and, of a simulation, `states` (T, S) float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from q2rl_task.atomic_file import replacing
+from q2rl_task.atomic_file import write_atomically
 from q2rl_task.spec import TaskSpec
 
 
@@ -42,9 +42,19 @@ class RecordedEpisode:
 def write_demonstration_file(
     path: str | Path, task: TaskSpec, episodes: Iterable[RecordedEpisode]
 ) -> None:
-    """Write `path` in one go: readers see the old file or the whole new one, never half of it."""
-    episodes = list(episodes)
-    with replacing(path, durable=True) as partial, h5py.File(partial, 'w') as file:
+    """Write `path` in one go: readers see the old file or the whole new one, never half of it.
+
+    :raises OSError: it cannot be written
+    """
+    write_atomically(path, _packed(task, list(episodes)), durable=True)
+
+
+def _packed(task: TaskSpec, episodes: Sequence[RecordedEpisode]) -> bytes:
+    """Return the content of the file.
+
+    It is made in memory: on a full disk the HDF5 library takes the process down with it.
+    """
+    with h5py.File('demonstrations', 'w', driver='core', backing_store=False) as file:
         data = file.create_group('data')
         data.attrs['total'] = sum(len(episode) for episode in episodes)
         kwargs = {'contract_hash': task.contract_hash}
@@ -63,3 +73,5 @@ def write_demonstration_file(
             group['dones'] = dones
             if episode.states is not None:
                 group['states'] = episode.states.astype(np.float64)
+        file.flush()
+        return file.id.get_file_image()

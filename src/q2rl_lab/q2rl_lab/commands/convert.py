@@ -42,18 +42,21 @@ def convert(
     from q2rl_lab.console import emit
     from q2rl_learner.demonstration_files import format_of
     from q2rl_task import InputError
+    from q2rl_task.atomic_file import check_writable, saying_why
 
     if not source.exists():
         raise InputError(source, 'no such file or folder', 'name demonstrations')
     if target.exists() and not force:
         raise InputError(target, 'is there already', 'name another file, or say --force')
     reads, writes = format_of(source), format_of(target)
+    check_writable(target, folder=writes.folder)
     spec = bench_task(task).spec
     found = reads.read(source, spec, as_is)
     kept = [e for e in found.episodes if e.terminated or not successes]
     if not kept:
         raise InputError(source, 'holds no episode that succeeded', 'leave out --successes')
-    writes.write(target, spec, kept)
+    with saying_why(target):
+        writes.write(target, spec, kept)
     result = {
         'from': reads.name,
         'to': writes.name,

@@ -62,11 +62,13 @@ def demos(
     """  # noqa: D301
     from q2rl_lab.console import emit
     from q2rl_task import InputError, load_task
+    from q2rl_task.atomic_file import check_writable
 
     if teleop and noise is not None:
         raise InputError('--noise', 'is of the scripted demonstrator', 'leave it out')
     if realtime and not teleop:
         raise InputError('--realtime', 'a script needs no clock', 'leave it out, or say --teleop')
+    check_writable(output)
     if teleop:
         emit(_by_hand(task, output, count, seed, force, realtime, browser_port), as_json)
         return

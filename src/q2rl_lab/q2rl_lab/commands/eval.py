@@ -65,7 +65,10 @@ def evaluate_verb(
     from q2rl_lab.run_folder import RunConfig, create_run, open_run
     from q2rl_lab.workspace import versions
     from q2rl_task import InputError, Mode, load_task
+    from q2rl_task.atomic_file import check_writable
 
+    if csv is not None:
+        check_writable(csv)
     if bc is not None:
         if run is not None or mode not in (None, Who.bc):
             raise InputError('--bc', 'a cloned policy alone', 'leave out the run and --mode')
@@ -101,15 +104,12 @@ def _write_csv(path: Path, records: list[Any]) -> None:
     import csv
     from dataclasses import asdict
 
-    from q2rl_task import InputError
+    from q2rl_task.atomic_file import saying_why
 
     rows = [asdict(record) for record in records]
-    try:
-        with path.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(
-            path, f'cannot be written ({error.strerror})', 'choose another file'
-        ) from None
+    with saying_why(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with saying_why(path), path.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -40,7 +40,9 @@ def train_bc(
     from q2rl_lab.preparation import clone
     from q2rl_lab.progress import EpisodeProgress
     from q2rl_task import InputError, Mode, load_task
+    from q2rl_task.atomic_file import check_writable
 
+    check_writable(output)
     if output.exists() and not force:
         raise InputError(output, 'is there already', 'name another file, or say --force')
     spec = load_task(task)
