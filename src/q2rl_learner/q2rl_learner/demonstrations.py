@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from q2rl_learner.episodes import Episode
+from q2rl_learner.methods import flat
 from q2rl_task import Contract, InputError
 
 ANEW = 'record the demonstrations anew'
@@ -46,19 +48,34 @@ def _read(path: Path, file: h5py.File, task: Contract) -> list[Episode]:
     if not isinstance(data, h5py.Group):
         raise InputError(f'{path}: field `data`', 'missing', 'give a file in robomimic layout')
     try:
-        contract = json.loads(data.attrs['env_args'])['env_kwargs']['contract_hash']
+        said = json.loads(data.attrs['env_args'])
+        contract = said['env_kwargs']['contract_hash']
     except (KeyError, TypeError, ValueError):
         raise InputError(f'{path}: field `data.env_args`', 'names no contract', ANEW) from None
     if contract != task.contract_hash:
         raise InputError(
             path,
-            f'is of contract {contract}, the task of {task.contract_hash}',
+            f'is of contract {contract}, the task of {task.contract_hash}{_difference(said, task)}',
             f'{ANEW}, or go back to the task they were recorded with',
         )
     numbers = sorted(int(n[5:]) for n in data if n.startswith('demo_') and n[5:].isdigit())
     if not numbers:
         raise InputError(f'{path}: field `data`', 'holds no demonstration', 'record at least one')
     return [_episode(path, data, f'demo_{number}', task) for number in numbers]
+
+
+def _difference(said: dict[str, Any], task: Contract) -> str:
+    """Tell what a file's contract and a task's differ in, as far as the file says: not all keep the fields."""
+    theirs, ours = said['env_kwargs'].get('contract'), getattr(task, 'contract_fields', None)
+    if isinstance(theirs, dict) and ours is not None:
+        # Through JSON: a file has lists where a task has tuples.
+        before, now = flat(theirs), flat(json.loads(json.dumps(ours)))
+        names = sorted(before.keys() | now.keys())
+        differing = [name for name in names if before.get(name) != now.get(name)]
+        return f', which differs in {", ".join(f"`{name}`" for name in differing)}'
+    if (name := said.get('env_name')) != task.name:
+        return f': it was recorded for a task called {name}, and the name is part of the contract'
+    return ''
 
 
 def _episode(path: Path, data: h5py.Group, name: str, task: Contract) -> Episode:

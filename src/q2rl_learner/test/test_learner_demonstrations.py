@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from q2rl_learner.demonstrations import load_demonstrations
-from q2rl_task import InputError
+from q2rl_task import InputError, TaskSpec, load_task
+from q2rl_task.demonstration_file import RecordedEpisode, write_demonstration_file
 
 TASK = toy_task()
 
@@ -98,3 +99,25 @@ def test_missing_truncated_and_foreign_files(path, tmp_path):
         file['other'] = 1
     with pytest.raises(InputError, match='data'):
         load_demonstrations(path, TASK)
+
+
+def changed(task: TaskSpec, **fields) -> TaskSpec:
+    return TaskSpec.model_validate({**task.model_dump(), **fields})
+
+
+def test_demonstrations_of_another_contract_say_what_differs(tmp_path, path):
+    task, steps = load_task('pipe_assembly'), 2
+    seen = np.zeros((steps, task.observation_size))
+    actions = np.zeros((steps, task.action_size))
+    made = tmp_path / 'made.hdf5'
+    write_demonstration_file(
+        made, task, [RecordedEpisode(seen, seen, actions, np.zeros(steps), True)]
+    )
+    assert len(load_demonstrations(made, task)) == 1
+    with pytest.raises(InputError, match=r'of [0-9a-f]{16}, which differs in `name`; record'):
+        load_demonstrations(made, changed(task, name='mine'))
+    reward = {**task.reward.model_dump(), 'per_step': -2.0}
+    with pytest.raises(InputError, match=r'differs in `max_steps`, `reward\.per_step`;'):
+        load_demonstrations(made, changed(task, max_steps=7, reward=reward))
+    with pytest.raises(InputError, match='the name is part of the contract'):
+        load_demonstrations(path, task)  # a file of before, which keeps no fields

@@ -149,7 +149,7 @@ class SimArm:
     def reset_to(self, pose: Pose) -> None:
         """Put the tip at `pose` (base frame) by inverse kinematics, the gripper open, and let it settle, at rest.
 
-        :raises ValueError: the pose cannot be reached
+        :raises InputError: the pose cannot be reached
         """
         data = self.data
         data.qpos[:ARM] = self.solve_ik(pose)
@@ -169,7 +169,7 @@ class SimArm:
     def solve_ik(self, pose: Pose) -> np.ndarray:
         """Return joint positions (7,) [rad] that put the tip at `pose`, by damped least squares from the home posture.
 
-        :raises ValueError: no solution within 0.01 mm and 0.01 mrad in 200 iterations
+        :raises InputError: no solution within 0.01 mm and 0.01 mrad in 200 iterations
         """
         model, scene = self.model, self.scene
         data = mujoco.MjData(model)
@@ -190,8 +190,10 @@ class SimArm:
             posture = 0.1 * (scene.home - joints)
             joints += np.clip(pseudo @ error + posture - pseudo @ (jacobian @ posture), -0.3, 0.3)
             np.clip(joints, low, high, out=joints)
-        raise ValueError(
-            f'no joint positions reach the tip position {np.round(pose.position, 4).tolist()}'
+        raise InputError(
+            f'task {self.task.name}: field `fixture.nominal`',
+            f'the arm does not reach {np.round(pose.position, 4).tolist()}, which comes of it',
+            'place the fixture within reach, or correct `part`, `reset` or the orientation',
         )
 
     def _jacobian_at(self, pose: Pose) -> np.ndarray:

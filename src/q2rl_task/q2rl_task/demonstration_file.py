@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writing demonstrations as HDF5 in robomimic's layout.
 
-Layout: `data` (attributes `total` steps, `env_args` JSON) holds `demo_0`, `demo_1`, ... (attributes `num_samples`,
-`success`), each with `obs/state` and `next_obs/state` (T, O) float32, `actions` (T, D) float32, `rewards` (T,)
-float32, `dones` (T,) int8 and, of a simulation, `states` (T, S) float64.
+Layout: `data` (attributes `total` steps, `env_args` JSON, with hash and fields of the contract) holds `demo_0`,
+`demo_1`, ... (attributes `num_samples`, `success`), each with `obs/state` and `next_obs/state` (T, O) float32,
+`actions` (T, D) float32, `rewards` (T,) float32, `dones` (T,) int8 and, of a simulation, `states` (T, S) float64.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _packed(task: TaskSpec, episodes: Sequence[RecordedEpisode]) -> bytes:
     with h5py.File('demonstrations', 'w', driver='core', backing_store=False) as file:
         data = file.create_group('data')
         data.attrs['total'] = sum(len(episode) for episode in episodes)
-        kwargs = {'contract_hash': task.contract_hash}
+        kwargs = {'contract_hash': task.contract_hash, 'contract': task.contract_fields}
         env = {'env_name': task.name, 'type': 'q2rl', 'env_kwargs': kwargs}
         data.attrs['env_args'] = json.dumps(env)
         for number, episode in enumerate(episodes):

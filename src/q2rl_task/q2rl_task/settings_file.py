@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
 
 
+UNKNOWN, MISSING = 'extra_forbidden', 'missing'
+"""Kinds of errors, as pydantic calls them."""
 Model = TypeVar('Model', bound=Section)
 
 
@@ -38,9 +41,15 @@ def load_settings(
     except (OSError, UnicodeDecodeError) as error:
         known = sorted(p.name[:-5] for p in shipped.iterdir() if p.name.endswith('.yaml'))
         reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
+        problem = 'cannot be read'
+        if isinstance(error, FileNotFoundError):
+            problem, reason = f'no such {kind}', ''
+        meant = get_close_matches(str(name_or_path), known, n=1)
         raise InputError(
             name_or_path,
-            f'no such {kind} ({reason})',
+            problem
+            + (f' ({reason})' if reason else '')
+            + (f', {meant[0]} perhaps' if meant else ''),
             f'name one of {", ".join(known)} or the path of a {kind} YAML',
         ) from None
     except yaml.YAMLError as error:
@@ -58,18 +67,28 @@ def load_settings(
 def refusal(
     path: str | Path, kind: str, error: ValidationError, remedy: str | None = None
 ) -> InputError:
-    """Return the one line about what is wrong in a settings file.
+    """Return the one line about what is wrong in a settings file: a field that is unknown, else the first.
+
+    A field that is misspelt is missing too; what was written tells more than what was not.
 
     :param remedy: for a field that is wrong, if not to look at the shipped settings
     """
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = next((e for e in errors if e['type'] == UNKNOWN), errors[0])
     field = '.'.join(str(part) for part in first['loc']) or kind
-    more = f' (and {error.error_count() - 1} more)' if error.error_count() > 1 else ''
-    unknown = first['type'] == 'extra_forbidden'
+    more = f' (and {len(errors) - 1} more)' if len(errors) > 1 else ''
+    if first['type'] != UNKNOWN:
+        return InputError(
+            f'{path}: field `{field}`',
+            first['msg'].replace('Value error, ', '') + more,
+            remedy or f'set it as the shipped {kind}s do',
+        )
+    beside = [
+        e['loc'] for e in errors if e['type'] == MISSING and e['loc'][:-1] == first['loc'][:-1]
+    ]
+    meant = get_close_matches(str(first['loc'][-1]), [str(loc[-1]) for loc in beside], n=1)
     return InputError(
         f'{path}: field `{field}`',
-        first['msg'].replace('Value error, ', '') + more,
-        'remove it or correct its spelling'
-        if unknown
-        else remedy or f'set it as the shipped {kind}s do',
+        'is unknown' + (f', and `{meant[0]}` is missing' if meant else more),
+        'remove it or correct its spelling',
     )

@@ -7,7 +7,7 @@ from functools import cached_property
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -336,16 +336,22 @@ class TaskSpec(Section):
         """How many of the first components exploration may vary: the arm's. A toggled gripper drops its part."""
         return 6
 
-    @cached_property
-    def contract_hash(self) -> str:
-        """16 hex digits over all that gives observation, action, reward and rate their meaning."""
+    @property
+    def contract_fields(self) -> dict[str, Any]:
+        """All that gives observation, action, reward and rate their meaning, as plain data."""
         parts = self.model_dump(
             include={'name', 'version', 'rate_hz', 'max_steps', 'observation', 'action', 'reward'},
             exclude_none=True,
         )
         if self.gripper is not None:
             parts['gripper'] = self.gripper.model_dump(include={'open_m', 'threshold'})
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return parts
+
+    @cached_property
+    def contract_hash(self) -> str:
+        """16 hex digits over `contract_fields`."""
+        fields = json.dumps(self.contract_fields, sort_keys=True)
+        return hashlib.sha256(fields.encode()).hexdigest()[:16]
 
     def observation_limit(self) -> np.ndarray:
         """Largest absolute value of each number of one tick's observation, (frame_size,); inf: none."""

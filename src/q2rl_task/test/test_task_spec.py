@@ -61,6 +61,26 @@ def test_a_missing_field_is_named(tmp_path, content):
         load_task(written(tmp_path, content))
 
 
+def test_a_misspelt_field_is_named_before_the_one_that_is_missing(tmp_path, content):
+    content['limits']['force_stpo_n'] = content['limits'].pop('force_stop_n')
+    content['limits']['lead_m'] = 'far'
+    said = (
+        r'`limits\.force_stpo_n`: is unknown, and `force_stop_n` is missing; remove it or correct'
+    )
+    with pytest.raises(InputError, match=said):
+        load_task(written(tmp_path, content))
+
+
+def test_a_name_that_is_almost_right_is_guessed():
+    with pytest.raises(InputError, match='pipe_asembly: no such task, pipe_assembly perhaps; name'):
+        load_task('pipe_asembly')
+
+
+def test_a_file_that_is_there_and_cannot_be_read_says_why(tmp_path):
+    with pytest.raises(InputError, match=r'cannot be read \(Is a directory\)'):
+        load_task(tmp_path)
+
+
 def test_stiffness_times_lead_may_not_exceed_the_stop_force(tmp_path, content):
     content['limits']['stiffness_n_m'] = 6000.0
     with pytest.raises(InputError, match='72 N, more than force_stop_n 60 N'):
