@@ -21,7 +21,7 @@ def make_latch(node: Q2rlNode) -> SafetyLatch:
         service = node.resolve_service_name('arm_interface/hold')
         latch.hold(
             'not armed since its start; to arm it let go of the hold, and it moves: '
-            f'ros2 service call {service} std_srvs/srv/SetBool "{{data: false}}"',
+            f'./q2rl stop --release, or ros2 service call {service} std_srvs/srv/SetBool "{{data: false}}"',
             remember=False,
         )
     return latch

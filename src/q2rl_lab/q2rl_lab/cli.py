@@ -17,6 +17,8 @@ from q2rl_lab.commands.learn import learn
 from q2rl_lab.commands.methods import methods
 from q2rl_lab.commands.report import report
 from q2rl_lab.commands.shadow import shadow
+from q2rl_lab.commands.stop import stop
+from q2rl_lab.commands.task import task
 from q2rl_lab.commands.test import CONTEXT, test
 from q2rl_lab.commands.train_bc import train_bc
 from q2rl_lab.commands.up import up
@@ -40,6 +42,7 @@ app = typer.Typer(
     ),
 )
 app.command()(up)
+app.command()(stop)
 app.command()(demos)
 app.command()(convert)
 app.command('train-bc')(train_bc)
@@ -50,6 +53,7 @@ app.command()(report)
 app.command()(why)
 app.command()(shadow)
 app.command()(methods)
+app.command()(task)
 app.add_typer(bench, name='bench')
 app.command()(doctor)
 app.command(context_settings=CONTEXT)(test)

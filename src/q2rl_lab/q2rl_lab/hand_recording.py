@@ -142,7 +142,7 @@ def open_recording(
         raise InputError(file, 'is there already', 'name another file, or say --force')
     require_free_port('--browser-port', port)
     if not begun:
-        create_run(folder.path.parent, folder.path.name, config, versions(), latest=False)
+        create_run(folder.path.parent, folder.path.name, config, versions())
     return HandRecording(task, config, wanted, file, folder)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 import fcntl
 import json
@@ -11,7 +13,7 @@ from pathlib import Path
 import time
 from typing import IO, Any
 
-from q2rl_task.atomic_file import write_atomically
+from q2rl_task.atomic_file import saying_why, write_atomically
 from q2rl_task.errors import InputError
 from q2rl_task.spec import LearningSpec, TaskSpec
 
@@ -154,6 +156,11 @@ class RunFolder:
         """The report (one HTML file)."""
         return self.path / 'report.html'
 
+    @property
+    def domain(self) -> Path:
+        """The ROS_DOMAIN_ID of its nodes, as text, while `q2rl up` runs them."""
+        return self.path / 'ros_domain_id'
+
     def lock(self) -> IO[bytes]:
         """Take the folder for this process; keep the returned file open.
 
@@ -209,12 +216,10 @@ def create_run(
     name: str | None,
     config: RunConfig,
     versions: dict[str, Any],
-    latest: bool = True,
 ) -> RunFolder:
-    """Make the folder of a new run and point `latest` at it.
+    """Make the folder of a new run; see `latest_run` too.
 
     :param name: of the run; by default the time of the start
-    :param latest: False leaves `latest` where it is
     :raises InputError: the name is taken or no file name, or the folder cannot be written
     """
     if name is not None and (Path(name).name != name or name in ('.', '..', LATEST)):
@@ -227,19 +232,40 @@ def create_run(
     try:
         run.path.mkdir(parents=True, exist_ok=name is not None)
         if any(run.path.iterdir()):
-            raise InputError(
-                run.path,
-                'is occupied',
-                f'continue it with --resume --run {run.id}, or name another run',
-            )
+            going_on = '' if config.in_process else f'continue it with --resume --run {run.id}, or '
+            raise InputError(run.path, 'is occupied', f'{going_on}name another run')
         run.write_config(config, versions)
-        if latest:
-            _point_latest(runs_dir, run)
     except OSError as error:
         raise InputError(
             run.path, f'cannot be made ({error.strerror})', 'choose another --runs-dir'
         ) from None
     return run
+
+
+@contextmanager
+def latest_run(run: RunFolder) -> Iterator[None]:
+    """Point `latest` at a run that starts or goes on; where that raises, back to the run before.
+
+    What ends the program (Ctrl-C) leaves it: a run that was interrupted is the one to go on with.
+
+    :raises InputError: the folder of all runs cannot be written
+    """
+    link = run.path.parent / LATEST
+    if link.exists() and not link.is_symlink():
+        yield  # someone's own folder of that name
+        return
+    before = os.readlink(link) if link.is_symlink() else None
+    with saying_why(link):
+        _point(link, run.id)
+    try:
+        yield
+    except Exception:
+        with saying_why(link):
+            if before is None:
+                link.unlink(missing_ok=True)
+            else:
+                _point(link, before)
+        raise
 
 
 def open_run(runs_dir: Path, name: str | None) -> RunFolder:
@@ -304,11 +330,8 @@ def _free_name(runs_dir: Path) -> str:
     return name
 
 
-def _point_latest(runs_dir: Path, run: RunFolder) -> None:
-    link = runs_dir / LATEST
-    if link.exists() and not link.is_symlink():
-        return  # someone's own folder of that name
-    scratch = runs_dir / f'.{LATEST}.{os.getpid()}'
+def _point(link: Path, target: str) -> None:
+    scratch = link.with_name(f'.{LATEST}.{os.getpid()}')
     scratch.unlink(missing_ok=True)
-    scratch.symlink_to(run.id, target_is_directory=True)
+    scratch.symlink_to(target, target_is_directory=True)
     os.replace(scratch, link)

@@ -75,7 +75,7 @@ def make_folder(
         while (runs_dir / name).exists():
             number += 1
             name = f'{what.name}-shadow-{number}'
-    return create_run(runs_dir, name, config, versions(), latest=False)
+    return create_run(runs_dir, name, config, versions())
 
 
 def run_in_process(

@@ -72,6 +72,8 @@ class Crash:
     respawns: int
     log: Path
     last_lines: tuple[str, ...]
+    lasting: bool = False
+    """Whether its exit code says that it would only come again."""
 
 
 class Supervisor:
@@ -179,6 +181,7 @@ class _Child:
         """Run, and respawn, until stopped (None) or given up (the crash)."""
         deaths: deque[float] = deque()
         pause = self.spec.backoff_s
+        earlier = self.log.stat().st_size if self.log.exists() else 0
         while not self.stopping:
             born = time.monotonic()
             returncode = await self._live()
@@ -197,7 +200,12 @@ class _Child:
                     f'{self.spec.name} ended ({describe_exit(returncode)}) and is not started again'
                 )
                 return Crash(
-                    self.spec.name, returncode, self.respawns, self.log, last_lines(self.log)
+                    self.spec.name,
+                    returncode,
+                    self.respawns,
+                    self.log,
+                    last_lines(self.log, since=earlier),
+                    returncode in self.spec.final_codes,
                 )
             pause = self.spec.backoff_s if now - born > STABLE_AFTER_S else pause
             self._tell(
@@ -274,12 +282,15 @@ def describe_exit(returncode: int) -> str:
         return f'signal {-returncode}'
 
 
-def last_lines(path: Path, count: int = 20) -> tuple[str, ...]:
-    """Return the last lines of a log file; none when it cannot be read."""
+def last_lines(path: Path, count: int = 20, since: int = 0) -> tuple[str, ...]:
+    """Return the last lines of a log file; none when it cannot be read.
+
+    :param since: so many bytes of it are of earlier sessions
+    """
     try:
         with path.open('rb') as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - TAIL_BYTES))
+            file.seek(max(since, file.tell() - TAIL_BYTES))
             return tuple(file.read().decode(errors='replace').splitlines()[-count:])
     except OSError:
         return ()

@@ -49,6 +49,8 @@ class Ending:
 
     end: End
     text: str = ''
+    lasting: bool = False
+    """Whether going on with the run would only end in the same way: bad input to a node."""
 
 
 def graph_arguments(
@@ -96,7 +98,7 @@ def node_processes(
     :param changes: arguments of the graph that win over those of the config
     :raises InputError: the graph refuses the arguments, or a program of it is not installed
     """
-    # The command line starts what bringup describes: the one place where lab looks up the table of packages.
+    # The command line starts what bringup describes.
     from q2rl_bringup.node_graph import FINAL_EXIT_CODE, build_graph
 
     graph = build_graph({**graph_arguments(folder, config, resume, browser_port), **changes})
@@ -134,41 +136,6 @@ def node_processes(
             )
         )
     return specs
-
-
-def check_start(config: RunConfig) -> None:
-    """Make sure, before anything is written, that there is such a graph and that the ROS packages it starts are there.
-
-    :raises InputError: arguments that do not go together, or packages that are missing
-    """
-    from q2rl_bringup.node_graph import build_graph
-    from q2rl_task import InputError
-
-    said = ('task', 'sim', 'robot_type', 'command_sink')
-    asked = {name: getattr(config, name) for name in said}
-    graph = build_graph({**asked, 'lockstep': 'false' if config.realtime else 'true'})
-    wanted = {node.package for node in graph.nodes if not node.managed}
-    wanted |= {spec.package for spec in graph.includes}
-    if config.sim == 'gazebo':
-        wanted.add('gz_ros2_control')  # a plugin: no process of its own
-    missing = sorted(package for package in wanted if not has_package(package))
-    if missing:
-        raise InputError(
-            f'sim:={config.sim}',
-            f'needs the ROS packages {", ".join(missing)}',
-            'source a ROS 2 Jazzy that has them and set Q2RL_USE_SYSTEM_ROS=1, or say --sim mujoco',
-        )
-
-
-def has_package(name: str) -> bool:
-    """Whether a ROS package is in the environment."""
-    from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-
-    try:
-        get_package_prefix(name)
-    except (PackageNotFoundError, LookupError):
-        return False
-    return True
 
 
 def program(package: str, executable: str) -> tuple[str, ...]:
@@ -214,7 +181,11 @@ def run_graph(
         removed = remove_stale_segments()
         if removed:
             display.note(f'removed {removed} shared memory files that killed processes had left')
-        display.note(f'ROS_DOMAIN_ID={domain.number}, logs in {folder.logs}')
+        write_atomically(folder.domain, str(domain.number))
+        display.note(
+            f'ROS_DOMAIN_ID={domain.number} (for ros2 in another terminal), logs in {folder.logs}'
+        )
+        display.note(f'emergency stop from another terminal: ./q2rl stop {named(folder)}')
         environment = node_environment(domain.number)
         # Ours too: the watcher must be found by the nodes.
         os.environ.update({k: environment[k] for k in ('ROS_AUTOMATIC_DISCOVERY_RANGE',)})
@@ -226,7 +197,13 @@ def run_graph(
             view.hear_episode(row)
         return asyncio.run(_run(folder, config, task, specs, environment, domain, view, display))
     finally:
+        folder.domain.unlink(missing_ok=True)
         domain.release()
+
+
+def named(folder: RunFolder) -> str:
+    """Return how a verb is told which run is meant, from the same folder."""
+    return folder.id if folder.path.parent == Path('runs').absolute() else str(folder.path)
 
 
 async def _run(
@@ -278,7 +255,8 @@ class _Watch:
                 )
                 phase, detail = self._look()
                 if crash.done():
-                    return Ending(End.CRASHED, crash_text(crash.result()))
+                    found = crash.result()
+                    return Ending(End.CRASHED, crash_text(found), found.lasting)
                 if stopping.done():
                     return await self._wind_down()
                 if phase is Phase.FINISHED:

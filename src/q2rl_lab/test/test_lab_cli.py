@@ -18,11 +18,12 @@ from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.outcomes import read_summary
+from q2rl_task import load_task
 
 runner = CliRunner()
 VERBS = (
     'up', 'demos', 'convert', 'train-bc', 'adopt', 'learn', 'eval', 'report', 'why', 'shadow', 'methods', 'bench',
-    'doctor', 'test',
+    'doctor', 'test', 'task', 'stop',
 )  # fmt: skip
 
 
@@ -63,10 +64,13 @@ def test_every_verb_has_help_with_an_example(verb):
         (['demos', 'pipe_assembly', '--teleop', '-o', 'RUNS'], 'is no file but a folder'),
         (['demos', 'pipe_assembly', '--teleop', '--noise', '1'], 'is of the scripted'),
         (['demos', 'pipe_assembly', '--realtime'], 'a script needs no clock'),
+        (['up', 'pipe_asembly'], 'no such task, pipe_assembly perhaps'),
         (['demos', 'pipe_assembly', '-o', '/proc/none/x.hdf5'], 'x.hdf5: cannot be written ('),
         (['train-bc', 'RUNS/none.hdf5', '-o', '/proc/none/bc'], 'bc: cannot be written ('),
         (['eval', '--csv', '/proc/none/x.csv'], 'x.csv: cannot be written ('),
         (['train-bc', 'RUNS/none.hdf5', '-o', 'RUNS/bc.safetensors'], 'no such file'),
+        (['stop', '--reset', '--release'], 'ask for more than one thing'),
+        (['stop', 'nothing', '--runs-dir', 'RUNS'], 'no such run'),
         (['eval', '--bc', 'RUNS/none.safetensors'], 'none.safetensors'),
     ],
 )
@@ -77,6 +81,48 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, tmp_path):
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith('q2rl: ') and said in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'field, value, said',
+    [
+        ('scene', 'nosuch', 'field `scene`: there is no module q2rl_sim.scenes.nosuch'),
+        ('fixture.nominal.position', [2.5, 0.0, 0.15], 'field `fixture.nominal`: the arm does not'),
+    ],
+)
+@pytest.mark.parametrize(
+    'verb',
+    [
+        ('task', 'TASK'),
+        ('demos', 'TASK', '-o', 'RUNS/d.hdf5'),
+        ('learn', 'TASK', '--runs-dir', 'RUNS'),
+        ('up', 'TASK', '--runs-dir', 'RUNS'),
+    ],
+)
+def test_a_task_that_cannot_be_simulated_is_refused_before_anything_is_made(
+    tmp_path, field, value, said, verb
+):
+    content = load_task('pipe_assembly').model_dump(mode='json')
+    *above, last = field.split('.')
+    section = content
+    for name in above:
+        section = section[name]
+    section[last] = value
+    path, runs = tmp_path / 'mine.yaml', tmp_path / 'made'
+    path.write_text(json.dumps(content))
+    runs.mkdir()
+    words = [word.replace('TASK', str(path)).replace('RUNS', str(runs)) for word in verb]
+    result = runner.invoke(app, words)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f'q2rl: {path}: {said}') and result.stderr.count('\n') == 1
+    assert not list(runs.iterdir())
+
+
+def test_a_task_is_shown_with_its_contract():
+    result = runner.invoke(app, ['task', 'kitting', '--json'])
+    assert result.exit_code == 0, result.output
+    shown = json.loads(result.stdout)
+    assert shown['contract'] == load_task('kitting').contract_hash and shown['action'] == 7
 
 
 def test_an_unknown_verb_is_bad_input():

@@ -11,6 +11,7 @@ import pytest
 from q2rl_lab.run_folder import (
     RunConfig,
     create_run,
+    latest_run,
     open_run,
     resume_config,
 )
@@ -20,8 +21,11 @@ CONFIG = RunConfig('pipe_assembly', seed=4)
 
 
 def test_a_new_run_is_the_latest(tmp_path):
-    create_run(tmp_path, 'one', CONFIG, {})
+    one = create_run(tmp_path, 'one', CONFIG, {})
     two = create_run(tmp_path, 'two', CONFIG, {'q2rl': '1'})
+    for run in (one, two):
+        with latest_run(run):
+            assert open_run(tmp_path, None) == run
     assert open_run(tmp_path, None) == two
     assert open_run(tmp_path, 'one').id == 'one'
     assert open_run(tmp_path / 'elsewhere', str(two.path)) == two
@@ -39,6 +43,8 @@ def test_an_occupied_folder_is_refused_and_untouched(tmp_path):
     (tmp_path / 'one' / 'thesis.tex').write_text('x')
     with pytest.raises(InputError, match='is occupied; continue it with --resume --run one'):
         create_run(tmp_path, 'one', CONFIG, {})
+    with pytest.raises(InputError, match='is occupied; name another run'):
+        create_run(tmp_path, 'one', replace(CONFIG, in_process=True), {})
     assert [p.name for p in (tmp_path / 'one').iterdir()] == ['thesis.tex']
 
 
@@ -50,8 +56,28 @@ def test_names_that_are_no_folders_in_runs(tmp_path, name):
 
 def test_someones_own_latest_is_left_alone(tmp_path):
     (tmp_path / 'latest').mkdir()
-    create_run(tmp_path, 'one', CONFIG, {})
-    assert not (tmp_path / 'latest').is_symlink()
+    with latest_run(create_run(tmp_path, 'one', CONFIG, {})):
+        assert not (tmp_path / 'latest').is_symlink()
+    assert (tmp_path / 'latest').is_dir()
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_a_start_that_fails_gives_latest_back_and_one_that_is_interrupted_keeps_it(
+    tmp_path, before
+):
+    one = create_run(tmp_path, 'one', CONFIG, {})
+    if before:
+        with latest_run(one):
+            pass
+    two, link = create_run(tmp_path, 'two', CONFIG, {}), tmp_path / 'latest'
+    with pytest.raises(InputError), latest_run(two):
+        raise InputError('file', 'is none', 'name one')
+    assert (str(link.readlink()) if link.is_symlink() else None) == ('one' if before else None)
+    with pytest.raises(KeyboardInterrupt), latest_run(two):
+        raise KeyboardInterrupt
+    assert str(link.readlink()) == 'two'
+    with latest_run(one):  # resumed
+        assert open_run(tmp_path, None) == one
 
 
 def test_a_missing_run_names_those_there(tmp_path):

@@ -76,7 +76,7 @@ def test_a_crash_loop_is_given_up_with_the_last_lines_of_the_log(tmp_path):
     crash, states = run(scenario())
     assert (crash.name, crash.returncode, crash.respawns) == ('node', 3, 2)
     assert crash.log == tmp_path / 'node.log'
-    assert crash.last_lines == ('about to fail',) * 3
+    assert crash.last_lines == ('about to fail',) * 3 and not crash.lasting
     assert states == {'node': ProcessState.FAILED, 'other': ProcessState.RUNNING}
 
 
@@ -331,4 +331,5 @@ def test_last_lines_of_a_long_log(tmp_path):
     path = tmp_path / 'log'
     path.write_text('\n'.join(f'line {k}' for k in range(10000)))
     assert last_lines(path, 3) == ('line 9997', 'line 9998', 'line 9999')
+    assert last_lines(path, 3, since=path.stat().st_size - 9) == ('line 9999',)
     assert last_lines(tmp_path / 'none') == ()

@@ -104,7 +104,7 @@ def test_an_episode_is_found_by_its_id_or_the_end_of_it(run):
     for name in ('made_up-o0002', 'o0002', 'o2'):
         assert find_row(data, name) is data.episodes[1]
     assert find_row(data, 'v1') is data.episodes[2]
-    with pytest.raises(InputError, match='o0001 to v0001'):
+    with pytest.raises(InputError, match=r'name one of o0001 to o0002, v0001$'):
         find_row(data, 'o3')
 
 

@@ -73,10 +73,13 @@ def demos(
         emit(_by_hand(task, output, count, seed, force, realtime, browser_port), as_json)
         return
     from q2rl_lab.preparation import record
+    from q2rl_lab.task_check import check_simulated
 
     if output.exists() and not force:
         raise InputError(output, 'is there already', 'name another file, or say --force')
-    emit(record(load_task(task), count, seed, output, noise), as_json)
+    spec = load_task(task)
+    check_simulated(task, spec)
+    emit(record(spec, count, seed, output, noise), as_json)
 
 
 def _by_hand(

@@ -91,7 +91,7 @@ def evaluate_verb(
             evaluate(spec, policies, who, episodes, scenes, progress)
         else:
             asked = RunConfig(source, scenes, eval_episodes=episodes, steps=0, in_process=True)
-            kept = create_run(runs_dir, record, asked, versions(), latest=False)
+            kept = create_run(runs_dir, record, asked, versions())
             record_episodes(kept, spec, policies, who, episodes, scenes, progress)
     records = progress.records
     if csv is not None:

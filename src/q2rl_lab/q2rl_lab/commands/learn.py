@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from q2rl_lab.commands.options import (
     Steps,
     TaskPreset,
 )
+
+if TYPE_CHECKING:
+    from q2rl_lab.run_folder import RunFolder
 
 
 def learn(
@@ -62,7 +65,8 @@ def learn(
     from q2rl_lab.finish import finish_run
     from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
-    from q2rl_lab.run_folder import RunConfig, create_run
+    from q2rl_lab.run_folder import RunConfig, create_run, latest_run
+    from q2rl_lab.task_check import check_simulated
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_policies.torch_runtime import find_device
@@ -78,16 +82,18 @@ def learn(
     find_device(config.device)
     if bc is not None:
         check_adopted(bc, spec, config.preset)
+    check_simulated(task, spec)
     folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         say(f'run {folder.id} in {folder.path}')
-        tell(prepare(folder, config))
-        from q2rl_lab.learn_run import learn_in_process
-
         try:
-            plan = learn_in_process(folder, config, say)
+            with latest_run(folder):
+                tell(prepare(folder, config))
+                from q2rl_lab.learn_run import learn_in_process
+
+                plan = learn_in_process(folder, config, say)
         except KeyboardInterrupt:
-            say(f'stopped; what it had learned is kept: q2rl eval {folder.id}')
+            say(kept_of(folder))
             raise typer.Exit(EXIT_INTERRUPTED) from None
         if plan.phase is not Phase.FINISHED:
             say(f'the run stopped: {plan.detail}')
@@ -97,3 +103,18 @@ def learn(
         emit(result, True)
     else:
         emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
+
+
+def kept_of(folder: RunFolder) -> str:
+    """Tell what an interrupted run leaves, and what one can do with it: there is no going on with it."""
+    again = 'a new `q2rl learn` starts anew'
+    if folder.learned:
+        return f'stopped; what it learned is kept: q2rl eval {folder.path}, q2rl report {folder.path}; {again}'
+    if folder.bc.is_file():
+        return (
+            f'stopped before anything was learned; demonstrations and clone are kept: {again}, with '
+            f'--demonstrations {folder.demonstrations} --bc {folder.bc} from these'
+        )
+    if folder.demonstrations.is_file():
+        return f'stopped; demonstrations are kept: {again}, with --demonstrations {folder.demonstrations}'
+    return f'stopped before anything was kept; {again}'

@@ -135,15 +135,9 @@ def up(
     from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
-    from q2rl_lab.run_folder import RunConfig, create_run, open_run, resume_config
-    from q2rl_lab.up_run import (
-        End,
-        check_start,
-        node_processes,
-        read_session,
-        run_graph,
-        write_session,
-    )
+    from q2rl_lab.run_folder import RunConfig, create_run, latest_run, open_run, resume_config
+    from q2rl_lab.start_check import check_start
+    from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_policies.torch_runtime import find_device
@@ -178,13 +172,14 @@ def up(
             raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
         if config.bc is not None and folder.bc.is_file():
             check_adopted(folder.bc, spec, config.preset)
+        check_start(config, spec)
     else:
         config = RunConfig.of_task(spec, method, **asked)
         load_preset(config.preset)
         find_device(config.device)
         if bc is not None:
             check_adopted(bc, spec, config.preset)
-        check_start(config)
+        check_start(config, spec)
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
@@ -193,17 +188,18 @@ def up(
             how += f' --runs-dir {runs_dir}'
         try:
             say(f'run {folder.id} in {folder.path}')
-            folder.keep_rollouts(config.rollouts)
-            tell(prepare(folder, config))
-            specs = node_processes(folder, config, resume, browser_port if browser else None)
-            if browser:
-                say(f'watch and stop the arm at http://127.0.0.1:{browser_port}')
-            display = open_display(f'q2rl up {config.task}, run {folder.id}')
-            ending = run_graph(folder, config, spec, specs, display, started, domain)
+            with latest_run(folder):
+                folder.keep_rollouts(config.rollouts)
+                tell(prepare(folder, config))
+                specs = node_processes(folder, config, resume, browser_port if browser else None)
+                if browser:
+                    say(f'watch and stop the arm at http://127.0.0.1:{browser_port}')
+                display = open_display(f'q2rl up {config.task}, run {folder.id}')
+                ending = run_graph(folder, config, spec, specs, display, started, domain)
             write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
             if ending.end is not End.FINISHED:
                 say(ending.text or 'stopped')
-                say(f'go on with: {how}')
+                say(f'{"mend that first, then " if ending.lasting else ""}go on with: {how}')
                 code = EXIT_INTERRUPTED if ending.end is End.INTERRUPTED else EXIT_FAILED
                 raise typer.Exit(code)
             result = finish_run(folder, started)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl stop`: the emergency stop of a run that is at work, and how it is taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import RunsDir
+
+
+def stop(
+    run: Annotated[
+        str | None, typer.Argument(help='Name or path of the run.', show_default='the latest')
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option('--reset', help='Take the stop back: it becomes a hold, nothing moves.')
+    ] = False,
+    release: Annotated[
+        bool, typer.Option('--release', help='Let go of the hold: the arm moves again.')
+    ] = False,
+    hold: Annotated[
+        bool, typer.Option('--hold', help='Hold the arm at once, without a stop.')
+    ] = False,
+    pause: Annotated[
+        bool, typer.Option('--pause', help='Pause the run after the episode under way.')
+    ] = False,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on after a pause.')] = False,
+    domain: Annotated[
+        int | None,
+        typer.Option(
+            '--domain',
+            min=0,
+            max=232,
+            help='ROS_DOMAIN_ID of the nodes.',
+            show_default="the run's, else that of the environment",
+        ),
+    ] = None,
+    namespace: Annotated[str, typer.Option('--namespace', help='Namespace of the nodes.')] = '',
+    wait: Annotated[
+        float, typer.Option('--wait', min=0.1, help='For so long an answer is waited for [s].')
+    ] = 10.0,
+    runs_dir: RunsDir = Path('runs'),
+) -> None:
+    """Stop the arm of a run at once. This is a software stop, not a hardware one.
+
+    The stop is latched, over restarts too, until --reset turns it into a hold and
+    --release lets go of that. It needs this command's start and DDS, which takes
+    seconds: a robot's own emergency stop is faster and does not depend on q2rl.
+    Exit code 1: nobody answered, or it was refused.
+
+    \b
+    q2rl stop                      the arm of the run that is at work
+    q2rl stop seven --reset; q2rl stop seven --release
+    q2rl stop --domain 7           nodes that ros2 launch started
+    """  # noqa: D301
+    from q2rl_task import InputError
+
+    if sum((reset, release, hold, pause, resume)) > 1:
+        raise InputError('options', 'ask for more than one thing', 'say one after the other')
+    import os
+
+    from q2rl_bringup.operator_services import Wish
+    from q2rl_lab.console import EXIT_FAILED, say
+    from q2rl_lab.operator_call import ask, running_domain
+    from q2rl_lab.run_folder import LATEST, open_run
+
+    where = 'that of the environment'
+    if domain is not None:
+        where = '--domain'
+    elif run is not None or (runs_dir / LATEST / 'config.json').is_file():
+        folder = open_run(runs_dir, run)
+        domain = running_domain(folder)
+        if domain is None:
+            where = f'that of the environment: `q2rl up` is not at work on run {folder.id}'
+        else:
+            where = f"run {folder.id}'s"
+            # As `up` has its nodes: on this machine alone.
+            os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+            os.environ.pop('ROS_LOCALHOST_ONLY', None)
+    number = os.environ.get('ROS_DOMAIN_ID', '0') if domain is None else domain
+    say(f'ROS_DOMAIN_ID={number} ({where})')
+    wish = (
+        Wish.RESET if reset
+        else Wish.RELEASE if release
+        else Wish.HOLD if hold
+        else Wish.PAUSE if pause
+        else Wish.RESUME if resume
+        else Wish.EMERGENCY_STOP
+    )  # fmt: skip
+    answer = ask(wish, domain, namespace, wait)
+    name = wish.name.lower().replace('_', ' ')
+    if not answer.fulfilled:
+        say(f'{name}: {answer.text}')
+        if not answer.heard:
+            say('Nothing may have happened: use the hardware emergency stop.')
+        raise typer.Exit(EXIT_FAILED)
+    print(f'{name}: {answer.text}', flush=True)
+    if wish is Wish.EMERGENCY_STOP:
+        say('take it back by --reset, then let go of the hold by --release')

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`q2rl task`: check a task, and show what depends on it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from q2rl_lab.commands.options import Json
+
+
+def task(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar='TASK', help='Task: the name of a shipped one, or the path of a task YAML.'
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check a task: its YAML, its scene, and whether the simulated arm reaches it.
+
+    What is wrong is one line that names the field. What is shown: sizes, and the
+    contract, by which demonstrations, policies and transitions know the task.
+
+    \b
+    q2rl task my_task.yaml
+    """  # noqa: D301
+    from q2rl_lab.console import emit
+    from q2rl_lab.task_check import check_simulated
+    from q2rl_task import load_task
+
+    spec = load_task(source)
+    if spec.scene:
+        check_simulated(source, spec)
+    result = {
+        'task': spec.name,
+        'contract': spec.contract_hash,
+        'observation': spec.observation_size,
+        'action': spec.action_size,
+        'rate_hz': spec.rate_hz,
+        'max_steps': spec.max_steps,
+        'base_frame': spec.frames.base,
+        'scene': spec.scene or None,
+    }
+    emit(result, as_json)
