@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from q2rl_lab import checks
 from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
+from q2rl_lab.commands.learn import kept_of
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.outcomes import read_summary
+from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_task import load_task
 
 runner = CliRunner()
@@ -116,6 +118,18 @@ def test_a_task_that_cannot_be_simulated_is_refused_before_anything_is_made(
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith(f'q2rl: {path}: {said}') and result.stderr.count('\n') == 1
     assert not list(runs.iterdir())
+
+
+def test_an_interrupted_learning_says_what_is_kept_and_what_to_do_with_it(tmp_path):
+    folder = create_run(tmp_path, 'one', RunConfig('pipe_assembly', in_process=True), {})
+    assert kept_of(folder).startswith('stopped before anything was kept; a new')
+    folder.demonstrations.touch()
+    assert f'with --demonstrations {folder.demonstrations}' in kept_of(folder)
+    folder.bc.touch()
+    assert f'--bc {folder.bc}' in kept_of(folder)
+    folder.learner.mkdir()
+    (folder.learner / 'state.safetensors').touch()
+    assert f'q2rl eval {folder.path}' in kept_of(folder)
 
 
 def test_a_task_is_shown_with_its_contract():
