@@ -100,10 +100,15 @@ class GymTask(Section):
     observation: ObservationScaling = ObservationScaling()
     demonstrations: GymDemonstrations
 
+    @property
+    def contract_fields(self) -> dict[str, Any]:
+        """All of it: what is observed follows from the demonstrations as well."""
+        return self.model_dump(mode='json')
+
     @cached_property
     def contract_hash(self) -> str:
-        """16 hex digits over all of it: what is observed follows from the demonstrations as well."""
-        text = json.dumps(self.model_dump(mode='json'), sort_keys=True)
+        """16 hex digits over `contract_fields`."""
+        text = json.dumps(self.contract_fields, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def fixed(self, raw: Sequence[np.ndarray], action_size: int) -> FixedGymTask:

@@ -66,10 +66,10 @@ def _read(path: Path, file: h5py.File, task: Contract) -> list[Episode]:
 
 def _difference(said: dict[str, Any], task: Contract) -> str:
     """Tell what a file's contract and a task's differ in, as far as the file says: not all keep the fields."""
-    theirs, ours = said['env_kwargs'].get('contract'), getattr(task, 'contract_fields', None)
-    if isinstance(theirs, dict) and ours is not None:
+    theirs = said['env_kwargs'].get('contract')
+    if isinstance(theirs, dict):
         # Through JSON: a file has lists where a task has tuples.
-        before, now = flat(theirs), flat(json.loads(json.dumps(ours)))
+        before, now = flat(theirs), flat(json.loads(json.dumps(task.contract_fields)))
         names = sorted(before.keys() | now.keys())
         differing = [name for name in names if before.get(name) != now.get(name)]
         return f', which differs in {", ".join(f"`{name}`" for name in differing)}'

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from q2rl_task.spec import RewardSpec
 
@@ -36,5 +36,9 @@ class Contract(Protocol):
         """How many of its components, the first ones, an exploring policy may vary."""
 
     @property
+    def contract_fields(self) -> dict[str, Any]:
+        """All that gives observation, action and reward their meaning, as plain data."""
+
+    @property
     def contract_hash(self) -> str:
-        """16 hex digits over all that gives observation, action and reward their meaning."""
+        """16 hex digits over `contract_fields`."""
