@@ -155,7 +155,7 @@ def _events(result: dict[str, Any]) -> str:
         for number, text in result['events']
     )
     return (
-        '<h2>Better or worse than BC</h2><p class="lead">Found out while it learned, from BC-only, RL-only and '
+        '<h2>What the run found out</h2><p class="lead">While it learned, from BC-only, RL-only and '
         'gated episodes.</p><div class="table"><table><tr><th class="n">after online episode</th>'
         f'<th>what</th></tr>{rows}</table></div>'
     )

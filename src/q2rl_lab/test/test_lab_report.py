@@ -138,7 +138,7 @@ def test_what_a_run_found_out_about_itself_is_told(run):
     result = build_result(read_run(folder))
     assert (result['rollbacks'], result['graduated_at'], result['events']) == (1, None, told)
     text = ' '.join(check(render_report(read_run(folder), result, [])).text)
-    assert 'back to weights 37' in text and 'Better or worse than BC' in text
+    assert 'back to weights 37' in text and 'What the run found out' in text
 
 
 def test_a_run_with_nothing_in_it_yet_has_a_page(run):
