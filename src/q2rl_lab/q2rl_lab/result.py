@@ -134,9 +134,9 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     ratio = result['update_ratio']
     wall = result['wall_s']
     begun = reached['of'] > 0
-    achieved = (
-        'no online step yet' if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
-    )
+    # Only `q2rl up` listens to the learner; a run that `ros2 launch` started does not say.
+    unknown = 'not recorded' if begun else 'no online step yet'
+    achieved = unknown if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
     return {
         'run': result['run'],
         'BC alone': _bc_text(result),

@@ -92,6 +92,13 @@ def test_before_the_first_online_episode_nothing_is_counted_that_was_not(run):
     assert short['gradient steps'] == '0 (no online step yet, 4 per step configured)'
 
 
+def test_a_run_that_nobody_listened_to_says_so(run):
+    folder = run.learn().write()
+    (folder.timeline).unlink()
+    short = short_result(build_result(read_run(folder)))
+    assert short['gradient steps'] == '- (not recorded, 4 per step configured)'
+
+
 @pytest.mark.parametrize(
     ('successes', 'n', 'named'), [(0, 4, False), (2, 20, False), (0, 20, True), (14, 20, True)]
 )
