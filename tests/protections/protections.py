@@ -905,8 +905,8 @@ def _() -> None:
     around(
         Follower,
         '__init__',
-        lambda original, self, logic, blocked, hold, patience_s, people=False: original(
-            self, logic, blocked, hold, 1e9, people
+        lambda original, self, logic, blocked, hold, patience_s, *rest: original(
+            self, logic, blocked, hold, 1e9, *rest
         ),
     )
 
@@ -918,13 +918,7 @@ def _() -> None:
 def _() -> None:
     from q2rl_control.follow_watch import Follower
 
-    around(
-        Follower,
-        '__init__',
-        lambda original, self, logic, blocked, hold, patience_s, people=False: original(
-            self, logic, blocked, hold, patience_s
-        ),
-    )
+    around(Follower, '__init__', lambda original, *given: original(*given[:5]))
 
 
 @without(

@@ -66,6 +66,11 @@ class Wish(Enum):
     SUCCESS = _label(True, 'labelled a success')
     FAILURE = _label(False, 'labelled a failure')
 
+    @property
+    def words(self) -> str:
+        """What it is called where people read it."""
+        return self.name.lower().replace('_', ' ')
+
 
 class OperatorServices:
     """Clients of what an operator can ask for. `ask` may be called from any thread.
@@ -110,12 +115,10 @@ class OperatorServices:
             self._waiting = [asked for asked in self._waiting if asked not in over]
             nameless, self._nameless = self._nameless, []
         for wish in nameless:
-            self._told(
-                f'{_name(wish)}: refused (no episode is shown that it could be about)', False
-            )
+            self._told(f'{wish.words}: refused (no episode is shown that it could be about)', False)
         for asked in over:
             wish, future = asked.wish, asked.future
-            name = _name(wish)
+            name = wish.words
             if future.done():
                 answer = future.result()
                 text = wish.value.done if answer.success else 'refused'
@@ -128,10 +131,6 @@ class OperatorServices:
                 self.ask(wish)
             text = f'{name}: NO ANSWER from {wish.value.service}'
             self._told(f'{text}, asking again' if again else text, False)
-
-
-def _name(wish: Wish) -> str:
-    return wish.name.lower().replace('_', ' ')
 
 
 @dataclass(eq=False)

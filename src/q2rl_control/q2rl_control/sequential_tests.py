@@ -31,7 +31,7 @@ def evidence_of_better(wins: int, losses: int) -> float:
     """
     n = wins + losses
     log_integral = betaln(wins + 1, losses + 1) + beta.logsf(0.5, wins + 1, losses + 1)
-    return math.exp(min((n + 1) * math.log(2.0) + log_integral, LOG_MOST))
+    return _evidence((n + 1) * math.log(2.0) + log_integral)
 
 
 def wager_on_drop(before: Sequence[float], success: bool, level: float) -> list[float]:
@@ -51,7 +51,11 @@ def evidence_of_drop(wagers: Sequence[float]) -> float:
 
     While the rate is `level` or more, it reaches c no more often than once in c episodes on average.
     """
-    return sum(math.exp(min(log, LOG_MOST)) for log in wagers) / len(wagers) if wagers else 1.0
+    return sum(map(_evidence, wagers)) / len(wagers) if wagers else 1.0
+
+
+def _evidence(log: float) -> float:
+    return math.exp(min(log, LOG_MOST))
 
 
 def is_below(successes: int, n: int, level: float, doubt: float = 0.05) -> bool:

@@ -38,7 +38,7 @@ from q2rl_policies.networks_file import pack
 from q2rl_policies.policy_file import LoadedBC, network_bc
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, Mode, TaskSpec, episode_seed
-from q2rl_task.atomic_file import check_writable, saying_why, write_atomically
+from q2rl_task.atomic_file import check_writable, refuse_existing, saying_why, write_atomically
 
 EPISODES = 50
 """Scenes that a policy is measured on, where nothing else is asked for."""
@@ -150,8 +150,7 @@ def _output(order: Order, suffix: str) -> Path:
     if output.suffix != suffix:
         raise InputError(output, f'this policy is kept in a {suffix} file', 'name it so')
     check_writable(output)
-    if output.exists() and not order.force:
-        raise InputError(output, 'is there already', 'name another file, or say --force')
+    refuse_existing(output, order.force)
     return output
 
 

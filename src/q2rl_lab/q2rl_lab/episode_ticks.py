@@ -120,8 +120,8 @@ def find_row(data: RunData, name: str) -> EpisodeRow:
         if row.episode == name or found == wanted or (short and found.startswith(f'{wanted}-')):
             return row
     kinds: dict[str, list[str]] = {}
-    for row in data.episodes:
-        kinds.setdefault(short_name(row)[:1], []).append(short_name(row))
+    for found in map(short_name, data.episodes):
+        kinds.setdefault(found[:1], []).append(found)
     known = [names[0] + f' to {names[-1]}' * (len(names) > 1) for names in kinds.values()]
     remedy = f'name one of {", ".join(known)}' if known else 'wait for its first episode'
     raise InputError(f'episode {name!r}', f'run {data.folder.id} has no such finished one', remedy)

@@ -19,7 +19,7 @@ from q2rl_lab.up_run import Ending, node_processes, run_graph
 from q2rl_lab.workspace import versions
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_task import InputError, Phase, TaskSpec, load_task
-from q2rl_task.atomic_file import saying_why, write_atomically
+from q2rl_task.atomic_file import refuse_existing, saying_why, write_atomically
 
 RUN_ID = 'hand'
 
@@ -138,8 +138,8 @@ def open_recording(
             f'was begun otherwise ({_difference(folder.read_config(), config)})',
             'say the same, name another file, or begin anew by --force',
         )
-    elif not begun and file.exists() and not force:
-        raise InputError(file, 'is there already', 'name another file, or say --force')
+    elif not begun:
+        refuse_existing(file, force)
     require_free_port('--browser-port', port)
     if not begun:
         create_run(folder.path.parent, folder.path.name, config, versions())

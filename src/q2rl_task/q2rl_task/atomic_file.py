@@ -62,6 +62,15 @@ def check_writable(path: str | Path, *, folder: bool = False) -> None:
             pass
 
 
+def refuse_existing(path: str | Path, force: bool) -> None:
+    """Keep what is at `path` from being replaced, unless that was asked for by the option --force.
+
+    :raises InputError: something is there
+    """
+    if Path(path).exists() and not force:
+        raise InputError(path, 'is there already', 'name another file, or say --force')
+
+
 @contextmanager
 def saying_why(path: str | Path) -> Iterator[None]:
     """Turn what keeps the block from writing `path` into one line.

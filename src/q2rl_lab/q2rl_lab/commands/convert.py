@@ -42,12 +42,11 @@ def convert(
     from q2rl_lab.console import emit
     from q2rl_learner.demonstration_files import format_of
     from q2rl_task import InputError
-    from q2rl_task.atomic_file import check_writable, saying_why
+    from q2rl_task.atomic_file import check_writable, refuse_existing, saying_why
 
     if not source.exists():
         raise InputError(source, 'no such file or folder', 'name demonstrations')
-    if target.exists() and not force:
-        raise InputError(target, 'is there already', 'name another file, or say --force')
+    refuse_existing(target, force)
     reads, writes = format_of(source), format_of(target)
     check_writable(target, folder=writes.folder)
     spec = bench_task(task).spec

@@ -62,7 +62,7 @@ def demos(
     """  # noqa: D301
     from q2rl_lab.console import emit
     from q2rl_task import InputError, load_task
-    from q2rl_task.atomic_file import check_writable
+    from q2rl_task.atomic_file import check_writable, refuse_existing
 
     if teleop and noise is not None:
         raise InputError('--noise', 'is of the scripted demonstrator', 'leave it out')
@@ -75,8 +75,7 @@ def demos(
     from q2rl_lab.preparation import record
     from q2rl_lab.task_check import check_simulated
 
-    if output.exists() and not force:
-        raise InputError(output, 'is there already', 'name another file, or say --force')
+    refuse_existing(output, force)
     spec = load_task(task)
     check_simulated(task, spec)
     emit(record(spec, count, seed, output, noise), as_json)

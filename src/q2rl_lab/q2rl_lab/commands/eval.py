@@ -109,7 +109,7 @@ def _write_csv(path: Path, records: list[Any]) -> None:
     rows = [asdict(record) for record in records]
     with saying_why(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with saying_why(path), path.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        with path.open('w', newline='', encoding='utf-8') as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)

@@ -58,7 +58,9 @@ def stop(
     """  # noqa: D301
     from q2rl_task import InputError
 
-    if sum((reset, release, hold, pause, resume)) > 1:
+    said = {'RESET': reset, 'RELEASE': release, 'HOLD': hold, 'PAUSE': pause, 'RESUME': resume}
+    asked = [name for name, is_asked in said.items() if is_asked]
+    if len(asked) > 1:
         raise InputError('options', 'ask for more than one thing', 'say one after the other')
     import os
 
@@ -82,21 +84,13 @@ def stop(
             os.environ.pop('ROS_LOCALHOST_ONLY', None)
     number = os.environ.get('ROS_DOMAIN_ID', '0') if domain is None else domain
     say(f'ROS_DOMAIN_ID={number} ({where})')
-    wish = (
-        Wish.RESET if reset
-        else Wish.RELEASE if release
-        else Wish.HOLD if hold
-        else Wish.PAUSE if pause
-        else Wish.RESUME if resume
-        else Wish.EMERGENCY_STOP
-    )  # fmt: skip
+    wish = Wish[asked[0]] if asked else Wish.EMERGENCY_STOP
     answer = ask(wish, domain, namespace, wait)
-    name = wish.name.lower().replace('_', ' ')
     if not answer.fulfilled:
-        say(f'{name}: {answer.text}')
+        say(f'{wish.words}: {answer.text}')
         if not answer.heard:
             say('Nothing may have happened: use the hardware emergency stop.')
         raise typer.Exit(EXIT_FAILED)
-    print(f'{name}: {answer.text}', flush=True)
+    print(f'{wish.words}: {answer.text}', flush=True)
     if wish is Wish.EMERGENCY_STOP:
         say('take it back by --reset, then let go of the hold by --release')

@@ -39,12 +39,11 @@ def train_bc(
     from q2rl_lab.in_process import evaluate
     from q2rl_lab.preparation import clone
     from q2rl_lab.progress import EpisodeProgress
-    from q2rl_task import InputError, Mode, load_task
-    from q2rl_task.atomic_file import check_writable
+    from q2rl_task import Mode, load_task
+    from q2rl_task.atomic_file import check_writable, refuse_existing
 
     check_writable(output)
-    if output.exists() and not force:
-        raise InputError(output, 'is there already', 'name another file, or say --force')
+    refuse_existing(output, force)
     spec = load_task(task)
     result = clone(spec, demonstrations, preset or spec.learning.preset, seed, output)
     if episodes:
