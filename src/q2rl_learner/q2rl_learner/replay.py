@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,7 +48,10 @@ class Batch:
 
 @dataclass
 class _Step:
-    """demonstrated: the action to imitate is a demonstrator's or an intervening person's. human: a person acted."""
+    """demonstrated: the action to imitate is a demonstrator's or an intervening person's.
+
+    human: a person acted. held: nobody did.
+    """
 
     observation: np.ndarray
     action: np.ndarray
@@ -57,20 +61,29 @@ class _Step:
     next_bc: np.ndarray
     demonstrated: bool = False
     human: bool = False
+    held: bool = False
+
+
+class _Row(NamedTuple):
+    """A stored sample: how many were added before it and, of a person's, how many interventions were.
+
+    acted: somebody did; what a hold did nobody imitates.
+    """
+
+    added: int
+    intervened: int | None
+    acted: bool
 
 
 @dataclass
 class _UnderWay:
-    """A robot's episode so far, up to `step`.
-
-    rows: for each of its own, how many were added before it and, of a person's, how many interventions were.
-    """
+    """A robot's episode so far, up to `step`, and its stored samples."""
 
     episode: str
     step: int = -1
     window: deque[_Step] = field(default_factory=deque)
     rewards: list[float] = field(default_factory=list)
-    rows: list[tuple[int, int | None]] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
 
     @property
     def following(self) -> tuple[str, int]:
@@ -86,7 +99,7 @@ class Replay:
     :param capacity: rows of the ring; a tenth of it more is kept of a person's
     :param steps: n of the n-step returns
     :param discount: gamma per step
-    :param imitation: `bc_action`, `demonstration` or `both` (see LearnerConfig)
+    :param imitation: `bc_action`, `demonstration`, `both` or `success` (see LearnerConfig)
     :param cut_value: value of the state at which an episode was cut, in its Monte Carlo return
     :param device: where the samples are, and the generator that they are drawn by
     :param swapped_ends: bootstrap past the task's end and not past a cut, as one released entry point of Q2RL did
@@ -107,6 +120,7 @@ class Replay:
         o, d = observation_size, action_size
         self._action_size = d
         self._widths = (o, d, 1, o, 1, d, 1, d, 1, 1)
+        self._imitation_column = sum(self._widths[:6])
         self._steps, self._discount, self._imitation = steps, discount, imitation
         self._capacity = capacity
         self._kept = max(1, capacity // 10)
@@ -118,6 +132,11 @@ class Replay:
         self.intervened = 0
         self.drawn = 0
         self.drawn_demonstrations = 0
+
+    @property
+    def _from_success(self) -> bool:
+        """Whether it is known at the end of an episode only that its actions are to be imitated."""
+        return self._imitation == 'success'
 
     @property
     def online(self) -> int:
@@ -187,11 +206,12 @@ class Replay:
                 transition.observation,
                 transition.action,
                 reward,
-                transition.action if shown else transition.bc_action,
+                transition.action if shown or self._from_success else transition.bc_action,
                 transition.next_observation,
                 transition.next_bc_action,
                 demonstrated=shown,
                 human=human,
+                held=transition.source == Source.HOLD,
             )
         )
         ended = transition.terminated or transition.truncated
@@ -205,19 +225,22 @@ class Replay:
 
         :param last: nothing is bootstrapped from the state after the window
         """
-        for row, human in self._close(under_way.window, ended, last):
-            values = torch.from_numpy(row)
-            self._rows[self._row(self.added)] = values
-            under_way.rows.append((self.added, self.intervened if human else None))
+        for values, step in self._close(under_way.window, ended, last):
+            row = torch.from_numpy(values)
+            self._rows[self._row(self.added)] = row
+            intervened = self.intervened if step.human else None
+            under_way.rows.append(_Row(self.added, intervened, not step.held))
             self.added += 1
-            if human:
-                self._rows[self._row_behind(self.intervened)] = values
+            if step.human:
+                self._rows[self._row_behind(self.intervened)] = row
                 self.intervened += 1
         if ended:
             returns = self._returns(under_way.rewards, terminated)
-            for (added, intervened), found in zip(under_way.rows, returns, strict=True):
+            for (added, intervened, acted), found in zip(under_way.rows, returns, strict=True):
                 if added >= self.added - self._capacity:  # not overwritten since
                     self._rows[self._row(added), -1] = float(found)
+                    if self._from_success and terminated and acted:
+                        self._rows[self._row(added), self._imitation_column] = 1.0
                 if intervened is not None and intervened >= self.intervened - self._kept:
                     self._rows[self._row_behind(intervened), -1] = float(found)
 
@@ -232,10 +255,10 @@ class Replay:
 
     def _close(
         self, window: deque[_Step], ended: bool, terminated: bool
-    ) -> list[tuple[np.ndarray, bool]]:
+    ) -> list[tuple[np.ndarray, _Step]]:
         """Take the samples out of `window` whose n steps are there, or all if the episode has ended.
 
-        Each comes with whether its action is that of a person who took over.
+        Each comes with its step.
         """
         rows = []
         while window and (ended or len(window) == self._steps):
@@ -245,8 +268,11 @@ class Replay:
                 [s.reward for s in steps], self._discount, terminated and at_end
             )
             first, last = steps[0], steps[-1]
-            kind = 'demonstration' if first.demonstrated else 'bc_action'
-            wanted = self._imitation in ('both', kind)
+            if self._from_success:
+                wanted = first.demonstrated
+            else:
+                kind = 'demonstration' if first.demonstrated else 'bc_action'
+                wanted = self._imitation in ('both', kind)
             imitated = vector_or_nan(first.imitated, self._action_size)
             next_bc = vector_or_nan(last.next_bc, self._action_size)
             row = np.concatenate(
@@ -265,7 +291,7 @@ class Replay:
                 dtype=np.float32,
                 casting='unsafe',
             )
-            rows.append((row, first.human))
+            rows.append((row, first))
             window.popleft()
         return rows
 
@@ -285,8 +311,8 @@ class Replay:
         for under_way in self._under_way.values():
             # What was taken out counts as overwritten long ago: its return is not written any more.
             under_way.rows = [
-                (added - gone if added >= gone else -2 * self._capacity, intervened)
-                for added, intervened in under_way.rows
+                row._replace(added=row.added - gone if row.added >= gone else -2 * self._capacity)
+                for row in under_way.rows
             ]
 
     def counts(self, batch: int, demo_fraction: float) -> tuple[int, int]:

@@ -184,6 +184,34 @@ def test_whose_actions_are_imitated(imitation, demonstrated, proposed):
     assert set(batch.imitation[32:].tolist()) == {proposed}
 
 
+@pytest.mark.parametrize('steps', [1, 3])
+def test_what_succeeded_is_imitated_once_that_is_known(steps):
+    buffer = replay(steps=steps, imitation='success')
+    buffer.set_demonstrations(demonstrations(TASK, 1, seed=0), 1.0, 0.0)
+    theirs = np.full(TASK.action_size, 0.5, dtype=np.float32)
+    run(buffer, 4, 'truncated', name='failed', start=100)
+    run(buffer, 1, name='held', start=200, source=Source.HOLD, action=0 * theirs)
+    run(buffer, 4, 'terminated', name='held', start=201, source=Source.RL, action=theirs)
+    run(buffer, 3 + steps, name='under way', start=300)
+    batch = everything(buffer)
+    imitated = batch.imitation == 1
+    state = batch.observation[:, 0]
+    assert imitated[state < 50].all()
+    assert set(state[imitated & (state > 50)].tolist()) == {201.0, 202.0, 203.0, 204.0}
+    assert (batch.imitated[imitated & (state > 50)] == 0.5).all()
+
+
+def test_only_rows_that_are_left_are_marked_as_successful():
+    buffer = replay(capacity=6, steps=1, imitation='success')
+    run(buffer, 3, 'truncated')
+    run(buffer, 6, name='long', start=10)
+    buffer.keep_newest(2)
+    run(buffer, 1, 'terminated', name='long', start=16)
+    batch = everything(buffer)
+    assert sorted(set(batch.observation[:, 0].tolist())) == [14.0, 15.0, 16.0]
+    assert (batch.imitation == 1).all()
+
+
 def test_a_step_without_a_proposal_is_not_imitated():
     buffer = replay(steps=1)
     run(buffer, 2, bc_action=EMPTY, next_bc_action=EMPTY, source=Source.HOLD)
@@ -223,7 +251,7 @@ def test_what_a_person_did_is_a_demonstration_and_is_drawn_from_their_share():
 
 @pytest.mark.parametrize(
     ('imitation', 'wanted'),
-    [('both', 'theirs'), ('demonstration', 'theirs'), ('bc_action', "BC's")],
+    [('both', 'theirs'), ('demonstration', 'theirs'), ('success', 'theirs'), ('bc_action', "BC's")],
 )
 def test_whose_action_is_imitated_where_a_person_acted(imitation, wanted):
     buffer = replay(steps=1, imitation=imitation)
