@@ -83,7 +83,7 @@ def _legend(lines_of: dict[str, Line]) -> str:
 def _figures(
     runs: Sequence[FinishedRun], result: dict[str, Any], lines_of: dict[str, Line]
 ) -> dict[str, str]:
-    methods = list(result['methods'])
+    methods, window = list(result['methods']), result['window']
     figures = {}
     for task in result['tasks']:
         own = {m: [r for r in runs if (r.method, r.task) == (m, task)] for m in methods}
@@ -94,10 +94,10 @@ def _figures(
                 began = [r for r in found if r.outcomes]
                 if not began:
                     continue
-                moving = [100 * moving_success(r.outcomes, r.final['window']) for r in began]
+                moving = [100 * moving_success(r.outcomes, window) for r in began]
                 length = min(map(len, moving))
                 # A share of fewer episodes than a window holds jumps about; leave it out where there is more.
-                first = min(max(r.final['window'] for r in began), length) - 1
+                first = min(window, length) - 1
                 x, stacked = (
                     np.arange(first, length) + 1,
                     np.stack([m[first:length] for m in moving]),
@@ -135,8 +135,9 @@ def _figures(
             for row, (method, found) in enumerate(own.items()):
                 colour = lines_of[method]['color']
                 # Side by side, so that equal counts do not hide one another.
-                rows = row + 0.25 * (np.arange(len(found)) / max(1, len(found) - 1) - 0.5)
-                for at, course in zip(rows, map(course_of, found), strict=True):
+                began = [course_of(r, window) for r in found if r.outcomes]
+                rows = row + 0.25 * (np.arange(len(began)) / max(1, len(began) - 1) - 0.5)
+                for at, course in zip(rows, began, strict=True):
                     reached = course.failures_to_95 is not None
                     count = course.failures_to_95 if reached else course.failures
                     face = colour if reached else 'none'

@@ -24,6 +24,8 @@ from q2rl_task import EndReason, InputError
 LEARNED_LEVEL, MASTERED_LEVEL = 0.80, 0.95
 FIRST = 20
 """Online episodes that tell how a run begins."""
+WINDOW = 20
+"""Online episodes that the shares of the counts until a level are taken over, unless told otherwise."""
 PROFILE_LEVELS = np.linspace(0.0, 1.0, 51)
 
 
@@ -33,7 +35,8 @@ class Course:
 
     episodes_to_80: online episodes until 80 % of the last window succeeded. failures_to_95: failed ones until 95 % did.
     first_failures: failed ones among the first FIRST. rollout_failures: failed episodes of BC alone before.
-    Up to 95 %: force_peaks, episodes whose contact force passed the softening limit, and peak_force, the highest [N].
+    Up to 95 %, or to the end: force_peaks, episodes whose contact force passed the softening limit, and peak_force, the
+    highest [N].
     """
 
     episodes: int
@@ -47,9 +50,9 @@ class Course:
     peak_force: float
 
 
-def course_of(run: FinishedRun) -> Course:
-    """Return how a run went."""
-    outcomes, window, final = run.outcomes, run.final['window'], run.final
+def course_of(run: FinishedRun, window: int = WINDOW) -> Course:
+    """Return how a run went that has online episodes."""
+    outcomes, final = run.outcomes, run.final
     end = first_reaching(outcomes, MASTERED_LEVEL, window) or len(outcomes)
     soften = final['force_soften_n']
     peaks = final['training']['peak_force_n'][:end]
@@ -67,10 +70,13 @@ def course_of(run: FinishedRun) -> Course:
     )
 
 
-def build_bench_result(lines: Sequence[dict[str, Any]], reference: str | None) -> dict[str, Any]:
-    """Return the numbers of a results file as plain data.
+def build_bench_result(
+    lines: Sequence[dict[str, Any]], reference: str | None, window: int = WINDOW
+) -> dict[str, Any]:
+    """Return the numbers of results as plain data.
 
     :param reference: the method that others are compared with; the first of the file if not given
+    :param window: online episodes that the shares of the counts until a level are taken over
     :raises InputError: no run is finished, or none of the reference
     """
     runs = finished_runs(lines)
@@ -88,7 +94,7 @@ def build_bench_result(lines: Sequence[dict[str, Any]], reference: str | None) -
     table = {}
     for method in methods:
         own = [run for run in runs if run.method == method]
-        table[method] = _summary(own, scores[method]) | _against(
+        table[method] = _summary(own, scores[method], window) | _against(
             scores, method, reference, runs, tasks
         )
     return {
@@ -97,7 +103,8 @@ def build_bench_result(lines: Sequence[dict[str, Any]], reference: str | None) -
         'reference': reference,
         'seeds': {m: sorted({r.seed for r in runs if r.method == m}) for m in methods},
         'unfinished': _unfinished(lines, runs),
-        'windows': sorted({run.final['window'] for run in runs}),
+        'window': window,
+        'mixed': _mixed(runs),
         'methods': table,
         'profile': {
             'levels': PROFILE_LEVELS.tolist(),
@@ -116,13 +123,8 @@ def _scores(runs: Sequence[FinishedRun], method: str, tasks: Sequence[str]) -> l
     ]
 
 
-def _summary(runs: Sequence[FinishedRun], scores: Scores) -> dict[str, Any]:
-    courses = [course_of(run) for run in runs]
+def _summary(runs: Sequence[FinishedRun], scores: Scores, window: int) -> dict[str, Any]:
     there = [s for s in scores if len(s)]
-    seen = [course.episodes for course in courses]
-    to_80, some_80 = censored_median([c.episodes_to_80 for c in courses], seen)
-    failures = [course.failures for course in courses]
-    to_95, some_95 = censored_median([c.failures_to_95 for c in courses], failures)
     return {
         'runs': len(runs),
         'stopped': [
@@ -132,21 +134,58 @@ def _summary(runs: Sequence[FinishedRun], scores: Scores) -> dict[str, Any]:
         'success': interquartile_mean(there),
         'success_interval': stratified_interval([there], interquartile_mean),
         'worst': float(min(s.min() for s in there)),
-        'rollout_failures': float(np.median([c.rollout_failures for c in courses])),
-        'first_failures': float(np.median([c.first_failures for c in courses])),
-        'episodes_to_80': to_80,
-        'episodes_to_80_is_bound': some_80,
-        'episodes_to_80_censored': sum(c.episodes_to_80 is None for c in courses),
-        'failures_to_95': to_95,
-        'failures_to_95_is_bound': some_95,
-        'failures_to_95_censored': sum(c.failures_to_95 is None for c in courses),
-        'failures': float(np.median(failures)),
-        'force_peaks': float(np.median([course.force_peaks for course in courses])),
-        'force_stops': sum(course.force_stops for course in courses),
-        'peak_force_n': max(course.peak_force for course in courses),
         'force_measured': any(run.final['force_soften_n'] is not None for run in runs),
         'wall_s': float(np.median([run.final['wall_s'] for run in runs])),
+        'cost': _cost([course_of(run, window) for run in runs if run.outcomes]),
     }
+
+
+def _cost(courses: Sequence[Course]) -> dict[str, Any] | None:
+    """Return what learning cost: medians over the runs that began, None if none did; one that refused cost nothing."""
+    if not courses:
+        return None
+    seen = [course.episodes for course in courses]
+    failures = [course.failures for course in courses]
+    mastered = [c.failures_to_95 is not None for c in courses]
+    peaks = [course.force_peaks for course in courses]
+    reached = [peak if done else None for peak, done in zip(peaks, mastered, strict=True)]
+    return {
+        'runs': len(courses),
+        'rollout_failures': float(np.median([c.rollout_failures for c in courses])),
+        'first_failures': float(np.median([c.first_failures for c in courses])),
+        'failures': float(np.median(failures)),
+        'episodes_to_80': _until([c.episodes_to_80 for c in courses], seen),
+        'failures_to_95': _until([c.failures_to_95 for c in courses], failures),
+        'force_peaks': _until(reached, peaks),
+        'force_stops': sum(course.force_stops for course in courses),
+        'peak_force_n': max(course.peak_force for course in courses),
+    }
+
+
+def _until(counts: Sequence[int | None], seen: Sequence[int]) -> dict[str, Any]:
+    """Return the median of counts, whether it is only a bound, and how many never came."""
+    median, is_bound = censored_median(counts, seen)
+    return {'median': median, 'is_bound': is_bound, 'never': sum(c is None for c in counts)}
+
+
+def _mixed(runs: Sequence[FinishedRun]) -> list[str]:
+    """Name what differs between runs of one method on one task that are counted together."""
+    found = []
+    for task, method in dict.fromkeys((run.task, run.method) for run in runs):
+        own = [run.final for run in runs if (run.task, run.method) == (task, method)]
+        for field, name in (
+            ('settings', 'settings or budget'),
+            ('n', 'episodes of evaluation'),
+            ('device', 'device'),
+            ('code', 'code'),
+        ):
+            values: dict[str, list[int]] = {}
+            for final in own:
+                values.setdefault(str(final.get(field, 'not told')), []).append(final['seed'])
+            if len(values) > 1:
+                parts = (f'{v} (seeds {", ".join(map(str, s))})' for v, s in values.items())
+                found.append(f'{method} on {task}, {name}: {"; ".join(parts)}')
+    return found
 
 
 def _against(
@@ -162,7 +201,7 @@ def _against(
     if method == reference or not both:
         return nothing
     pair = [[scores[name][k] for k in both] for name in (method, reference)]
-    failures = {(r.method, r.task, r.seed): course_of(r).failures for r in runs}
+    failures = {(r.method, r.task, r.seed): r.outcomes.count(False) for r in runs if r.outcomes}
     # The same seed is the same clone and the same scenes: those runs can be compared one by one.
     wins = [
         (count < failures[reference, task, seed]) + 0.5 * (count == failures[reference, task, seed])
@@ -207,23 +246,34 @@ def table_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
                 f'{100 * of["bc"]:.0f} %',
                 f'{100 * of["success"]:.0f} %{_interval(of["success_interval"], of["runs"], 100.0)}',
                 versus,
-                f'{of["rollout_failures"]:.0f} + {of["first_failures"]:.0f}',
-                _count(of, 'episodes_to_80'),
-                _count(of, 'failures_to_95'),
-                f'{of["force_peaks"]:.0f}, {of["peak_force_n"]:.0f} N'
-                if of['force_measured']
-                else '-',
+                *_cost_words(of['cost'], of['force_measured']),
                 f'{of["wall_s"]:.0f} s',
             )
         )
     return rows
 
 
+def _cost_words(cost: dict[str, Any] | None, force_measured: bool) -> tuple[str, str, str, str]:
+    if cost is None:
+        return '-', '-', '-', '-'
+    to_80, to_95, peaks = (
+        _count(cost[name], cost['runs'])
+        for name in ('episodes_to_80', 'failures_to_95', 'force_peaks')
+    )
+    return (
+        f'{cost["rollout_failures"]:.0f} + {cost["first_failures"]:.0f}',
+        to_80,
+        to_95,
+        f'{peaks}, {cost["peak_force_n"]:.0f} N' if force_measured else '-',
+    )
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """Return what has to be said beside the table."""
     said = [
         f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
-        f'{result["reference"]}. Medians over runs; the window of both counts is {_windows(result)} episodes.',
+        f'{result["reference"]}. Medians over the runs that began; the window of the counts until a level is '
+        f'{result["window"]} episodes.',
         f'Failures at first: in the rollouts of BC alone, and in the first {FIRST} episodes after.',
         'Force peaks: episodes beyond the softening force until 95 %, and the highest force; -: not measured.',
     ]
@@ -235,6 +285,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         said.append('The methods have not run on the same seeds.')
     for method, of in result['methods'].items():
         said += [f'{method} did not start: {why}' for why in of['stopped']]
+    said += [f'Counted together, though not alike: {what}.' for what in result['mixed']]
     if result['unfinished']:
         said.append(f'Not finished: {", ".join(result["unfinished"])}.')
     return said
@@ -248,11 +299,6 @@ def _interval(edges: Sequence[float], runs: int, scale: float, digits: int = 0) 
     return f' ({low}-{high})'
 
 
-def _windows(result: dict[str, Any]) -> str:
-    return ', '.join(str(window) for window in result['windows'])
-
-
-def _count(of: dict[str, Any], name: str) -> str:
-    censored = of[f'{name}_censored']
-    text = f'{"> " if of[f"{name}_is_bound"] else ""}{of[name]}'
-    return f'{text} ({censored} of {of["runs"]} never)' if censored else text
+def _count(of: dict[str, Any], runs: int) -> str:
+    text = f'{"> " if of["is_bound"] else ""}{of["median"]}'
+    return f'{text} ({of["never"]} of {runs} never)' if of['never'] else text

@@ -51,6 +51,28 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_files(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return all whole lines of several results files.
+
+    :raises InputError: as `read_lines`, or a run is finished in two of them
+    """
+    lines: list[dict[str, Any]] = []
+    finished: dict[tuple[str, str, int], Path] = {}
+    for path in dict.fromkeys(paths):
+        own = read_lines(path)
+        for key in {key_of(line) for line in own if line['final']}:
+            if key in finished:
+                task, method, seed = key
+                raise InputError(
+                    path,
+                    f'{method} on {task}, seed {seed}, is finished in {finished[key]} as well',
+                    'report them apart',
+                )
+            finished[key] = path
+        lines += own
+    return lines
+
+
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)

@@ -13,6 +13,7 @@ from typing import Any
 import uuid
 
 from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
+from q2rl_lab.code_version import code_version
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
 from q2rl_task import Contract, Phase
@@ -147,6 +148,7 @@ class _Watch:
         self._began = time.monotonic()
         self._attempt = uuid.uuid4().hex[:12]
         self._settings = job.settings()
+        self._code = code_version()
 
     def __call__(self, progress: Any) -> None:
         """Take the end of an episode."""
@@ -212,7 +214,7 @@ class _Watch:
                 'peak_force_n': found.peak_force,
                 'bc': self._start.bc,
                 'wall_s': round(time.monotonic() - self._began, 1),
-                'window': job.suite.window,
+                'code': self._code,
                 **more,
             }
         )

@@ -66,9 +66,8 @@ class Suite:
 
     rollouts: BC-only episodes before. online_steps: environment steps of learning. evaluate_every: online steps between
     two evaluations on `probe_episodes` scenes; the last is on `evaluation_episodes`, of which those are the first.
-    window: episodes that the shares of the learning-speed numbers are taken over. methods: what is compared if nothing
-    else is asked for. gym: where the tasks are Gymnasium environments, those; each then says how many demonstrations it
-    gets, and `demonstrations` is 0.
+    methods: what is compared if nothing else is asked for. gym: where the tasks are Gymnasium environments, those; each
+    then says how many demonstrations it gets, and `demonstrations` is 0.
     """
 
     name: str
@@ -80,7 +79,6 @@ class Suite:
     evaluate_every: int
     probe_episodes: int
     evaluation_episodes: int
-    window: int
     methods: tuple[str, ...] = ('q2rl', 'ibrl', 'rlpd', 'bc')
     gym: GymSuite | None = None
 
@@ -100,7 +98,6 @@ PIPE = Suite(
     evaluate_every=2000,
     probe_episodes=30,
     evaluation_episodes=100,
-    window=20,
 )
 SUITES = {
     'tiny': Suite(
@@ -113,7 +110,6 @@ SUITES = {
         evaluate_every=500,
         probe_episodes=20,
         evaluation_episodes=60,
-        window=20,
     ),
     'pipe': PIPE,
     'tight': replace(PIPE, name='tight', tasks=('pipe_assembly_tight',), demonstrations=60),

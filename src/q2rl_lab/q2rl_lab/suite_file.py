@@ -26,7 +26,6 @@ class SuiteFile(Section):
     evaluate_every: int = Field(ge=1)
     probe_episodes: int = Field(ge=1)
     evaluation_episodes: int = Field(ge=1)
-    window: int = Field(ge=1)
     tasks: tuple[GymTask, ...] = Field(min_length=1)
 
     @model_validator(mode='after')

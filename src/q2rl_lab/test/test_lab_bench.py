@@ -127,7 +127,7 @@ def line(method='q2rl', seed=0, final=True, attempt=None, success=0.9, outcomes=
         'format': 1, 'suite': 'tiny', 'task': 'tiny', 'method': method, 'seed': seed,
         'settings': 'abc', 'attempt': attempt or f'{method}{seed}', 'final': final,
         'online_steps': 10 * count, 'online_episodes': count, 'success': success, 'n': 20,
-        'bc': {'success': 0.3, 'n': 20}, 'wall_s': 1.0, 'window': 10, 'stopped': '',
+        'bc': {'success': 0.3, 'n': 20}, 'wall_s': 1.0, 'device': 'cpu', 'code': 'abc1234', 'stopped': '',
         'force_soften_n': 40.0, 'training': training, **more,
     }  # fmt: skip
 
@@ -297,7 +297,7 @@ def results():
 
 
 def test_the_course_of_a_run():
-    reached, never = (course_of(run) for run in finished_runs([results()[3], results()[0]]))
+    reached, never = (course_of(run, 10) for run in finished_runs([results()[3], results()[0]]))
     assert (reached.episodes_to_80, reached.failures_to_95) == (14, 6)
     assert (reached.force_peaks, reached.force_stops, reached.peak_force) == (6, 6, 50.0)
     assert (never.episodes_to_80, never.failures_to_95) == (None, None)
@@ -306,18 +306,21 @@ def test_the_course_of_a_run():
 
 
 def test_the_numbers_of_a_comparison():
-    result = build_bench_result(results(), None)
+    result = build_bench_result(results(), None, window=10)
     assert result['reference'] == 'q2rl' and list(result['methods']) == ['q2rl', 'ibrl']
     q2rl, ibrl = result['methods'].values()
     assert q2rl['success'] == pytest.approx(0.95) and q2rl['bc'] == pytest.approx(0.3)
-    assert (q2rl['episodes_to_80'], q2rl['failures_to_95_censored']) == (14, 0)
-    assert (ibrl['failures_to_95'], ibrl['failures_to_95_is_bound']) == (25, True)
+    assert q2rl['cost']['episodes_to_80'] == {'median': 14, 'is_bound': False, 'never': 0}
+    assert ibrl['cost']['failures_to_95'] == {'median': 25, 'is_bound': True, 'never': 2}
+    assert ibrl['cost']['force_peaks'] == {'median': 25, 'is_bound': True, 'never': 2}
     assert ibrl['better_than_reference'] == 0.0
     assert ibrl['fewer_failures'] == {'seeds': 0.0, 'of': 2}
     assert result['unfinished'] == ['tiny bc seed 0']
     rows = {row[0]: row for row in table_rows(result)}
     assert rows['ibrl'][6] == '> 30 (2 of 2 never)' and rows['q2rl'][7] == '6'
+    assert rows['ibrl'][8] == '> 25 (2 of 2 never), 50 N' and rows['q2rl'][8] == '6, 50 N'
     assert rows['q2rl'][5] == '3 + 6'
+    assert result['mixed'] == []
     assert build_bench_result(results(), 'ibrl')['methods']['q2rl']['better_than_reference'] == 1.0
     with pytest.raises(InputError, match='no finished run'):
         build_bench_result(results(), 'bc')
@@ -329,8 +332,53 @@ def test_a_method_that_could_not_start_is_named():
     stopped = line('q2rl', 0, outcomes='', success=0.3, stopped='the fitted value explains nothing')
     result = build_bench_result([stopped], None)
     assert any('did not start: tiny seed 0: the fitted' in note for note in notes(result))
-    assert table_rows(result)[0][6] == '> 0 (1 of 1 never)'
+    assert table_rows(result)[0][5:9] == ('-', '-', '-', '-')
     render_bench_page([stopped], result)
+
+
+def test_a_run_that_refused_to_start_is_no_cheap_run():
+    refused = line('q2rl', 2, outcomes='', success=0.1, stopped='the fitted value explains nothing')
+    result = build_bench_result([*results(), refused, line('ibrl', 2, outcomes=NEVER)], None)
+    q2rl, ibrl = result['methods'].values()
+    assert q2rl['runs'] == 3 and q2rl['worst'] == 0.1
+    assert (q2rl['cost']['runs'], q2rl['cost']['first_failures']) == (2, 6)
+    assert ibrl['fewer_failures'] == {'seeds': 0.0, 'of': 2}, 'the refused run is no opponent'
+    assert table_rows(result)[0][5] == '3 + 6'
+
+
+def test_the_window_is_a_matter_of_the_report(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    append_line(path, line(outcomes=LEARNS))
+    for window, episodes in ((10, 14), (20, 22)):
+        command = ['bench', 'report', str(path), '--window', str(window), '--json']
+        told = json.loads(runner.invoke(app, command).stdout)
+        assert told['methods']['q2rl']['cost']['episodes_to_80']['median'] == episodes
+        assert any(f'a level is {window} episodes' in note for note in notes(told))
+
+
+@pytest.mark.parametrize(
+    ('other', 'said'),
+    [
+        ({'settings': 'xyz'}, 'q2rl on tiny, settings or budget: abc (seeds 0, 2); xyz (seeds 1)'),
+        ({'n': 50}, 'episodes of evaluation: 20 (seeds 0, 2); 50 (seeds 1)'),
+        ({'code': 'def'}, 'code: abc1234 (seeds 0, 2); def (seeds 1)'),
+    ],
+)
+def test_runs_that_are_not_alike_are_named(other, said):
+    runs = [line(seed=0), line(seed=1, **other), line(seed=2)]
+    assert any(said in note for note in notes(build_bench_result(runs, None)))
+
+
+def test_results_of_several_files_are_one_comparison_unless_a_run_is_in_two(tmp_path):
+    one, two = tmp_path / 'one.jsonl', tmp_path / 'two.jsonl'
+    append_line(one, line('q2rl', 0, outcomes=LEARNS))
+    append_line(two, line('ibrl', 0, outcomes=NEVER))
+    both = runner.invoke(app, ['bench', 'report', str(one), str(two), '--json'])
+    assert list(json.loads(both.stdout)['methods']) == ['q2rl', 'ibrl']
+    assert (tmp_path / 'one.html').is_file()
+    append_line(two, line('q2rl', 0, outcomes=NEVER))
+    twice = runner.invoke(app, ['bench', 'report', str(one), str(two)])
+    assert twice.exit_code == 2 and 'q2rl on tiny, seed 0, is finished in' in twice.stderr
 
 
 def test_the_report_is_a_table_and_a_page_that_needs_nothing_else(tmp_path):

@@ -39,7 +39,6 @@ SUITE = {
     'evaluate_every': 15,
     'probe_episodes': 2,
     'evaluation_episodes': 6,
-    'window': 5,
     'tasks': [TASK],
 }
 

@@ -131,8 +131,8 @@ class LearnerConfig(Section):
 
     `alpha`: temperature of Q_BC = V + alpha (log pi + H), in reward units per nat; 0: Q_BC = V. Rewards become
     `reward_scale * r + reward_bias` before anything is fitted. `imitation`: whose actions the actor's NLL term
-    takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples) or `both`; `success`: demonstrations, and
-    what anybody did in an episode that succeeded (self-imitation, arXiv 1806.05446).
+    takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples), `both`, or
+    `success`: demonstrations, and what anybody did in an episode that succeeded (self-imitation, arXiv 1806.05446).
     `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
     the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
     attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share

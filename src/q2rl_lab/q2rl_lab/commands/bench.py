@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import os
 from pathlib import Path
 from typing import Annotated
@@ -127,7 +128,7 @@ def learning(
     elif left:
         run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
     if len(failed) < len(planned):
-        show(out, None, as_json)
+        show([out], None, as_json)
     if failed:
         say(f'failed: {", ".join(failed)}; give the same command again to try them again')
         raise typer.Exit(EXIT_FAILED)
@@ -135,13 +136,18 @@ def learning(
 
 @bench.command()
 def report(
-    results: Annotated[Path, typer.Argument(help='Results of bench learning (.jsonl).')],
+    results: Annotated[
+        list[Path], typer.Argument(help='Results of bench learning (.jsonl), also of several.')
+    ],
     reference: Annotated[
         str | None, typer.Option(help='Method that others are compared with.', show_default='q2rl')
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help='The page to write.', show_default='RESULTS.html')
     ] = None,
+    window: Annotated[
+        int, typer.Option(min=1, help='Online episodes that 80 and 95 % are taken over.')
+    ] = 20,
     as_json: Json = False,
 ) -> None:
     """Compare what has been run: a table, and a page with the curves.
@@ -153,8 +159,9 @@ def report(
     \b
     q2rl bench report bench/tiny.jsonl
     q2rl bench report bench/pipe.jsonl --reference ibrl --json
+    q2rl bench report first.jsonl second.jsonl --window 50
     """  # noqa: D301
-    show(results, reference, as_json, html or results.with_suffix('.html'))
+    show(results, reference, as_json, html or results[0].with_suffix('.html'), window)
 
 
 @bench.command()
@@ -268,14 +275,20 @@ def drift(
         emit(trial.run(out.absolute() / 'starts'), True)
 
 
-def show(results: Path, reference: str | None, as_json: bool, html: Path | None = None) -> None:
-    """Print the comparison of a results file, and write its page if one is named."""
+def show(
+    results: Sequence[Path],
+    reference: str | None,
+    as_json: bool,
+    html: Path | None = None,
+    window: int = 20,
+) -> None:
+    """Print the comparison of results, and write its page if one is named."""
     from q2rl_lab.bench_report import COLUMNS, build_bench_result, notes, table_rows
-    from q2rl_lab.bench_results import read_lines
+    from q2rl_lab.bench_results import read_files
     from q2rl_lab.console import emit, say
 
-    lines = read_lines(results)
-    result = build_bench_result(lines, reference)
+    lines = read_files(results)
+    result = build_bench_result(lines, reference, window)
     if html is not None:
         from q2rl_lab.bench_page import render_bench_page
         from q2rl_task.atomic_file import write_atomically
