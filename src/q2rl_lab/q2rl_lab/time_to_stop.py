@@ -14,8 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from q2rl_bringup.robot_description import robot_urdf
+from q2rl_bringup.robots import ROBOTS
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
+from q2rl_control.joint_tracking import JointTracking
+from q2rl_control.kinematics import ArmKinematics
 from q2rl_sim.arm import SUBSTEP_S, SimArm
 from q2rl_task import Decision, Measurement, Mode, Pose, Reason, Source, TaskSpec
 
@@ -47,16 +51,44 @@ class StopTimes:
 
 
 class WatchedArm(SimArm):
-    """A `SimArm` that keeps its tip's position and speed at the beginning of every 10 ms."""
+    """A `SimArm` commanded in poses that keeps its tip's position at the beginning of every 10 ms.
 
-    def __init__(self, task: TaskSpec, seed: int) -> None:
+    :param joints: whether poses become joint positions on the way, as the sink `joint_position` makes them
+    """
+
+    def __init__(self, task: TaskSpec, seed: int, joints: bool = False) -> None:
         self.trace: list[np.ndarray] = []
-        super().__init__(task, seed)
+        self._tracking = None
+        super().__init__(task, seed, joint_servo=joints)
+        if joints:
+            frames = task.frames
+            arm = ArmKinematics(robot_urdf(task, ROBOTS['panda']), frames.base, frames.tip)
+            self._tracking = JointTracking(arm, task.period_s)
 
-    def _set_mocap(self, index: int, position: np.ndarray, quaternion: np.ndarray) -> None:
-        super()._set_mocap(index, position, quaternion)
-        if index == self.scene.target_mocap:
+    def reset_to(self, pose: Pose) -> None:
+        """Put the tip at `pose`, see `SimArm.reset_to`."""
+        super().reset_to(pose)
+        if self._tracking is not None:
+            self._tracking.forget()
+
+    def command(self, target: Pose) -> Measurement:
+        """Follow a pose for one control period; return the measurement at its end."""
+        if self._tracking is None:
+            return self.step(target)
+        return self.step(self._tracking.follow(target, self.measure().joint_positions))
+
+    def _towards_pose(self, target: Pose) -> Callable[[float], None]:
+        return self._watched(super()._towards_pose(target))
+
+    def _towards_joints(self, target: np.ndarray) -> Callable[[float], None]:
+        return self._watched(super()._towards_joints(target))
+
+    def _watched(self, track: Callable[[float], None]) -> Callable[[float], None]:
+        def watched(blend: float) -> None:
             self.trace.append(self.data.site_xpos[self.scene.tip_site].copy())
+            track(blend)
+
+        return watched
 
 
 Event = Callable[[ArmLogic], None]
@@ -72,10 +104,12 @@ EVENTS: dict[str, Event] = {
 }
 
 
-def measure(task: TaskSpec, event: str, trials: int, seed: int = 0) -> StopTimes:
-    """Stop the simulated arm `trials` times by an event of `EVENTS`."""
+def measure(
+    task: TaskSpec, event: str, trials: int, seed: int = 0, joints: bool = False
+) -> StopTimes:
+    """Stop the simulated arm `trials` times by an event of `EVENTS`; `joints`: see `WatchedArm`."""
     rng = np.random.default_rng([seed, list(EVENTS).index(event)])
-    arm = WatchedArm(task, seed)
+    arm = WatchedArm(task, seed, joints)
     rows = [_trial(task, arm, event, rng) for _ in range(trials)]
     return StopTimes(*np.array(rows).T)
 
@@ -95,7 +129,7 @@ def _trial(
             start = logic.start_episode('e', Mode.RL, int(rng.integers(2**31)), logic.fixture)
         target, acted = _tick(logic, measured, push)
         pushes -= acted
-        measured = arm.step(target)
+        measured = arm.command(target)
     phase = rng.uniform(0.0, task.period_s)
     EVENTS[event](logic)
     arm.trace.clear()
@@ -108,7 +142,7 @@ def _trial(
             if event == 'actions that are not finite':
                 action = np.full(task.action_size, np.nan)
             last = _tick(logic, measured, action)[0]
-        measured = arm.step(last)
+        measured = arm.command(last)
     steps = np.linalg.norm(np.diff(arm.trace, axis=0), axis=1)
     moving = np.flatnonzero(steps / SUBSTEP_S > REST_M_S)
     if len(moving) and moving[-1] == len(steps) - 1:
@@ -128,9 +162,11 @@ def _tick(logic: ArmLogic, measured: Measurement, action: np.ndarray | None) -> 
     return logic.execute(decision)[0], True
 
 
-def measure_all(task: TaskSpec, trials: int, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Return the figures of every event, see `StopTimes.as_dict`."""
-    return {event: measure(task, event, trials, seed).as_dict() for event in EVENTS}
+def measure_all(
+    task: TaskSpec, trials: int, seed: int = 0, joints: bool = False
+) -> dict[str, dict[str, float]]:
+    """Return the figures of every event, see `measure` and `StopTimes.as_dict`."""
+    return {event: measure(task, event, trials, seed, joints).as_dict() for event in EVENTS}
 
 
 def as_table(figures: dict[str, dict[str, float]]) -> str:

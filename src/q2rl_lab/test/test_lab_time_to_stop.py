@@ -9,10 +9,11 @@ from q2rl_task import load_task
 TASK = load_task('pipe_assembly')
 
 
+@pytest.mark.parametrize('joints', [False, True])
 @pytest.mark.parametrize('event', EVENTS)
-def test_the_arm_comes_to_rest_from_a_motion(event):
-    times = measure(TASK, event, trials=2, seed=3)
-    again = measure(TASK, event, trials=1, seed=3)
+def test_the_arm_comes_to_rest_from_a_motion(event, joints):
+    times = measure(TASK, event, trials=2, seed=3, joints=joints)
+    again = measure(TASK, event, trials=1, seed=3, joints=joints)
     assert times.seconds[0] == again.seconds[0]  # simulated time: the same on every machine
     assert (times.speeds > 0.005).all() and (times.metres > 0.0).all()
     assert (times.seconds < 1.0).all()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -171,6 +171,10 @@ def stop(
     ] = 'pipe_assembly',
     trials: Annotated[int, typer.Option(min=1, help='Stops per kind of event.')] = 200,
     seed: Annotated[int, typer.Option(help='Seed of motions and moments.')] = 0,
+    command_sink: Annotated[
+        Literal['pose_target', 'joint_position'],
+        typer.Option(help='What the arm is commanded by, as of `q2rl up`.'),
+    ] = 'pose_target',
     as_json: Json = False,
 ) -> None:
     """Stop the simulated arm in full motion, again and again; say how long it takes.
@@ -180,12 +184,13 @@ def stop(
 
     \b
     q2rl bench stop --trials 200
+    q2rl bench stop --command-sink joint_position
     """  # noqa: D301
     from q2rl_lab.console import emit
     from q2rl_lab.time_to_stop import as_table, measure_all
     from q2rl_task import load_task
 
-    figures = measure_all(load_task(task), trials, seed)
+    figures = measure_all(load_task(task), trials, seed, command_sink == 'joint_position')
     if as_json:
         emit(figures, True)
     else:
