@@ -103,6 +103,24 @@ def test_ros2_control_drives_the_arms_joints_by_the_hardware_asked_for(name, har
         assert Path(plugin.find('parameters').text) == ROBOTS[name].controllers
 
 
+@pytest.mark.parametrize('hardware', ['mock', 'gazebo'])
+@pytest.mark.parametrize(
+    'task', ['pipe_assembly', 'pipe_assembly_fr3', 'pipe_assembly_ur5e', 'kitting']
+)
+def test_no_joint_takes_efforts_in_gazebo_which_would_not_follow_its_positions_then(task, hardware):
+    task = load_task(task)
+    robot = next(robot for robot in ROBOTS.values() if robot.base == task.frames.base)
+    system = ElementTree.fromstring(robot_urdf(task, robot, hardware)).find('ros2_control')
+    taken = {
+        joint.get('name'): {i.get('name') for i in joint.findall('command_interface')}
+        for joint in system.findall('joint')
+    }
+    assert all('position' in interfaces for interfaces in taken.values())
+    efforts = {name for name, interfaces in taken.items() if 'effort' in interfaces}
+    franka = robot.name != 'ur5e'
+    assert efforts == (set(robot.joints) if franka and hardware == 'mock' else set())
+
+
 @pytest.mark.parametrize('name', ROBOTS)
 def test_the_arm_starts_with_the_tip_over_the_workspace(name):
     robot, task = described(name, 'mock'), TASKS[name]
