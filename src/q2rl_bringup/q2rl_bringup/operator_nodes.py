@@ -71,8 +71,12 @@ def _rviz(
         described = {'robot_description': description(args, task), **time}
         nodes.append(NodeSpec(publisher, publisher, publisher, described, **foreign))
     config = existing(args['rviz_config_file'], 'rviz_config_file', 'rviz/pipe_assembly.rviz')
+    shown = ('-d', str(config))
+    if not args['rviz_config_file']:
+        # The shipped file serves all arms, of which a fixed frame names one.
+        shown += ('-f', task.frames.base)
     return [
         *nodes,
         NodeSpec('q2rl_bringup', 'scene_view', 'scene_view', common, remappings, **loose),
-        NodeSpec('rviz2', 'rviz2', 'rviz2', time, arguments=('-d', str(config)), **foreign),
+        NodeSpec('rviz2', 'rviz2', 'rviz2', time, arguments=shown, **foreign),
     ]

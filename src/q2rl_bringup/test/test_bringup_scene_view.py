@@ -2,7 +2,9 @@
 """What RViz shows: the markers, and that the shipped configuration listens to topics that exist."""
 
 from dataclasses import replace
+from pathlib import Path
 import time
+import xml.etree.ElementTree as ElementTree
 
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -13,6 +15,8 @@ from scipy.spatial.transform import Rotation
 from visualization_msgs.msg import Marker, MarkerArray
 import yaml
 
+from q2rl_bringup.node_graph import build_graph
+from q2rl_bringup.robots import ROBOTS
 from q2rl_bringup.scene_markers import believed_fixture, decision_markers, scene_markers
 from q2rl_bringup.scene_view_node import SceneView
 from q2rl_bringup.share import share_path
@@ -23,6 +27,7 @@ from q2rl_ros.conversions import decision_to_msg, observation_to_msg, pose_to_ms
 from q2rl_ros.qos import profiles
 from q2rl_ros.spin import make_executor
 from q2rl_sim.mujoco_arm_node import MujocoArmNode
+import q2rl_task
 from q2rl_task import (
     Decision,
     Measurement,
@@ -35,6 +40,7 @@ from q2rl_task import (
     load_task,
 )
 
+TASKS = sorted(path.stem for path in Path(q2rl_task.__file__).parent.glob('tasks/*.yaml'))
 TYPES = {
     'rviz_default_plugins/Pose': 'geometry_msgs/msg/PoseStamped',
     'rviz_default_plugins/Wrench': 'geometry_msgs/msg/WrenchStamped',
@@ -222,6 +228,28 @@ def test_the_shipped_rviz_configuration_shows_what_it_should(task):
     assert {'RobotModel', 'TF', 'MarkerArray', 'Pose', 'Wrench'} <= set(kinds)
     frames = next(d for d in shown['Displays'] if d['Class'].endswith('/TF'))['Frames']
     assert {task.frames.base, task.frames.tip} <= set(frames)
+
+
+@pytest.mark.parametrize('name', TASKS)
+def test_rviz_stands_on_the_base_of_the_tasks_own_arm(name):
+    """On a frame that no one publishes it shows nothing."""
+    base = load_task(name).frames.base
+    arm = next(robot for robot in ROBOTS.values() if robot.base == base).name
+    sim = {'sim': 'mujoco'} if arm == 'panda' else {'sim': 'mock', 'robot_type': arm}
+    graph = build_graph({'task': name, 'launch_rviz': True, **sim})
+    nodes = {node.name: node for node in graph.nodes}
+    told = nodes['rviz2'].arguments
+    assert told[told.index('-f') + 1] == base
+    described = nodes['robot_state_publisher'].parameters['robot_description']
+    assert base in {link.get('name') for link in ElementTree.fromstring(described).iter('link')}
+
+
+def test_an_rviz_configuration_of_ones_own_keeps_its_frame(tmp_path):
+    own = tmp_path / 'own.rviz'
+    own.touch()
+    graph = build_graph({'launch_rviz': True, 'rviz_config_file': str(own)})
+    rviz = next(node for node in graph.nodes if node.name == 'rviz2')
+    assert rviz.arguments == ('-d', str(own))
 
 
 def test_every_topic_of_the_rviz_configuration_is_published_and_compatible():
