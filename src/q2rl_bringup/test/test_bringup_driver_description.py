@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlparse
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -86,10 +88,32 @@ UR = f"""<robot {XACRO} name="$(arg name)">
   <param name="headless_mode">$(arg headless_mode)</param>
 </hardware></ros2_control>
 </robot>"""
+UR_ARM = f"""<robot {XACRO}>
+<xacro:macro name="ur_robot" params="name tf_prefix parent *origin
+             joint_limits_parameters_file kinematics_parameters_file physical_parameters_file
+             visual_parameters_file safety_limits:=false safety_pos_margin:=0.15
+             safety_k_position:=20 force_abs_paths:=false">
+  <joint name="base_joint" type="fixed"><xacro:insert_block name="origin"/>
+    <parent link="${{parent}}"/><child link="base_link"/></joint>
+  {chain('base_link', 'shoulder_link', 'wrist_3_link', 'flange', 'tool0', moving='shoulder')}
+  <link name="base_link_inertia"><collision><geometry>
+    <xacro:if value="${{force_abs_paths}}">
+      <mesh filename="file://$(find ur_description)/meshes/base.stl"/>
+    </xacro:if>
+    <xacro:unless value="${{force_abs_paths}}">
+      <mesh filename="package://ur_description/meshes/base.stl"/>
+    </xacro:unless>
+  </geometry></collision></link>
+  <joint name="base_link-base_link_inertia" type="fixed">
+    <parent link="base_link"/><child link="base_link_inertia"/></joint>
+</xacro:macro>
+</robot>"""
 FILES = {
     ('franka_description', 'robots/fr3/fr3.urdf.xacro'): FR3,
     ('franka_hardware', 'ros2_control/franka_arm.ros2_control.xacro'): FRANKA_HARDWARE,
     ('ur_robot_driver', 'urdf/ur.urdf.xacro'): UR,
+    ('ur_description', 'urdf/ur_macro.xacro'): UR_ARM,
+    ('ur_description', 'meshes/base.stl'): '',
 }
 
 
@@ -168,6 +192,15 @@ def test_the_ur5e_passes_on_the_calibration_and_its_type(vendors):
     assert parameters(robot)['kinematics'] == '/calibration.yaml'
     assert parameters(robot)['ur_type'] == 'ur5e'
     assert parameters(driven('ur5e'))['kinematics'] == 'nominal.yaml'
+
+
+@pytest.mark.parametrize('hardware', ['none', 'mock', 'gazebo'])
+def test_the_vendors_meshes_are_files_that_gazebo_finds(vendors, hardware):
+    """It knows package:// only of packages that export their models to it, and this one does not."""
+    robot = ElementTree.fromstring(robot_urdf(TASKS['ur5e'], ROBOTS['ur5e'], hardware))
+    (mesh,) = robot.iter('mesh')
+    where = urlparse(mesh.get('filename'))
+    assert where.scheme == 'file' and Path(where.path).is_file()
 
 
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
