@@ -102,6 +102,31 @@ def test_tip_state_says_pose_and_twist_with_the_stamps_of_the_joints_and_not_too
     assert distance < 1e-6
 
 
+def test_tip_state_takes_what_the_arm_says_whatever_another_joint_does_not_measure(bench, urdf):
+    """joint_state_broadcaster fills with NaN what a joint has no interface for."""
+    node = bench.start(TipState, lockstep=False, robot_description=urdf)
+    poses = bench.listen(PoseStamped, 'current_pose', QOS.sensors)
+    joints = bench.talk(JointState, 'joint_states', QOS.sensors)
+    measured = SimArm(TASK, 0).measure()
+    names = ['rail', *(f'panda_joint{k}' for k in range(7, 0, -1))]
+
+    def say(stamp, position, velocity):
+        msg = JointState(name=names, position=position, velocity=velocity)
+        msg.header.stamp = stamp_to_msg(stamp)
+        joints.publish(msg)
+
+    nan, positions = float('nan'), measured.joint_positions[::-1]
+    say(1.0, [nan, *positions], [nan] + [0.0] * 7)
+    bench.until(lambda: len(poses) == 1)
+    assert pose_from_msg(poses[0], TASK.frames.base).distance_to(measured.tip_pose)[0] < 1e-6
+    # Of the arm itself both must be there.
+    say(2.0, [0.0, *positions], [0.0, nan] + [0.0] * 6)
+    bench.until(lambda: node.counters['not_finite'] == 1)
+    say(3.0, [nan, *positions], [])
+    bench.until(lambda: node.counters['malformed'] == 1)
+    assert len(poses) == 1
+
+
 def test_tip_state_takes_the_description_with_the_tool_where_the_driver_has_one_without(
     bench, urdf, tmp_path, capfd
 ):

@@ -86,16 +86,16 @@ class TipState(Q2rlNode):
         stamp = stamp_from_msg(msg.header.stamp)
         if 0.0 <= stamp - self._last < self._period:
             return
-        positions, velocities = np.array(msg.position), np.array(msg.velocity)
-        if not len(msg.name) == len(positions) == len(velocities):
-            raise MessageError('malformed', 'names, positions and velocities of unequal number')
-        if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
-            raise MessageError('not_finite', 'a joint reading is not finite')
         order, missing = self._arm.among(msg.name)
         if missing:
             return  # of another part of the robot
+        if not len(msg.name) == len(msg.position) == len(msg.velocity):
+            raise MessageError('malformed', 'names, positions and velocities of unequal number')
+        # The arm's alone: a broadcaster says NaN of what a joint does not measure, as a gripper's velocity.
+        positions, velocities = np.array(msg.position)[order], np.array(msg.velocity)[order]
+        if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
+            raise MessageError('not_finite', 'a reading of the arm is not finite')
         self._last = stamp
-        positions, velocities = positions[order], velocities[order]
         base = self.task.frames.base
         if self._pose_out is not None:
             self._pose_out.publish(pose_to_msg(self._arm.tip_pose(positions), base, stamp))
