@@ -65,7 +65,7 @@ class Cell(Q2rlNode):
         self.out = self.publisher(GateDecision, 'gate_decision', qos.tick)
         self.ack = self.publisher(TransitionAck, 'transition_ack', qos.events)
         self.status = self.publisher(LearnerStatus, 'learner_status', qos.latched)
-        self.subscribe(PoseStamped, 'target_pose', self.on_target, qos.command)
+        self.subscribe(PoseStamped, 'target_pose', self.on_target, qos.commanded)
         self.subscribe(Observation, 'observation', self.on_observation, qos.tick)
         self.subscribe(Transition, 'transition', self.on_transition, qos.replay)
         self.subscribe(ExecutedStep, 'executed_step', lambda m: self.steps.append(m), qos.events)

@@ -17,16 +17,18 @@ MIN_CHUNK = 64 * 1024
 
 @dataclass(frozen=True)
 class Profiles:
-    """One profile per kind of topic; publisher and subscriber of a topic take the same one.
+    """One profile per kind of topic; publisher and subscriber of a topic take the same one, but for commands.
 
     sensors: streams of the robot. tick: observation, proposals, decision; the clock of a simulation. command: what goes
-    to the controllers. events: what must arrive, however late (executed steps, acknowledgements, summaries, buttons).
-    latched: states, kept for late joiners. replay: `transition`. weights: weight chunks, kept for late joiners.
+    to the controllers. commanded: how a simulation hears it, asking for no more than those do. events: what must
+    arrive, however late (executed steps, acknowledgements, summaries, buttons). latched: states, kept for late joiners.
+    replay: `transition`. weights: weight chunks, kept for late joiners.
     """
 
     sensors: QoSProfile
     tick: QoSProfile
     command: QoSProfile
+    commanded: QoSProfile
     events: QoSProfile
     latched: QoSProfile
     replay: QoSProfile
@@ -36,21 +38,24 @@ class Profiles:
 def profiles(lockstep: bool, period_s: float) -> Profiles:
     """Return the profiles for a control period [s].
 
-    In real time the tick carries a deadline and a lifespan of two periods, and sensor streams are best effort, since an
-    old reading is worth nothing. In lockstep the period has no meaning in wall time and no reading may be lost.
+    In real time tick and command carry a deadline and a lifespan of two periods, and sensor streams are best effort: an
+    old reading is worth nothing, and an old command, sent once a network is back, would move an arm that holds. In
+    lockstep the period has no meaning in wall time and no reading may be lost.
     """
-    tick = _reliable(TICK_DEPTH)
+    tick, command = _reliable(TICK_DEPTH), _reliable(1)
     if lockstep:
         sensors = _reliable(TICK_DEPTH)
     else:
         sensors = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT
         )
-        tick.deadline = tick.lifespan = Duration(seconds=2.0 * period_s)
+        for timed in (tick, command):
+            timed.deadline = timed.lifespan = Duration(seconds=2.0 * period_s)
     return Profiles(
         sensors=sensors,
         tick=tick,
-        command=_reliable(1),
+        command=command,
+        commanded=_reliable(1),
         events=_reliable(100),
         latched=_latched(1),
         replay=_reliable(REPLAY_DEPTH),

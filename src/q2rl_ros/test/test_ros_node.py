@@ -6,6 +6,7 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from std_msgs.msg import String
 
 from q2rl_ros.errors import MessageError
@@ -152,12 +153,21 @@ def test_without_autostart_a_node_waits_to_be_asked(bench):
     assert not node.active and not node.trace
 
 
-def test_real_time_ticks_expire_and_lockstep_ticks_never_do():
-    real, lockstep = profiles(False, 0.05), profiles(True, 0.05)
-    assert real.tick.deadline.nanoseconds == real.tick.lifespan.nanoseconds == 100_000_000
-    unlimited = profiles(True, 1.0).tick
-    assert lockstep.tick == unlimited
-    assert lockstep.tick.deadline != real.tick.deadline
+@pytest.mark.parametrize('kind', ['tick', 'command'])
+def test_ticks_and_commands_expire_in_real_time_and_never_in_lockstep(kind):
+    real, lockstep = (getattr(profiles(mode, 0.05), kind) for mode in (False, True))
+    assert real.deadline.nanoseconds == real.lifespan.nanoseconds == 100_000_000
+    assert lockstep == getattr(profiles(True, 1.0), kind)
+    assert lockstep.deadline != real.deadline
+
+
+def test_commands_reach_controllers_which_ask_for_nothing_and_anyone_may_command_a_simulation():
+    timed = profiles(False, 0.05)
+    assert qos_check_compatible(QoSProfile(depth=1), timed.command)[0] == QoSCompatibility.ERROR
+    for ours in (timed, profiles(True, 0.05)):
+        for theirs in (QoSProfile(depth=1), QoSProfile(depth=10), ours.commanded):
+            assert qos_check_compatible(ours.command, theirs)[0] != QoSCompatibility.ERROR
+            assert qos_check_compatible(theirs, ours.commanded)[0] != QoSCompatibility.ERROR
 
 
 def test_a_latched_weights_topic_holds_any_version_whole():

@@ -95,11 +95,11 @@ class MujocoArmNode(Q2rlNode):
             self.publisher(kind, topic, qos.sensors) for topic, kind in SENSOR_TOPICS.items()
         ]
         if joints:
-            self.subscribe(Float64MultiArray, JOINT_TOPIC, self._on_joints, qos.command)
+            self.subscribe(Float64MultiArray, JOINT_TOPIC, self._on_joints, qos.commanded)
         else:
-            self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.command)
+            self.subscribe(PoseStamped, 'target_pose', self._on_target, qos.commanded)
         if self.task.gripper:
-            self.subscribe(Float64MultiArray, GRIPPER_TOPIC, self._on_gripper, qos.command)
+            self.subscribe(Float64MultiArray, GRIPPER_TOPIC, self._on_gripper, qos.commanded)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
         if self.lockstep:
             self._clock_out = self.publisher(Clock, 'clock', qos.tick)
