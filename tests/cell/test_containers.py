@@ -195,11 +195,18 @@ def test_there_are_arms_in_containers():
 def test_the_robot_has_what_its_ways_to_plan_and_to_command_load():
     installed = ' '.join(rest for word, rest in stages()['robot'] if word == 'RUN')
     config = (ROOT / 'src/q2rl_control/q2rl_control/moveit_config.py').read_text()
-    for plugin, package in (
-        ('kdl_kinematics_plugin/', 'moveit-kinematics'),
-        ('ompl_interface/', 'moveit-planners-ompl'),
-    ):
-        assert plugin in config and f'ros-jazzy-{package} ' in installed
+    files = (ROOT / 'src/q2rl_bringup/config/moveit').glob('*/*.yaml')
+    told = [config, *(file.read_text() for file in files if file.name != 'servo.yaml')]
+    # The adapters are MoveIt's own, which moveit_py depends on.
+    brought = {
+        'kdl_kinematics_plugin': 'moveit-kinematics',
+        'ompl_interface': 'moveit-planners-ompl',
+        'default_planning_request_adapters': 'moveit-py',
+        'default_planning_response_adapters': 'moveit-py',
+    }
+    plugins = {name for text in told for name in re.findall(r"[\s']([a-z_]+)/[A-Z]\w+", text)}
+    assert plugins == set(brought)
+    assert all(f'ros-jazzy-{package} ' in installed for package in brought.values())
     for package in ('moveit-py', 'moveit-servo', 'pinocchio', 'coal'):
         assert f'ros-jazzy-{package} ' in installed
 

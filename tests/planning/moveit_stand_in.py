@@ -27,6 +27,29 @@ from q2rl_ros.conversions import pose_from_msg
 from q2rl_task import Pose
 
 SUCCESS, PLANNING_FAILED = 1, -1
+PLUGINS = {
+    'planning_plugins': {'ompl_interface/OMPLPlanner'},
+    'request_adapters': {
+        f'default_planning_request_adapters/{name}'
+        for name in (
+            'CheckForStackedConstraints',
+            'CheckStartStateBounds',
+            'CheckStartStateCollision',
+            'ResolveConstraintFrames',
+            'ValidateWorkspaceBounds',
+        )
+    },
+    'response_adapters': {
+        f'default_planning_response_adapters/{name}'
+        for name in (
+            'AddRuckigTrajectorySmoothing',
+            'AddTimeOptimalParameterization',
+            'DisplayMotionPath',
+            'ValidateSolution',
+        )
+    },
+}
+"""What pluginlib would find with the packages that the image `robot` installs."""
 
 
 @dataclass
@@ -226,6 +249,7 @@ class MoveItPy:
         remappings=None,
     ) -> None:
         self.parameters = config_dict
+        _start(config_dict)
         self.scene = ArmScene(TASK, config_dict['robot_description'])
         self.planner = OmplPlanner(self.scene, 1.0)
         self.planning_scene = PlanningScene()
@@ -245,6 +269,31 @@ class MoveItPy:
     @contextmanager
     def read_write(self):
         yield self.planning_scene
+
+
+def _start(parameters: dict) -> None:
+    """Refuse what MoveItCpp refuses as it starts, and what it would only complain of in its log."""
+    monitor = parameters.get('planning_scene_monitor_options', {})
+    if monitor.get('wait_for_initial_state_timeout', 0.0) > 0.0:
+        # It waits for joint_states, which nobody here sends.
+        raise RuntimeError('Unable to configure planning scene monitor')
+    names = parameters['planning_pipelines']['pipeline_names']
+    if not names:
+        raise RuntimeError('Failed to load planning pipelines from parameter server')
+    for name in names:
+        assert parameters[name]['planning_plugins']
+        for kind, known in PLUGINS.items():
+            assert set(parameters[name][kind]) <= known
+    links = {
+        link.get('name')
+        for link in ElementTree.fromstring(parameters['robot_description']).findall('link')
+    }
+    semantic = ElementTree.fromstring(parameters['robot_description_semantic'])
+    for pair in semantic.findall('disable_collisions'):
+        assert {pair.get('link1'), pair.get('link2')} <= links
+    for group in semantic.findall('group'):
+        solver = parameters['robot_description_kinematics'][group.get('name')]
+        assert solver['kinematics_solver'] == 'kdl_kinematics_plugin/KDLKinematicsPlugin'
 
 
 def modules() -> dict[str, ModuleType]:

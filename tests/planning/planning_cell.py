@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from q2rl_bringup.robot_description import robot_urdf
+from q2rl_bringup.robots import PANDA
 from q2rl_control.kinematics import ArmKinematics
 from q2rl_control.planners import PlannerSettings
 from q2rl_control.planning import PlannedPath, PlanRequest
@@ -34,7 +35,7 @@ def arm():
 
 
 def settings(kind: str, task: TaskSpec = TASK, limit_s: float = LIMIT_S) -> PlannerSettings:
-    return PlannerSettings(kind, task, urdf(), limit_s)
+    return PlannerSettings(kind, task, urdf(), limit_s, moveit_folder=str(PANDA.moveit))
 
 
 def tip(x: float, y: float, z: float, tilt_deg: float = 0.0) -> Pose:

@@ -9,7 +9,7 @@ from pathlib import Path
 from q2rl_bringup.arguments import BROWSER, Value
 from q2rl_bringup.graph_specs import ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
-from q2rl_bringup.robots import ROBOTS
+from q2rl_bringup.robots import ROBOTS, known_robot
 from q2rl_bringup.run_preparation import clone_file, demonstrations_file
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
@@ -116,6 +116,10 @@ def _commanding(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Paramete
     by_joints = sink == 'joint_position' and args['sim'] != 'none'
     if by_joints or args['planner'] != 'straight' or args['description_file']:
         chosen['robot_description'] = description(args, task)
+    if args['planner'] == 'moveit':
+        robot = known_robot(task.frames.base, chosen['robot_description'])
+        if robot is not None:
+            chosen['moveit_folder'] = str(robot.moveit)
     return chosen
 
 

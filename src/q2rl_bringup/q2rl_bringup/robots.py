@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+import xml.etree.ElementTree as ElementTree
 
 from q2rl_bringup.share import share_path
 
@@ -79,3 +80,18 @@ UR5E = Robot(
     ),
 )
 ROBOTS = {robot.name: robot for robot in (PANDA, FR3, UR5E)}
+
+
+def known_robot(base: str, urdf: str) -> Robot | None:
+    """Return the robot that a description is of: by its base frame, which others may have too, and its arm's joints.
+
+    None: it is of none of these, or no XML.
+    """
+    try:
+        joints = {joint.get('name') for joint in ElementTree.fromstring(urdf).findall('joint')}
+    except ElementTree.ParseError:
+        return None
+    for robot in ROBOTS.values():
+        if robot.base == base and set(robot.joints) <= joints:
+            return robot
+    return None

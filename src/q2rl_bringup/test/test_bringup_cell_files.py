@@ -311,12 +311,6 @@ def test_moveit_plans_for_the_group_within_the_limits_of_the_description(name):
     }
     assert set(cpp['planning_pipelines']['pipeline_names']) == files
     assert cpp['plan_request_params']['planner_id'] in ompl['planner_configs']
-    simple = moveit(name, 'moveit_controllers.yaml')['moveit_simple_controller_manager']
-    for controller in simple['controller_names']:
-        assert controller in controllers(name)
-        assert simple[controller]['joints'] == list(ROBOTS[name].joints)
-    cartesian = moveit(name, 'pilz_cartesian_limits.yaml')['cartesian_limits']
-    assert cartesian['max_trans_vel'] <= TASKS[name].limits.velocity_m_s
 
 
 @pytest.mark.parametrize('name', ROBOTS)

@@ -14,7 +14,8 @@ Modules by subject; those named `*_node` are thin shells round the others.
   `kinematics`; a gripper: `gripper_command`, `gripper_action`, `gripper_joints`; whether the arm does it:
   `follow_watch`, `arm_readiness`
 - resets: `reset_course`, `reset_motion`, `planning` (what a planner is), `planners`, `planner_parameters`,
-  `planner_process`, `arm_scene`, `obstacles`, `ompl_planner`, `moveit_planner`, `moveit_config`
+  `planner_process`, `arm_scene`, `obstacles`, `ompl_planner`, `moveit_planner`, `moveit_config`,
+  `moveit_folder`
 - the course of a run: `episode_manager_node`, `run_plan`, `run_settings`, `run_progress`, `run_parameters`,
   `run_session`, `run_store`, `performance_watch`, `sequential_tests`
 - episodes and their transitions: `episode_flow`, `episode_tally`, `episode_reports`, `transition_assembler`,

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What MoveIt needs to know, made from the task and the robot's description: no configuration package is needed."""
+"""What MoveIt needs to know: of a folder that was made for the robot, and else from the task and its description."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import itertools
+from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
 from q2rl_control.kinematics import ArmKinematics
+from q2rl_control.moveit_folder import folder_parameters
 from q2rl_task import TaskSpec
 
 GROUP = 'arm'
@@ -17,11 +19,17 @@ PLANNER = 'RRTConnect'
 
 
 def moveit_config(
-    task: TaskSpec, urdf_text: str, arm: ArmKinematics, given: Mapping[str, Any]
+    task: TaskSpec,
+    urdf_text: str,
+    arm: ArmKinematics,
+    given: Mapping[str, Any],
+    folder: str = '',
 ) -> dict[str, Any]:
     """Return the parameters of a MoveIt node that plans for one group, `arm`, from the base to the tip.
 
-    :param given: parameters that win over those made here, section by section
+    :param given: parameters that win over all others, one by one
+    :param folder: whose sections are taken for those made here, see `folder_parameters`; empty: none
+    :raises InputError: the folder cannot be read
     """
     made = {
         'robot_description': urdf_text,
@@ -59,6 +67,9 @@ def moveit_config(
             'max_acceleration_scaling_factor': 1.0,
         },
     }
+    if folder:
+        robot = ElementTree.fromstring(urdf_text).get('name', '')
+        made |= folder_parameters(Path(folder), robot, GROUP, (task.frames.base, task.frames.tip))
     return _over(made, given)
 
 

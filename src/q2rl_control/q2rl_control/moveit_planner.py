@@ -27,14 +27,20 @@ class MoveItPlanner:
     Goal and start are joints that this package's own kinematics found and allowed, so MoveIt only looks for the way
     between them. It has no seed: the same request may give another path (`repeatable` is False).
 
-    :param config: parameters of MoveIt that win over those of `moveit_config`
+    :param config: parameters of MoveIt that win over all others
+    :param folder: of a configuration that was made for this robot; empty: none. See `moveit_config`
     :raises InputError: moveit_py is not installed, or MoveIt does not start with these parameters
     """
 
     repeatable = False
 
     def __init__(
-        self, scene: ArmScene, urdf_text: str, time_limit_s: float, config: Mapping[str, Any]
+        self,
+        scene: ArmScene,
+        urdf_text: str,
+        time_limit_s: float,
+        config: Mapping[str, Any],
+        folder: str = '',
     ) -> None:
         try:
             from moveit.core.robot_state import RobotState
@@ -47,7 +53,7 @@ class MoveItPlanner:
             ) from None
         self._scene = scene
         self._robot_state = RobotState
-        parameters = moveit_config(scene.task, urdf_text, scene.arm, config)
+        parameters = moveit_config(scene.task, urdf_text, scene.arm, config, folder)
         try:
             self._moveit = MoveItPy(node_name=NODE_NAME, config_dict=parameters)
             self._component = self._moveit.get_planning_component(GROUP)

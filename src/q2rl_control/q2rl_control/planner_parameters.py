@@ -34,7 +34,13 @@ def declare_planner(node: Q2rlNode) -> None:
     node.declare(
         'moveit_config',
         '',
-        'File (YAML) of MoveIt parameters that win over those made from task and robot_description; empty: none.',
+        'File (YAML) of MoveIt parameters that win over those of moveit_folder, and those made; empty: none.',
+    )
+    node.declare(
+        'moveit_folder',
+        '',
+        'Folder of a MoveIt configuration for this robot (SRDF, kinematics, joint limits, pipelines); a start names '
+        'that of a robot it knows. Empty, or what is not in it: made from task and robot_description.',
     )
 
 
@@ -48,7 +54,9 @@ def make_planning(node: Q2rlNode) -> Planning:
         return PlanAtOnce(StraightLine(node.task))
     config = _read_config(node.value('moveit_config')) if kind == MOVEIT else {}
     planning = PlannerProcess(
-        PlannerSettings(kind, node.task, urdf, node.value('planning_time'), config)
+        PlannerSettings(
+            kind, node.task, urdf, node.value('planning_time'), config, node.value('moveit_folder')
+        )
     )
     node.when_released(planning.close)
     return planning

@@ -19,7 +19,8 @@ class PlannerSettings:
     """What a planner is made of; plain data, so that it can be sent to another process.
 
     kind: one of `PLANNERS`. urdf: the robot's description, meshes by absolute paths. time_limit_s: of one plan.
-    moveit_config: parameters of MoveIt that win over those made from task and URDF.
+    moveit_config: parameters of MoveIt that win over all others. moveit_folder: path of a MoveIt configuration for this
+    robot; empty: it is made from task and URDF.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class PlannerSettings:
     urdf: str
     time_limit_s: float
     moveit_config: Mapping[str, Any] = field(default_factory=dict)
+    moveit_folder: str = ''
 
 
 def make_planner(settings: PlannerSettings) -> MotionPlanner:
@@ -58,7 +60,13 @@ def make_planner(settings: PlannerSettings) -> MotionPlanner:
     if settings.kind == MOVEIT:
         from q2rl_control.moveit_planner import MoveItPlanner
 
-        return MoveItPlanner(scene, settings.urdf, settings.time_limit_s, settings.moveit_config)
+        return MoveItPlanner(
+            scene,
+            settings.urdf,
+            settings.time_limit_s,
+            settings.moveit_config,
+            settings.moveit_folder,
+        )
     raise InputError(
         'parameter `planner`', f'{settings.kind!r} is none', f'say one of {", ".join(PLANNERS)}'
     )
