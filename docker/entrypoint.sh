@@ -3,6 +3,5 @@
 # Source ROS and the workspace, then become the command.
 set -e
 source /opt/ros/jazzy/setup.bash
-source /opt/q2rl/.venv/bin/activate
 source /opt/q2rl/install/setup.bash
 exec "$@"

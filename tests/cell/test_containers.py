@@ -296,3 +296,21 @@ def test_the_workflows_cover_lint_tests_jazzy_gazebo_and_the_long_ones():
         assert wanted in lines
     whole = '\n'.join(commands)
     assert 'colcon build' in whole and 'colcon test' in whole and '--sim gazebo' in whole
+
+
+def test_python_is_ubuntus_everywhere_and_sees_the_requirements():
+    # What is activated changes PATH only, and `ros2` and the nodes do not ask PATH for their Python.
+    places = [DOCKER / 'Dockerfile', *DOCKER.glob('*.sh'), *WORKFLOWS]
+    assert not any('bin/activate' in path.read_text() for path in places)
+    for stage in FINAL:
+        (made,) = re.findall(r'-m venv --system-site-packages (\S+)', str(stages()[stage]))
+        assert (
+            environment_of(stage)['PYTHONPATH'] == f'/opt/q2rl/{made}/lib/python3.12/site-packages'
+        )
+    job = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())['jobs']['jazzy']
+    steps = ' '.join(step.get('run', '') for step in job['steps'])
+    (made,) = re.findall(r'-m venv --system-site-packages (\S+)', steps)
+    assert job['env']['PYTHONPATH'] == f'{made}/lib/python3.12/site-packages'
+    # And each is shown to load a launch file by `ros2` itself.
+    assert 'ros2 launch q2rl_bringup pipe_assembly.launch.py --show-args' in steps
+    assert 'pipe_assembly.launch.py --show-args' in str(stages()['runtime'])

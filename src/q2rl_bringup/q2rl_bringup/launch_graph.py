@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+import sys
 
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
@@ -23,11 +24,21 @@ from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from q2rl_bringup.arguments import ARGUMENTS, Argument
-from q2rl_bringup.cell_starts import CELL_STARTS
-from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec
-from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, build_graph
-from q2rl_task.atomic_file import write_atomically
+try:
+    from q2rl_bringup.arguments import ARGUMENTS, Argument
+    from q2rl_bringup.cell_starts import CELL_STARTS
+    from q2rl_bringup.graph_specs import IncludeSpec, NodeSpec
+    from q2rl_bringup.node_graph import FINAL_EXIT_CODE, NodeGraph, build_graph
+    from q2rl_task.atomic_file import write_atomically
+except ImportError as error:
+    if (error.name or '').startswith('q2rl_'):
+        raise
+    # Not an exception that launch catches: it would try the file as XML and YAML too and tell of all three.
+    sys.stderr.write(
+        f'q2rl: {sys.executable}: {error}: put the Python packages of requirements/jazzy.txt on '
+        'PYTHONPATH, see "Install on Jazzy" in docs/bring-your-own-robot.md\n'
+    )
+    raise SystemExit(2) from None
 
 
 def describe_launch(task: str) -> LaunchDescription:
