@@ -203,6 +203,23 @@ def test_the_vendors_meshes_are_files_that_gazebo_finds(vendors, hardware):
     assert where.scheme == 'file' and Path(where.path).is_file()
 
 
+@pytest.mark.parametrize('hardware', ['none', 'mock', 'gazebo'])
+def test_the_ur5e_of_shapes_stands_in_the_world_as_the_vendors_does(request, monkeypatch, hardware):
+    def above_the_base():
+        robot = ElementTree.fromstring(robot_urdf(TASKS['ur5e'], ROBOTS['ur5e'], hardware))
+        joints = {j.find('child').get('link'): j for j in robot.findall('joint')}
+        roots = {link.get('name') for link in robot.findall('link')} - set(joints)
+        joint = joints['base_link']
+        assert joint.get('type') == 'fixed' and joint.find('parent').get('link') in roots
+        return roots
+
+    monkeypatch.setattr('q2rl_bringup.robot_description._has_package', lambda name: False)
+    shapes = above_the_base()
+    monkeypatch.undo()
+    request.getfixturevalue('vendors')
+    assert above_the_base() == shapes == {'world'}
+
+
 def test_what_is_missing_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
     for name, package, how in (
