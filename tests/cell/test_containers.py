@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from q2rl_bringup.arguments import parse_arguments
+from q2rl_bringup.node_graph import build_graph
 from q2rl_control.safety_latch import state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,8 +132,11 @@ def test_what_an_image_starts_is_something_that_there_is(stage, launched):
 def test_the_split_hands_task_parameters_and_description_to_the_launch_file(launched):
     content = yaml.safe_load((DOCKER / 'compose.split.yaml').read_text())
     given = {'TASK': '/runs/cell/t.yaml', 'PARAMS': '/runs/cell/p.yaml', 'DESCRIPTION': '/r.urdf'}
+    given |= {'SCENE': 'fixed', 'ARGUMENTS': 'policy_mode:=bc eval_episodes:=3'}
+    told = {'params_file': given['PARAMS'], 'description_file': given['DESCRIPTION']}
+    told |= {'scene': 'fixed', 'policy_mode': 'bc', 'eval_episodes': '3'}
     for name, files in (
-        ('robot', {'params_file': given['PARAMS'], 'description_file': given['DESCRIPTION']}),
+        ('robot', told),
         ('learner', {'params_file': given['PARAMS'], 'device': 'cuda'}),
     ):
         service = content['services'][name]
@@ -142,6 +146,24 @@ def test_the_split_hands_task_parameters_and_description_to_the_launch_file(laun
         command = service.get('command') or yaml.safe_load(last(name, 'CMD'))
         expected = {'part': name, 'sim': 'none', 'run_dir': '/runs/cell', 'task': given['TASK']}
         assert launched(command, **handed) == {**expected, **files}
+
+
+def test_the_example_of_the_environment_starts_what_an_episode_needs(launched, tmp_path):
+    lines = (DOCKER / 'env.example').read_text().splitlines()
+    variables = dict(line.split('=', 1) for line in lines if line and not line.startswith('#'))
+    variables['DESCRIPTION'] = str(tmp_path / 'robot.urdf')
+    Path(variables['DESCRIPTION']).write_text('<robot name="any"/>')
+    asked = yaml.safe_load((DOCKER / 'compose.split.yaml').read_text())['services']['robot']
+    handed = {name: variables[name] for name in asked['environment'] if name in variables}
+    given = launched(yaml.safe_load(last('robot', 'CMD')), **handed)
+    nodes = {node.name for node in build_graph({**given, 'run_dir': str(tmp_path)}).nodes}
+    # prepare_scene and success_signal; the pose; who asks for episodes.
+    assert {'fixed_scene', 'tip_state', 'arm_interface', 'episode_manager', 'bc_policy'} <= nodes
+
+
+def test_a_learner_that_ends_by_what_it_was_told_is_not_started_for_ever():
+    services = yaml.safe_load((DOCKER / 'compose.split.yaml').read_text())['services']
+    assert re.fullmatch(r'on-failure:\d', services['learner']['restart'])
 
 
 def test_the_example_of_the_environment_has_each_variable_of_the_split():
