@@ -14,6 +14,7 @@ import yaml
 from q2rl_bringup.arguments import parse_arguments
 from q2rl_bringup.node_graph import build_graph
 from q2rl_control.safety_latch import state_folder
+from q2rl_lab.outcomes import ALLOWED_SKIPS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / 'docker'
@@ -314,8 +315,15 @@ def test_the_workflows_cover_lint_tests_jazzy_gazebo_and_the_long_ones():
         if 'run' in step
     ]
     lines = [line.split() for text in commands for line in text.splitlines()]
-    for wanted in (['ruff', 'check', '.'], ['./q2rl', 'test'], ['./q2rl', 'test', '--all']):
+    for wanted in (['ruff', 'check', '.'], ['./q2rl', 'test', '--all', '--skips', 'embedded']):
         assert wanted in lines
+    # No run of the tests passes by skipping what it should have had.
+    tests = [
+        words[words.index('test') :] for words in lines if './q2rl' in words and 'test' in words
+    ]
+    known = set(yaml.safe_load((ROOT / ALLOWED_SKIPS).read_text()))
+    asked = {words[words.index('--skips') + 1] for words in tests if '--prove' not in words}
+    assert asked == known == {'embedded', 'jazzy'}
     whole = '\n'.join(commands)
     assert 'colcon build' in whole and 'colcon test' in whole and '--sim gazebo' in whole
 

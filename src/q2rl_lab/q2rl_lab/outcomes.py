@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
+import yaml
+
+from q2rl_task.errors import InputError
+
+ALLOWED_SKIPS = 'tests/allowed_skips.yaml'
+
 
 @dataclass
 class PackageOutcome:
@@ -79,7 +85,30 @@ def read_summary(path: Path) -> Summary:
             summary.failures.append(f'{file}::{case.get("name")}')
         elif skipped is not None:
             outcome.skipped += 1
-            summary.skips[skipped.get('message') or 'no reason given'] += 1
+            summary.skips[_reason(skipped)] += 1
         else:
             outcome.passed += 1
     return summary
+
+
+def _reason(skipped: ElementTree.Element) -> str:
+    """Return why a test was skipped; of a whole file, pytest has it in the text: ('file', line, 'Skipped: reason')."""
+    said = skipped.get('message') or 'no reason given'
+    if said == 'collection skipped':
+        return (skipped.text or said).rpartition('Skipped: ')[2].rstrip('\'")')
+    return said
+
+
+def allowed_skips(root: Path, environment: str) -> set[str]:
+    """Return the reasons for which tests may be skipped in an environment of `ALLOWED_SKIPS`.
+
+    :raises InputError: there is no such environment
+    """
+    allowed = yaml.safe_load((root / ALLOWED_SKIPS).read_text())
+    if environment not in allowed:
+        raise InputError(
+            f'--skips {environment}',
+            f'is not in {ALLOWED_SKIPS}',
+            f'name one of {", ".join(allowed)}',
+        )
+    return set(allowed[environment])

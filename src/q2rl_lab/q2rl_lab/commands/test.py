@@ -24,6 +24,14 @@ def test(
             'words that follow choose protections by name.',
         ),
     ] = False,
+    skips: Annotated[
+        str,
+        typer.Option(
+            metavar='ENVIRONMENT',
+            help='Fail on a skip that tests/allowed_skips.yaml does not allow there. '
+            'Without it skips are only counted.',
+        ),
+    ] = '',
     as_json: Annotated[
         bool, typer.Option('--json', help='Write the summary as JSON to stdout.')
     ] = False,
@@ -37,6 +45,7 @@ def test(
     q2rl test                             all but the long ones
     q2rl test --all                       the long ones too
     q2rl test src/q2rl_task -k pose -x    some of one package, to the first failure
+    q2rl test --skips embedded            as a workflow runs them: no skip by oversight
     q2rl test --prove                     every protection has a test that misses it
     q2rl test --prove jerk force          those with these words in their names
     """  # noqa: D301
@@ -45,7 +54,7 @@ def test(
     import tempfile
 
     from q2rl_lab.console import emit, say
-    from q2rl_lab.outcomes import read_summary
+    from q2rl_lab.outcomes import ALLOWED_SKIPS, allowed_skips, read_summary
     from q2rl_lab.workspace import find_root
     from q2rl_task.errors import InputError
 
@@ -56,6 +65,7 @@ def test(
         )
     if proving:
         raise typer.Exit(_prove(root, context.args, as_json))
+    allowed = allowed_skips(root, skips) if skips else None
     arguments = list(context.args)
     if not any((root / argument.split('::')[0]).exists() for argument in arguments):
         arguments += [folder for folder in ('src', 'tests') if (root / folder).is_dir()]
@@ -82,11 +92,15 @@ def test(
     if summary is None:
         say(f'q2rl: pytest ended before it ran a test (exit code {code})')
         raise typer.Exit(code or 1)
+    unexpected = [] if allowed is None else sorted(set(summary.skips) - allowed)
+    code = code or bool(unexpected)
     if as_json:
-        emit({'exit_code': code, **summary.as_dict()}, True)
+        emit({'exit_code': int(code), **summary.as_dict()}, True)
     else:
         summary.show()
-    raise typer.Exit(code)
+    for reason in unexpected:
+        say(f'q2rl: skipped, which {ALLOWED_SKIPS} does not allow in {skips}: {reason}')
+    raise typer.Exit(int(code))
 
 
 def _prove(root: Path, wanted: list[str], as_json: bool) -> int:
