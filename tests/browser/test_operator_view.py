@@ -193,7 +193,7 @@ def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path)
         said = ('online 1200 of 10000', 'RL (rl higher)', '-7.50', '-9.25', '12 of the last 16')
         browser.until(lambda: all(word in browser.text() for word in said), 'what is going on')
         browser.evaluate("document.querySelector('.mantine-Notification-closeButton')?.click()")
-        look_at(browser, tmp_path / 'operator-view.png')
+        look_at(browser, Path(os.environ.get('Q2RL_PICTURES', tmp_path)) / 'operator-view.png')
         assert [letters_cut_off(browser, panel) for panel in (384, 320, 256)] == [0, 0, 0]
         assert cell.travelled(poses=30) > STILL_M, 'nothing to stop'
 
@@ -240,6 +240,8 @@ def letters_cut_off(browser: Chromium, panel: int) -> int:
 
 def look_at(browser: Chromium, file: Path) -> None:
     """Keep a picture of the page once the arm is drawn: its white and its shadows on the left of it."""
+
+    file.parent.mkdir(parents=True, exist_ok=True)
 
     def drawn() -> bool:
         file.write_bytes(browser.picture())
