@@ -166,6 +166,8 @@ def judge(
     if levels['density'] is Level.FAIL:
         text = 'Q2RL does not apply: what the policy says of its own likelihood is wrong.'
         return Verdict(False, '', text, f'mend log_prob and entropy, or: {distil}')
+    if measured.success.n and not measured.success.successes:
+        return Verdict(False, 'adopted', _never(measured.success), _train_better(measured))
     if not loaded.has_density:
         text = (
             'Q2RL applies in part: there is no density, so the gate rates BC by its value alone (method q2rl/alpha-0). '
@@ -176,8 +178,6 @@ def judge(
     if not measured.success.n:
         text = 'Its density is sound. Whether it ever succeeds was not measured.'
         return Verdict(False, 'adopted', text, 'measure it: adopt it with -n 50')
-    if not measured.success.successes:
-        return Verdict(False, 'adopted', _never(measured.success), _train_better(measured))
     text = (
         'Q2RL applies: the density is sound, and the policy succeeds now and then by its samples.'
     )
@@ -188,11 +188,14 @@ def _judge_distilled(measured: Measured, up: str) -> Verdict:
     rate = measured.distilled
     if not rate.successes and rate.n:
         text = f'The distilled mixture did not work: {_never(rate)}'
-        if measured.success.successes:
-            text += (
-                f' The policy itself did ({measured.success.successes} of {measured.success.n}).'
-            )
-        remedy = f'distil on more episodes (-n), or let the critics rate BC: {up} --method ibrl'
+        own = measured.success
+        if not own.successes:
+            return Verdict(False, 'distilled', text, _train_better(measured))
+        text += f' The policy itself did ({own.successes} of {own.n}).'
+        remedy = (
+            'distil on more episodes (-n), or adopt the policy itself, without --distil, and let the critics rate it '
+            '(--method ibrl)'
+        )
         return Verdict(False, 'distilled', text, remedy)
     text = (
         'Q2RL applies to the distilled mixture: BC is then the mixture, not the policy that it was '

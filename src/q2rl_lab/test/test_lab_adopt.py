@@ -70,6 +70,11 @@ class Lost(Novice):
         return {'mean': np.full(self.size, 5.0), 'std': np.full(self.size, 0.1)}
 
 
+class Still(Novice):
+    def predict(self, o):
+        return {'action': np.zeros(self.size)}
+
+
 class Broken(Novice):
     calls = 0
 
@@ -209,11 +214,21 @@ def test_a_run_whose_policy_has_changed_is_not_resumed(adopt, tmp_path, monkeypa
     assert sorted(folder.path.iterdir()) == before
 
 
-def test_a_policy_that_never_succeeds_is_told_so(adopt):
-    code, said = adopt('mine.py:Lost', episodes=6)
+@pytest.mark.parametrize(
+    'name, check', [('Lost', 'actions'), ('Still', 'density')], ids=['with a density', 'without']
+)
+def test_a_policy_that_never_succeeds_is_told_so(adopt, name, check):
+    code, said = adopt(f'mine.py:{name}', episodes=6)
     assert code == 0 and not said['applies']
-    assert said['checks']['actions']['level'] == 'WARN'
+    assert said['checks'][check]['level'] == 'WARN'
     assert 'no success in 6 episodes (below 39 %' in said['verdict']
+    assert said['next'].startswith('clone more'), 'no method needs no success'
+
+
+def test_a_mixture_of_what_never_succeeds_is_no_way_out():
+    measured = Measured((), (), Rate(0, 20), distilled=Rate(0, 20))
+    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up', 'q2rl adopt')
+    assert not verdict.applies and verdict.next.startswith('clone more')
 
 
 @pytest.mark.parametrize('kind', ['gmm', 'rnn'])
@@ -273,7 +288,7 @@ class Payload:
         (['mine.py'], 'name its class: mine.py:MyPolicy'),
         (
             ['mine.py:Absent'],
-            'has no class Absent; name one of Novice, Silent, Liar, Lost, Broken, ',
+            'has no class Absent; name one of Novice, Silent, Liar, Lost, Still, ',
         ),
         (['mine.py:Inverted'], '`std` is negative'),
         (['text.txt'], 'is neither'),
@@ -303,7 +318,7 @@ def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):
 
 
 def test_people_read_a_verdict_and_what_to_do_next(adopt):
-    done = runner.invoke(app, ['adopt', 'mine.py:Silent', '--task', 'tiny', '-n', '2'])
+    done = runner.invoke(app, ['adopt', 'mine.py:Silent', '--task', 'tiny', '-n', '12'])
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith('OK   contract')
@@ -321,7 +336,7 @@ def poor_fit(monkeypatch):
 
 
 def test_what_comes_next_can_be_pasted(adopt, poor_fit, tmp_path):
-    said = adopt('mine.py:Silent', '-o', 'silent.yaml', episodes=2)[1]['next']
+    said = adopt('mine.py:Silent', '-o', 'silent.yaml')[1]['next']
     command = said.split(', or: ')[1].split()
     assert command[1:4] == ['adopt', 'mine.py:Silent', '--distil']
     done = runner.invoke(app, [*command[1:], '-n', '2'])
