@@ -46,8 +46,11 @@ PLACES = (
     'in contact, above the rim',
     'free, below the rim',
     'in contact, below the rim',
+    'free, depth not known',
+    'in contact, depth not known',
 )
-"""Phases of an insertion, by the estimated rim and a contact force of `CONTACT_N`."""
+"""Phases of an insertion, by the estimated rim and a contact force of `CONTACT_N`; the last two: no tip is observed."""
+KNOWN_PLACES = 4
 
 
 def judged_ticks(episodes: Sequence[EpisodeTicks]) -> ShadowTicks:
@@ -75,7 +78,7 @@ def judged_ticks(episodes: Sequence[EpisodeTicks]) -> ShadowTicks:
     joined = {
         name: np.concatenate(parts) if parts else np.zeros(0) for name, parts in columns.items()
     }
-    below = np.nan_to_num(joined['depth'], nan=-1.0) > 0.0
+    below = np.where(np.isfinite(joined['depth']), joined['depth'] > 0.0, 2)
     place = 2 * below.astype(int) + (joined['force'] >= CONTACT_N)
     return ShadowTicks(**joined, place=place)
 
@@ -86,7 +89,8 @@ def build_shadow(
     """Return the numbers as plain data; null where there is nothing to count."""
     hands = Counter(s for ticks in episodes for s in ticks.source if s is not None)
     reasons = Counter(r.name.lower() for ticks in episodes for r in ticks.reason if r is not None)
-    decided = np.abs(judged.margin) >= judged.spread
+    agreed = np.isfinite(judged.spread)
+    decided = np.abs(judged.margin[agreed]) >= judged.spread[agreed]
     return finite_or_none(
         {
             'run': run,
@@ -106,6 +110,7 @@ def build_shadow(
                     'margin': _quantiles(judged.margin[judged.place == k]),
                 }
                 for k, name in enumerate(PLACES)
+                if k < KNOWN_PLACES or (judged.place == k).any()
             ],
             'by_outcome': {
                 name: _share(judged.wants[judged.failed == failed])

@@ -190,6 +190,15 @@ def test_ticks_without_values_are_not_judged(run, three):
     assert '0 of 8 ticks judged (8 no proposal of RL in time)' in page
 
 
+def test_what_is_not_known_of_a_tick_is_not_made_up(run, three):
+    lost = replace(three[0], depth=np.full(9, np.nan), q_spread=np.full(9, np.nan))
+    numbers = build_shadow(run.task, 'r', [lost], judged_ticks([lost]))
+    ticks = {p['place']: p['ticks'] for p in numbers['by_place']}
+    assert sum(ticks[name] for name in PLACES[:4]) == 0
+    assert sum(ticks.get(name, 0) for name in PLACES[4:]) == numbers['judged'] > 0
+    assert numbers['undecided'] is None, 'how far the critics agree is not known'
+
+
 def test_what_is_put_in_the_shadow_is_found(run, weights):
     folder = run.write()
     runs = folder.path.parent

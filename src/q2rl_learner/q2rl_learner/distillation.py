@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _proposed(policy: BCPolicy, observations: np.ndarray, name: str) -> Episode:
 
 def _joined(episodes: Sequence[Episode]) -> Episode:
     first = episodes[0]
-    fields = ('observations', 'actions', 'rewards', 'next_observations', 'held')
-    fields += ('bc_actions', 'bc_log_probs', 'bc_entropies')
-    whole = {name: np.concatenate([getattr(e, name) for e in episodes]) for name in fields}
-    return replace(first, **whole)
+    names = [f.name for f in fields(first) if f.name not in ('name', 'terminated')]
+    return replace(
+        first, **{name: np.concatenate([getattr(e, name) for e in episodes]) for name in names}
+    )

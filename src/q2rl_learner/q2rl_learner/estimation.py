@@ -303,7 +303,8 @@ def regress(
             inputs = blurred(states[index], fit.input_noise, generator)
             (((network(inputs) - targets[index]) / spread).square().mean()).backward()
         optimiser.step()
-        if judge is not None and step % fit.evaluate_every == 0 and judge(step):
+        looked = step % fit.evaluate_every == 0 or step == steps
+        if judge is not None and looked and judge(step):
             return
 
 

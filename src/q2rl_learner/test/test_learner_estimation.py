@@ -60,6 +60,11 @@ def fit(episodes: list[Episode], seed: int = 0, **changes):
     )
 
 
+def test_a_fit_that_ends_before_its_first_look_is_judged_all_the_same():
+    found = fit([walk(k, 6, success=k % 2 == 0) for k in range(10)], value_steps=10)
+    assert math.isfinite(found.error) and found.steps == 10
+
+
 def test_v_of_a_policy_that_never_succeeds_is_the_fixed_point():
     fitted = fit([walk(i, 30, success=False) for i in range(4)])
     with torch.no_grad():

@@ -125,7 +125,7 @@ class FirstComponent(nn.Module):
 
 
 def target_of(config: LearnerConfig) -> list[float]:
-    """Return the targets of three samples: reward -1, RL's next action worth -5 and BC's -2.
+    """Return the targets of three samples: reward -1, RL's next action worth -5 and BC's -2, an expectile's V -7.
 
     The task goes on after the first; after the second it ended; after the third nobody knows BC's action.
     """
@@ -135,6 +135,8 @@ def target_of(config: LearnerConfig) -> list[float]:
         TanhGaussianActor(3, 6, (8,)), critics, config, (-20.0, 0.0), torch.Generator()
     )
     updater._draw_subset = FirstComponent
+    if config.loss.bootstrap == 'expectile':
+        updater.expectile_value = lambda observation: torch.full((len(observation),), -7.0)
     nothing = torch.zeros(3, 6)
     batch = Batch(
         observation=torch.zeros(3, 3),
@@ -159,6 +161,11 @@ def target_of(config: LearnerConfig) -> list[float]:
         ('ibrl', [-2.0, -1.0, -3.5]),  # the better of both, where BC's is known
         ('rlpd', [-3.5, -1.0, -3.5]),
         ('sac-from-demos', [-3.5, -1.0, -3.5]),
+        ('awac', [-3.5, -1.0, -3.5]),
+        ('cal-ql', [-3.5, -1.0, -3.5]),
+        ('wsrl', [-3.5, -1.0, -3.5]),
+        ('iql', [-4.5, -1.0, -4.5]),  # no next action at all
+        ('pex', [-4.5, -1.0, -4.5]),
     ],
 )
 def test_the_critic_target_of_each_method_by_hand(method, expected):
