@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from q2rl_lab.gym_scaling import read_fixed, task_beside, task_file
 from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_lab.suite_file import read_suite, shipped_suites
 from q2rl_learner.methods import variant_names
@@ -32,6 +33,20 @@ class BenchTask:
     make_cell: MakeCell
     record: Callable[[Any, int, int], tuple[Contract, Sequence[Any]]]
     restore: Callable[[str], Contract] = TaskSpec.model_validate_json
+
+    def of_policy(self, policy: Path) -> Contract:
+        """Return the task that an adopted policy is of: a Gymnasium one with the scaling that lies beside the policy.
+
+        :raises InputError: none lies there, or it is of another task
+        """
+        if isinstance(self.spec, TaskSpec):
+            return self.spec
+        if (file := task_beside(policy)) is None:
+            problem = (
+                f'has no {task_file(policy).name} beside it, which says how observations are scaled'
+            )
+            raise InputError(policy, problem, 'adopt it for the suite (q2rl adopt --suite)')
+        return read_fixed(file, self.spec)
 
     @property
     def force_soften_n(self) -> float | None:

@@ -25,7 +25,7 @@ from q2rl_policies.policy_file import (
 from q2rl_policies.policy_spec import InputMap, PolicySpec, input_map, read_spec
 from q2rl_policies.python_policy import source_hash, source_of
 from q2rl_policies.robomimic import is_checkpoint, read_robomimic
-from q2rl_task import InputError, TaskSpec
+from q2rl_task import Contract, InputError
 
 NETWORK, YAML = '.safetensors', '.yaml'
 GUIDE = 'see docs/adopt-a-policy.md'
@@ -46,7 +46,7 @@ class Candidate:
     notes: tuple[str, ...] = ()
 
 
-def find_candidate(source: str, spec_path: Path | None, task: TaskSpec) -> Candidate:
+def find_candidate(source: str, spec_path: Path | None, task: Contract) -> Candidate:
     """Read what lies at a path, or the Python class of a name; `spec_path`: the YAML that says how it fits.
 
     :raises InputError: nothing that is known, or it does not fit the task
@@ -73,7 +73,7 @@ def find_candidate(source: str, spec_path: Path | None, task: TaskSpec) -> Candi
     raise InputError(source, problem, GUIDE)
 
 
-def _by_yaml(path: Path, task: TaskSpec) -> Candidate:
+def _by_yaml(path: Path, task: Contract) -> Candidate:
     spec = read_spec(path)
     named = [name for name in ('file', 'python', 'lerobot') if getattr(spec, name)]
     if len(named) != 1:
@@ -95,7 +95,7 @@ def _by_yaml(path: Path, task: TaskSpec) -> Candidate:
     return _program(beside, spec, task, path)
 
 
-def _program(path: Path, spec: PolicySpec, task: TaskSpec, spec_path: Path | None) -> Candidate:
+def _program(path: Path, spec: PolicySpec, task: Contract, spec_path: Path | None) -> Candidate:
     kind = 'torchscript' if _is_torchscript(path) else 'onnx'
     if spec.outputs is None:
         where = spec_path or path
@@ -109,7 +109,7 @@ def _program(path: Path, spec: PolicySpec, task: TaskSpec, spec_path: Path | Non
     return Candidate(kind, loaded, NETWORK, lambda: pack_program(data, kind, spec, task), shown)
 
 
-def _robomimic(path: Path, spec: PolicySpec, task: TaskSpec) -> Candidate:
+def _robomimic(path: Path, spec: PolicySpec, task: Contract) -> Candidate:
     inputs = tuple(wanted for wanted in spec.inputs if wanted.name)
     read = read_robomimic(path, task, inputs, spec.actions)
     notes = []
@@ -145,7 +145,7 @@ def _robomimic(path: Path, spec: PolicySpec, task: TaskSpec) -> Candidate:
     )
 
 
-def _python(spec: PolicySpec, task: TaskSpec) -> Candidate:
+def _python(spec: PolicySpec, task: Contract) -> Candidate:
     loaded = python_bc(spec, task)
     place, _, name = spec.python.rpartition(':')
     if place.endswith('.py'):
@@ -155,11 +155,11 @@ def _python(spec: PolicySpec, task: TaskSpec) -> Candidate:
     return Candidate('python', loaded, YAML, _yaml(spec, task, found), notes=notes)
 
 
-def _lerobot(spec: PolicySpec, task: TaskSpec) -> Candidate:
+def _lerobot(spec: PolicySpec, task: Contract) -> Candidate:
     return Candidate('lerobot', lerobot_bc(spec, task), YAML, _yaml(spec, task, {}))
 
 
-def _yaml(spec: PolicySpec, task: TaskSpec, found: dict[str, Any]) -> Callable[[], bytes]:
+def _yaml(spec: PolicySpec, task: Contract, found: dict[str, Any]) -> Callable[[], bytes]:
     found = {'task': task.name, 'contract': task.contract_hash, **found}
     content = spec.model_copy(update=found).model_dump(mode='json', exclude_defaults=True)
     return lambda: yaml.safe_dump(content, sort_keys=False).encode()

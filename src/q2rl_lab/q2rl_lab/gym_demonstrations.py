@@ -25,12 +25,15 @@ def record_gym_demonstrations(
 ) -> tuple[FixedGymTask, list[Demonstration]]:
     """Return the task with what its demonstrations fix, and those: each succeeds and ends there.
 
+    A task that is whole already keeps its scaling.
+
     :param count: 0: as many as the task says
     :param seed: of the run; the same gives the same, and no two share one
     :raises InputError: the environment cannot be made, always starts alike, or the file is of no use
     :raises RuntimeError: success is too rare
     """
     process = host.start(task)
+    _check_sizes(task, process)
     wanted = count or task.demonstrations.count
     source = _read if task.demonstrations.file else _let_act
     raw: list[Raw] = []
@@ -44,7 +47,9 @@ def record_gym_demonstrations(
     if len(raw) > 1 and all(np.array_equal(r[0][0], raw[0][0][0]) for r in raw):
         remedy = 'have it draw its scene from the seed that reset is given (arguments, attributes)'
         raise InputError(f'task {task.name}', 'starts alike whatever the seed', remedy)
-    fixed = task.fixed([observations for observations, _, _ in raw], len(process.action_low))
+    fixed = task
+    if not isinstance(task, FixedGymTask):
+        fixed = task.fixed([observations for observations, _, _ in raw], len(process.action_low))
     return fixed, [
         Demonstration(
             observations=fixed.observe(observations),
@@ -55,6 +60,20 @@ def record_gym_demonstrations(
         )
         for observations, actions, rewards in raw
     ]
+
+
+def _check_sizes(task: GymTask, process: GymProcess) -> None:
+    where, named = f'task {task.name}', sum(task.observation.blocks.values())
+    if named not in (0, process.observation_size):
+        problem = f'has {named} numbers, the environment {process.observation_size}'
+        raise InputError(f'{where}: `observation.blocks`', problem, 'name all of them, or none')
+    if isinstance(task, FixedGymTask):
+        theirs = task.observation_size, task.action_size
+        if theirs != (process.observation_size, len(process.action_low)):
+            problem = (
+                f'its scaling is of {theirs[0]} observed numbers and {theirs[1]} of the action'
+            )
+            raise InputError(where, problem, 'give the task.json of this environment')
 
 
 def _let_act(

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from pathlib import Path
 import sys
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from q2rl_lab.gym_process import GymProcess
 from q2rl_lab.workspace import find_root
 from q2rl_task import InputError
+from q2rl_task.observed_blocks import WHOLE, ObservedBlock
 from q2rl_task.settings_file import Section
 from q2rl_task.spec import RewardSpec
 
@@ -53,11 +54,13 @@ class ObservationScaling(Section):
     """Observations have the mean of the demonstrations taken off and are divided by their standard deviation.
 
     Divisors are not below `least_scale`, in the environment's units; the result is kept to +- `limit`. Nothing of it
-    changes once the demonstrations are there.
+    changes once the demonstrations are there. `blocks`: names of its numbers with how many each has, in order, for
+    policies made elsewhere; they change nothing that is learned.
     """
 
     least_scale: float = Field(default=0.01, gt=0)
     limit: float = Field(default=10.0, gt=0)
+    blocks: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
 
 
 class GymDemonstrations(Section):
@@ -102,8 +105,8 @@ class GymTask(Section):
 
     @property
     def contract_fields(self) -> dict[str, Any]:
-        """All of it: what is observed follows from the demonstrations as well."""
-        return self.model_dump(mode='json')
+        """All of it but names: what is observed follows from the demonstrations as well."""
+        return self.model_dump(mode='json', exclude={'observation': {'blocks'}})
 
     @cached_property
     def contract_hash(self) -> str:
@@ -139,6 +142,28 @@ class FixedGymTask(GymTask):
     def explored_size(self) -> int:
         """How many components exploration may vary: all, for nothing tells which of them toggle."""
         return self.action_size
+
+    @property
+    def observed_blocks(self) -> tuple[ObservedBlock, ...]:
+        """The whole observation, then its `blocks`; a policy made elsewhere is shown the environment's own numbers."""
+        named, first = [(WHOLE, 0, self.observation_size)], 0
+        for name, size in self.observation.blocks.items():
+            named.append((name, first, size))
+            first += size
+        return tuple(
+            ObservedBlock(
+                name,
+                first,
+                np.array(self.scale[first : first + size]),
+                np.array(self.mean[first : first + size]),
+                1.0,
+            )
+            for name, first, size in named
+        )
+
+    def raw(self, observation: np.ndarray) -> np.ndarray:
+        """Return the environment's own observations (..., O) float64 of those that policies see, as far as kept."""
+        return observation * np.array(self.scale) + np.array(self.mean)
 
     def observe(self, raw: np.ndarray) -> np.ndarray:
         """Return observations as policies see them, (..., O) float32, of the environment's own."""

@@ -19,9 +19,9 @@ from q2rl_policies.policy_spec import (
     spread_fault,
 )
 from q2rl_policies.single_state import MixtureState
+from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
 from q2rl_task.records import Proposal
-from q2rl_task.spec import TaskSpec
 
 Answer = dict[str, np.ndarray]
 """What a policy says of one observation, by the names of `policy_spec.Outputs`."""
@@ -78,7 +78,7 @@ class TorchScriptPredictor:
     :raises InputError: not TorchScript, or it does not fit the task
     """
 
-    def __init__(self, data: bytes, spec: PolicySpec, task: TaskSpec, where: object) -> None:
+    def __init__(self, data: bytes, spec: PolicySpec, task: Contract, where: object) -> None:
         try:
             self._network = torch.jit.load(io.BytesIO(data), map_location='cpu').eval()
         except (RuntimeError, ValueError) as error:
@@ -127,7 +127,7 @@ class OnnxPredictor:
     :raises InputError: onnxruntime is not installed, not ONNX, or it does not fit the task
     """
 
-    def __init__(self, data: bytes, spec: PolicySpec, task: TaskSpec, where: object) -> None:
+    def __init__(self, data: bytes, spec: PolicySpec, task: Contract, where: object) -> None:
         try:
             import onnxruntime
         except ImportError:

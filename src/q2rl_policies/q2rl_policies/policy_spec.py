@@ -16,9 +16,10 @@ import yaml
 
 from q2rl_policies.head import mixture_of
 from q2rl_policies.single_state import MixtureState
+from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
+from q2rl_task.observed_blocks import WHOLE
 from q2rl_task.settings_file import Section, refusal
-from q2rl_task.spec import OBSERVATION_SIZES, TaskSpec
 
 Output = int | str
 """One of a network's outputs: by its place in a returned tuple, or by its name."""
@@ -26,9 +27,10 @@ GUIDE = 'see docs/adopt-a-policy.md'
 
 
 class Block(Section):
-    """A block of the task's observation (its newest tick), or `all` of the vector as it is.
+    """A block of the task's observation (its newest tick), or `all` of the vector.
 
-    `scale`: the SI value that is 1.0 to the network; without it the task's own. `nth`: of a block that comes twice.
+    `scale`: the SI value that is 1.0 to the network; without it the task's own. `nth`: of a block that comes twice. Of
+    a Gymnasium environment both are in the environment's own units.
     """
 
     field: str
@@ -40,7 +42,7 @@ class Input(Section):
     """One input of the network: blocks joined in order, then normalised to (x - mean) / std."""
 
     name: str = ''
-    blocks: tuple[Block, ...] = Field(default=(Block(field='all'),), min_length=1)
+    blocks: tuple[Block, ...] = Field(default=(Block(field=WHOLE),), min_length=1)
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -172,14 +174,13 @@ class InputMap:
         )
 
 
-def input_map(wanted: Input, task: TaskSpec, where: object) -> InputMap:
+def input_map(wanted: Input, task: Contract, where: object) -> InputMap:
     """Return what an input is of the task's observation.
 
     :raises InputError: the task does not observe a field, or mean or std have another length
     """
     parts = [_block(block, task, where) for block in wanted.blocks]
-    index = np.concatenate([index for index, _ in parts])
-    gain = np.concatenate([gain for _, gain in parts])
+    index, gain, bias = (np.concatenate(part) for part in zip(*parts, strict=True))
     mean, std = (
         np.full(len(index), default) if given is None else np.asarray(given)
         for given, default in ((wanted.mean, 0.0), (wanted.std, 1.0))
@@ -188,29 +189,27 @@ def input_map(wanted: Input, task: TaskSpec, where: object) -> InputMap:
         if len(numbers) != len(index):
             problem = f'has {len(numbers)} numbers for an input of {len(index)}'
             raise InputError(f'{where}: `{name}` of input {wanted.name!r}', problem, GUIDE)
-    return InputMap(index, gain / std, -mean / std)
+    return InputMap(index, gain / std, (bias - mean) / std)
 
 
-def _block(block: Block, task: TaskSpec, where: object) -> tuple[np.ndarray, np.ndarray]:
-    if block.field == 'all':
-        if block.scale is not None:
-            raise InputError(f'{where}: block `all`', 'has a `scale`', 'give `mean` and `std`')
-        return np.arange(task.observation_size), np.ones(task.observation_size)
-    at, seen = task.observation_size - task.frame_size, 0
-    for field in task.observation.fields:
-        size = OBSERVATION_SIZES[field.name]
-        if field.name == block.field:
-            seen += 1
-            if seen == block.nth:
-                gain = 1.0 if block.scale is None else field.scale / block.scale
-                return np.arange(at, at + size), np.full(size, gain)
-        at += size
-    known = ', '.join(dict.fromkeys(field.name for field in task.observation.fields))
-    raise InputError(
-        f'{where}: block `{block.field}`',
-        f'number {block.nth} of that name is not in the observation of task {task.name}',
-        f'name `all` or one of {known}; or observe it in the task',
-    )
+def _block(
+    block: Block, task: Contract, where: object
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return index, gain and bias of a block, each (I,)."""
+    named = [known for known in task.observed_blocks if known.name == block.field]
+    if len(named) < block.nth:
+        known = ', '.join(dict.fromkeys(known.name for known in task.observed_blocks[1:]))
+        raise InputError(
+            f'{where}: block `{block.field}`',
+            f'number {block.nth} of that name is not in the observation of task {task.name}',
+            f'name `{WHOLE}`{f" or one of {known}" if known else ""}; or observe it in the task',
+        )
+    found = named[block.nth - 1]
+    if block.scale is not None and found.unit is None:
+        raise InputError(f'{where}: block `{WHOLE}`', 'has a `scale`', 'give `mean` and `std`')
+    factor = 1.0 if block.scale is None else found.unit / block.scale
+    index = np.arange(found.first, found.first + found.size)
+    return index, factor * found.gain, factor * found.bias
 
 
 def check_answer(named: dict[str, object]) -> None:

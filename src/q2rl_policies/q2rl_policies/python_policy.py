@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from q2rl_policies.foreign_policy import Answer
+from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
 from q2rl_task.records import Proposal
-from q2rl_task.spec import TaskSpec
 
 PROTOCOL = 'see the protocol in docs/adopt-a-policy.md'
 
 
-def load_class(name: str, task: TaskSpec, sha256: str = '') -> Any:
+def load_class(name: str, task: Contract, sha256: str = '') -> Any:
     """Import a class and make an instance for a task. This runs the user's code.
 
     :param sha256: hex digits that its source file must have; empty accepts any

@@ -28,8 +28,8 @@ from torch import Tensor
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_policies.policy_spec import ActionMap, Actions, Block, Input, InputMap, input_map
 from q2rl_policies.recurrent import RecurrentGmmNet
+from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
-from q2rl_task.spec import OBSERVATION_SIZES, TaskSpec
 
 MAX_STD = 7.5
 """Where robomimic's Gaussian policy caps its standard deviations."""
@@ -76,7 +76,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_robomimic(
-    path: Path, task: TaskSpec, inputs: tuple[Input, ...] = (), actions: Actions | None = None
+    path: Path, task: Contract, inputs: tuple[Input, ...] = (), actions: Actions | None = None
 ) -> RobomimicPolicy:
     """Read a checkpoint and fit it to a task.
 
@@ -212,7 +212,7 @@ def _keys(config: dict[str, Any], shapes: Mapping[str, Any], path: Path) -> dict
 
 
 def _shown(
-    keys: Mapping[str, int], inputs: tuple[Input, ...], stats: Any, task: TaskSpec, path: Path
+    keys: Mapping[str, int], inputs: tuple[Input, ...], stats: Any, task: Contract, path: Path
 ) -> InputMap:
     given = {wanted.name: wanted for wanted in inputs}
     if unknown := set(given) - set(keys):
@@ -220,7 +220,7 @@ def _shown(
         raise InputError(path, problem, 'correct the names in `inputs`')
     maps = []
     for key, size in keys.items():
-        wanted = given.get(key) or _by_name(key, path)
+        wanted = given.get(key) or _by_name(key, task, path)
         shown = input_map(wanted, task, path)
         if len(shown.index) != size:
             problem = f'key `{key}` has {size} numbers, what it is shown {len(shown.index)}'
@@ -232,10 +232,10 @@ def _shown(
     return InputMap.joined(maps)
 
 
-def _by_name(key: str, path: Path) -> Input:
+def _by_name(key: str, task: Contract, path: Path) -> Input:
     if key == 'state':
         return Input(name=key)
-    if key in OBSERVATION_SIZES:
+    if key in {block.name for block in task.observed_blocks}:
         return Input(name=key, blocks=(Block(field=key),))
     problem = f'observation key `{key}` has no counterpart by its name'
     raise InputError(path, problem, f'say with --spec which block of the task it is: {GUIDE}')
@@ -280,7 +280,7 @@ def _head(options: Mapping[str, Any], gmm: bool) -> dict[str, Any]:
 
 
 def _action_options(
-    checkpoint: Mapping[str, Any], actions: Actions, task: TaskSpec, path: Path
+    checkpoint: Mapping[str, Any], actions: Actions, task: Contract, path: Path
 ) -> dict[str, Any]:
     """Return scale and offset of the action: robomimic's own normalisation, then what the user says."""
     mapped = ActionMap.of(actions, task.action_size, path)

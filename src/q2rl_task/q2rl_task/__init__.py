@@ -3,7 +3,7 @@
 
 Modules by subject; what other packages need most can be imported from here.
 
-- the task: `spec` (its YAML), `contract` (what of it learning depends on)
+- the task: `spec` (its YAML), `contract` (what of it learning depends on), `observed_blocks`
 - the tick: `measurement`, `observation`, `action`, `records` (what flows round it)
 - episodes: `episode` (who acts, how it ends, what it is worth), `reset` (where it starts)
 - poses: `pose`, `rotations`

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from q2rl_task.observed_blocks import ObservedBlock
 from q2rl_task.spec import RewardSpec
 
 
@@ -30,6 +31,10 @@ class Contract(Protocol):
     @property
     def action_size(self) -> int:
         """Length D of the action vector; each component lies in [-1, 1]."""
+
+    @property
+    def observed_blocks(self) -> tuple[ObservedBlock, ...]:
+        """What its numbers are, by name; the first block is the whole."""
 
     @property
     def explored_size(self) -> int:

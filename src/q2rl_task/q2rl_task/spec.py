@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from q2rl_task.observed_blocks import WHOLE, ObservedBlock
 from q2rl_task.pose import Pose
 from q2rl_task.settings_file import Section, load_settings
 
@@ -364,6 +365,17 @@ class TaskSpec(Section):
         return np.concatenate(
             [np.full(OBSERVATION_SIZES[f.name], f.scale) for f in self.observation.fields]
         )
+
+    @property
+    def observed_blocks(self) -> tuple[ObservedBlock, ...]:
+        """The whole observation, then the blocks of its newest tick in order; one may come twice."""
+        blocks = [ObservedBlock.as_it_is(WHOLE, 0, self.observation_size, None)]
+        at = self.observation_size - self.frame_size
+        for field in self.observation.fields:
+            size = OBSERVATION_SIZES[field.name]
+            blocks.append(ObservedBlock.as_it_is(field.name, at, size, field.scale))
+            at += size
+        return tuple(blocks)
 
 
 def load_task(name_or_path: str | Path) -> TaskSpec:
