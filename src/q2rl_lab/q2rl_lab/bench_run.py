@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import fcntl
+import hashlib
 import json
 from pathlib import Path
 import time
@@ -16,11 +17,53 @@ from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
 from q2rl_lab.code_version import code_version
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
-from q2rl_task import Contract, Phase
+from q2rl_task import Contract, InputError, Phase
 
 Emit = Callable[[dict[str, Any]], None]
+DEMONSTRATIONS = 'demonstrations.hdf5'
+WITHOUT = 'none'
 EVALUATION_STREAM = 1000
 """Added to a run's seed for BC's samples in evaluations: they must not be those of the rollouts."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A policy to start from in place of the clones, one for all seeds.
+
+    demonstrations: a file of them; `none`: without any; empty: recorded, as for a clone.
+    """
+
+    policy: Path
+    demonstrations: str = ''
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Hashes of the files: with others it is another comparison."""
+        named = self.demonstrations not in ('', WITHOUT)
+        mixed = _sha256(Path(self.demonstrations)) if named else self.demonstrations
+        return {'policy': _sha256(self.policy), 'demonstrations': mixed}
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What a results file says of it."""
+        return {'adopted': self.policy.name, **self.fingerprint}
+
+    def check(self, case: BenchTask, presets: Sequence[str]) -> None:
+        """See that the files are of use to a task and all presets, before anything is started.
+
+        :raises InputError: they are not
+        """
+        from q2rl_lab.preparation import check_adopted
+        from q2rl_learner.demonstrations import load_demonstrations
+
+        if not self.policy.is_file():
+            problem, remedy = 'no such file', 'name one that q2rl adopt or train-bc wrote'
+            raise InputError(self.policy, problem, remedy)
+        task = case.of_policy(self.policy)
+        for preset in presets:
+            check_adopted(self.policy, task, preset)
+        if self.demonstrations not in ('', WITHOUT):
+            load_demonstrations(self.demonstrations, task)
 
 
 @dataclass(frozen=True)
@@ -36,6 +79,7 @@ class Job:
     seed: int
     folder: Path
     device: str = 'cpu'
+    given: Given | None = None
 
     @property
     def rollouts(self) -> int:
@@ -56,25 +100,27 @@ class Job:
         """Return the fingerprint of all that the result depends on beside the seed."""
         config = load_preset(f'{self.suite.preset}+{self.method}').model_dump(mode='json')
         contract = self.case.spec.contract_hash
-        return fingerprint({'config': config, 'contract': contract, **self.suite.budget()})
+        given = {} if self.given is None else {'given': self.given.fingerprint}
+        return fingerprint({'config': config, 'contract': contract, **self.suite.budget(), **given})
 
 
 @dataclass(frozen=True)
 class Start:
-    """What the methods of one seed share. `bc`: how the clone fares on the scenes of the last evaluation."""
+    """What the methods of one seed share. `bc`: how the policy fares on the scenes of the last evaluation.
+
+    demonstrations: None where there are none.
+    """
 
     task: Contract
-    demonstrations: Path
-    clone: Path
+    demonstrations: Path | None
+    policy: Path
     bc: dict[str, Any]
 
 
 def shared_start(job: Job) -> Start:
-    """Return demonstrations and clone of a task and seed; made by whoever comes first, the others wait for it."""
+    """Return demonstrations and policy of a task and seed; made by whoever comes first, the others wait for it."""
     from q2rl_lab.evaluation import bc_alone
     from q2rl_lab.in_process import evaluate
-    from q2rl_lab.preparation import clone
-    from q2rl_sim.demonstrations import write_demonstrations
     from q2rl_task import Mode
     from q2rl_task.atomic_file import write_atomically
 
@@ -82,24 +128,54 @@ def shared_start(job: Job) -> Start:
     made_of = {'preset': suite.preset, 'demonstrations': suite.demonstrations}
     made_of |= {'contract': case.spec.contract_hash, 'scenes': suite.evaluation_episodes}
     made_of |= {'bc': load_preset(suite.preset).bc.model_dump(mode='json')}
+    if job.given is not None:
+        made_of['given'] = job.given.fingerprint
     folder = job.folder / f'{job.task}-s{job.seed}-{fingerprint(made_of)}'
     folder.mkdir(parents=True, exist_ok=True)
-    demonstrations, network = folder / 'demonstrations.hdf5', folder / 'bc.safetensors'
     with (folder / '.lock').open('ab') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept, whole = folder / 'bc.json', folder / 'task.json'
         if not (kept.is_file() and whole.is_file()):
-            task, recorded = case.record(case.spec, suite.demonstrations, job.seed)
+            task = _fill(folder, job)
             write_atomically(whole, task.model_dump_json())
-            write_demonstrations(demonstrations, task, recorded)
-            clone(task, demonstrations, suite.preset, job.seed, network)
-            alone = bc_alone(network, task, job.seed + EVALUATION_STREAM)
+            alone = bc_alone(_policy_in(folder), task, job.seed + EVALUATION_STREAM)
             scenes = suite.evaluation_episodes
             found = evaluate(task, alone, Mode.BC, scenes, job.seed, make_cell=case.make_cell)
             bc = {'success': sum(found.outcomes) / scenes, 'n': scenes}
-            write_atomically(kept, json.dumps(bc))
-        task = case.restore(whole.read_text())
-        return Start(task, demonstrations, network, json.loads(kept.read_text()))
+            write_atomically(kept, json.dumps(bc | (job.given.told if job.given else {})))
+        demonstrations = folder / DEMONSTRATIONS
+        return Start(
+            case.restore(whole.read_text()),
+            demonstrations if demonstrations.is_file() else None,
+            _policy_in(folder),
+            json.loads(kept.read_text()),
+        )
+
+
+def _fill(folder: Path, job: Job) -> Contract:
+    """Make demonstrations and policy, or take those that were given; return their task."""
+    from q2rl_lab.preparation import clone, take
+    from q2rl_sim.demonstrations import write_demonstrations
+    from q2rl_task.atomic_file import write_atomically
+
+    case, suite, given = job.case, job.suite, job.given
+    demonstrations = folder / DEMONSTRATIONS
+    task = case.spec if given is None else case.of_policy(given.policy)
+    if given is None or not given.demonstrations:
+        task, recorded = case.record(task, suite.demonstrations, job.seed)
+        write_demonstrations(demonstrations, task, recorded)
+    elif given.demonstrations != WITHOUT:
+        write_atomically(demonstrations, Path(given.demonstrations).read_bytes())
+    if given is None:
+        clone(task, demonstrations, suite.preset, job.seed, folder / 'bc.safetensors')
+    else:
+        take(task, given.policy, folder)
+    return task
+
+
+def _policy_in(folder: Path) -> Path:
+    adopted = folder / 'bc.yaml'
+    return adopted if adopted.is_file() else folder / 'bc.safetensors'
 
 
 def run_job(job: Job, emit: Emit) -> None:
@@ -129,7 +205,7 @@ def run_job(job: Job, emit: Emit) -> None:
         settings,
         config,
         start.demonstrations,
-        start.clone,
+        start.policy,
         device=job.device,
         on_progress=watch,
         make_cell=case.make_cell,
@@ -190,7 +266,7 @@ class _Watch:
         case, learner = job.case, run.learner
         config, task = learner.config, self._start.task
         seed = job.seed + EVALUATION_STREAM
-        bc = bc_from_file(self._start.clone, task, seed, config.entropy)
+        bc = bc_from_file(self._start.policy, task, seed, config.entropy)
         # A run that was stopped before it learned anything is as good as its clone.
         mode = Mode.GATED if learner.trained_steps else Mode.BC
         decide = learned_deciders(config, task, bc, run.actor, run.critic, seed)
@@ -218,3 +294,7 @@ class _Watch:
                 **more,
             }
         )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

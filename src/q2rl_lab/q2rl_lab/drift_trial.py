@@ -84,7 +84,7 @@ class DriftTrial:
             settings,
             config,
             start.demonstrations,
-            start.clone,
+            start.policy,
             on_progress=strike,
             make_cell=make_cell,
         )

@@ -65,13 +65,13 @@ def fresh_run(
     task: Contract,
     settings: RunSettings,
     config: LearnerConfig,
-    demonstrations: Path,
-    clone: Path,
+    demonstrations: Path | None,
+    policy: Path,
     *,
     device: str = 'cpu',
     **more: Any,
 ) -> InProcessRun:
-    """Return a run whose learner has seen nothing yet, from the files of demonstrations and clone.
+    """Return a run whose learner has seen nothing yet, from the files of demonstrations and BC policy.
 
     :param device: where it learns, see `find_device`
     :param more: of `InProcessRun`
@@ -81,11 +81,11 @@ def fresh_run(
         config,
         task,
         episode_seed(settings.seed, 'learner', 0),
-        load_demonstrations(demonstrations, task),
-        load_density(clone, task),
+        load_demonstrations(demonstrations, task) if demonstrations else (),
+        load_density(policy, task),
         device=find_device(device),
     )
-    bc = bc_from_file(clone, task, settings.seed, config.entropy)
+    bc = bc_from_file(policy, task, settings.seed, config.entropy)
     return InProcessRun(task, settings, bc, learner, **more)
 
 

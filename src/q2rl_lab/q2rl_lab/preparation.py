@@ -96,7 +96,7 @@ def wanted_demonstrations(text: str | None, task: TaskSpec) -> int | str | None:
     return str(Path(text).absolute())
 
 
-def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
+def check_adopted(policy: Path, task: Contract, preset: str) -> None:
     """Refuse a policy that cannot be used for a task, or by a preset, before anything is made for it.
 
     :raises InputError: it cannot
@@ -113,7 +113,7 @@ def check_adopted(policy: Path, task: TaskSpec, preset: str) -> None:
         )
 
 
-def take(task: TaskSpec, policy: Path, folder: Path) -> dict[str, Any]:
+def take(task: Contract, policy: Path, folder: Path) -> dict[str, Any]:
     """Copy the file of an adopted policy into a run's folder; returns what it is.
 
     :raises InputError: it cannot be used for the task

@@ -52,6 +52,23 @@ def learning(
     jobs: Annotated[
         int | None, typer.Option(min=1, help='Runs side by side.', show_default='one per core')
     ] = None,
+    bc: Annotated[
+        Path | None,
+        typer.Option(
+            '--bc',
+            help='A policy that `q2rl adopt` or `train-bc` wrote, for every seed, of one task.',
+            show_default='a clone per seed',
+        ),
+    ] = None,
+    demonstrations: Annotated[
+        str | None,
+        typer.Option(
+            '--demonstrations',
+            help='With --bc: a file of them (HDF5), or none: learn without.',
+            metavar='FILE|none',
+            show_default='recorded per seed',
+        ),
+    ] = None,
     device: Device = None,
     address: Annotated[
         str | None, typer.Option(help='Run on this Ray cluster (Ray is not installed by default).')
@@ -61,7 +78,7 @@ def learning(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Let methods learn, on the same clones, demonstrations, rollouts and budget.
+    """Let methods learn, on the same clones (or --bc), demonstrations, rollouts, budget.
 
     Every evaluation is a line in the results file. A run that is in it to its end
     is not run again; one that was cut off starts over: after an interrupt, give
@@ -72,13 +89,15 @@ def learning(
     q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
     q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate,q2rl/alpha-0.2
     q2rl bench learning --suite metaworld --tasks peg_insert_side --seeds 0-2
+    q2rl bench learning --suite pipe --bc bc.safetensors --methods q2rl,ibrl
     """  # noqa: D301
     import dataclasses
     import os
 
-    from q2rl_lab.bench_suites import find_suite, parse_seeds, pick_tasks
+    from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
     from q2rl_lab.console import EXIT_FAILED, say
+    from q2rl_task import InputError
 
     chosen = find_suite(suite)
     if steps is not None:
@@ -86,6 +105,11 @@ def learning(
         chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
     if tasks is not None:
         chosen = dataclasses.replace(chosen, tasks=pick_tasks(chosen, tasks.split(',')))
+    if bc is None and demonstrations is not None:
+        raise InputError('--demonstrations', 'serves --bc only', 'name a policy too')
+    if bc is not None and len(chosen.tasks) > 1:
+        known = ', '.join(chosen.tasks)
+        raise InputError('--bc', 'is of one task', f'name it: --tasks, one of {known}')
     wanted = chosen.methods if methods is None else methods.split(',')
     names = list(dict.fromkeys(name.strip() for name in wanted))
     if explain:
@@ -93,18 +117,25 @@ def learning(
         return
     from q2rl_lab.bench_pool import run_here, run_on_ray
     from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
-    from q2rl_lab.bench_run import Job
+    from q2rl_lab.bench_run import WITHOUT, Given, Job
     from q2rl_policies.torch_runtime import find_device
 
     if device is not None:
         find_device(device)
     if chosen.gym is not None:
         chosen.gym.host.check()
-    out = (out or Path('bench') / f'{chosen.name}.jsonl').absolute()
+    given = None
+    if bc is not None:
+        mixed = demonstrations or ''
+        mixed = mixed if mixed in ('', WITHOUT) else str(Path(mixed).absolute())
+        given = Given(bc.absolute(), mixed)
+        given.check(bench_task(*chosen.tasks, chosen.gym), [f'{chosen.preset}+{n}' for n in names])
+    named = chosen.name if bc is None else f'{chosen.name}-{bc.stem}'
+    out = (out or Path('bench') / f'{named}.jsonl').absolute()
     folder = out.parent / 'starts'
     # Seeds go round fastest: runs that start together then do not wait for one another's start.
     planned = [
-        Job(chosen, task, method, seed, folder, device or 'cpu')
+        Job(chosen, task, method, seed, folder, device or 'cpu', given)
         for task in chosen.tasks
         for method in names
         for seed in parse_seeds(seeds)
