@@ -18,8 +18,8 @@ import torch
 
 from q2rl_policies.foreign_policy import Answer
 from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
+from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
-from q2rl_task.spec import TaskSpec
 
 WHAT = {
     'act': 'regresses chunks of actions: no density',
@@ -46,7 +46,7 @@ class LeRobotFolder:
         return f'{self.type} ({WHAT.get(self.type, "with no density that is known here")})'
 
 
-def read_folder(path: Path, task: TaskSpec) -> LeRobotFolder:
+def read_folder(path: Path, task: Contract) -> LeRobotFolder:
     """Read the configuration of a policy folder, and check that it could fit a task.
 
     :raises InputError: no such folder, it sees images, or its action is of another size
@@ -93,7 +93,7 @@ class LeRobotPredictor:
     :raises InputError: LeRobot is not installed, cannot load it, or it does not fit the task
     """
 
-    def __init__(self, folder: LeRobotFolder, spec: PolicySpec, task: TaskSpec) -> None:
+    def __init__(self, folder: LeRobotFolder, spec: PolicySpec, task: Contract) -> None:
         where = folder.path
         given = {wanted.name: wanted for wanted in spec.inputs if wanted.name}
         if unknown := set(given) - set(folder.inputs):
@@ -112,7 +112,8 @@ class LeRobotPredictor:
             raise InputError(
                 where,
                 f'{folder.what}; running it needs LeRobot, which is not installed',
-                'pip install lerobot into this environment, or export the policy to TorchScript or ONNX',
+                'trace it to TorchScript in the environment that LeRobot is in (LeRobot asks for another torch than '
+                'q2rl, so the two do not install together): section 3 of docs/adopt-a-policy.md',
             )
         self._policy, self._before, self._after = _load(where, folder.type)
 
