@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 import shlex
 from typing import Any
@@ -21,11 +21,14 @@ from q2rl_lab.adoption import (
     check_inputs,
     judge,
 )
-from q2rl_lab.bench_suites import BenchTask, bench_task
+from q2rl_lab.adoption_order import Order, adopted_task, improving, suite_of
+from q2rl_lab.bench_suites import BenchTask, find_suite
 from q2rl_lab.candidates import NETWORK, Candidate, find_candidate
 from q2rl_lab.cell import Deciders
 from q2rl_lab.checks import Finding, show
 from q2rl_lab.console import emit, say
+from q2rl_lab.gym_scaling import task_file
+from q2rl_lab.gym_task import FixedGymTask
 from q2rl_lab.in_process import evaluate
 from q2rl_lab.progress import EpisodeProgress
 from q2rl_lab.statistics import Rate
@@ -46,41 +49,27 @@ DISTIL_EPISODES = 100
 """The same where a mixture is fitted to them: from fewer it may lose half of what the policy could."""
 
 
-@dataclass(frozen=True)
-class Order:
-    """What was asked for; see `q2rl adopt --help`."""
-
-    policy: str
-    spec: Path | None
-    task: str
-    output: Path | None
-    episodes: int
-    distil: bool
-    demonstrations: Path | None
-    seed: int
-    force: bool
-
-
 def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     """Adopt a policy; return the result as plain data, and what shows it to people.
 
     :raises InputError: nothing that can be adopted, or the file to write is there already or cannot be written
     """
-    if order.demonstrations is not None and not order.distil:
-        raise InputError(
-            '--demonstrations', 'serves --distil only', 'say --distil too, or leave it out'
-        )
+    order.check()
     prepare_torch()
-    case = bench_task(order.task)
+    case = adopted_task(order)
     task = case.spec
     candidate = find_candidate(order.policy, order.spec, task)
     suffix = NETWORK if order.distil else candidate.suffix
-    output = _output(order, suffix)
+    output = _output(order, suffix, case)
     say(f'{candidate.kind}: {candidate.loaded.what}')
     measured, findings = _measure(candidate, case, order)
     distilled = _distil(candidate.loaded, measured, case, order) if order.distil else None
     verdict = judge(
-        findings, candidate.loaded, measured, _up(order, output), _distilling(order, output)
+        findings,
+        candidate.loaded,
+        measured,
+        improving(order, task, output),
+        _distilling(order, output),
     )
     if verdict.use:
         content = (
@@ -89,6 +78,8 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
             else _packed(distilled, candidate, task, order)
         )
         with saying_why(output):
+            if isinstance(task, FixedGymTask):
+                write_atomically(task_file(output), task.model_dump_json().encode(), durable=True)
             write_atomically(output, content, durable=True)
     result: dict[str, Any] = {
         'of': order.policy,
@@ -131,13 +122,13 @@ def _rows(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in rows.items() if value is not None}
 
 
-def _up(order: Order, output: Path) -> str:
-    return f'q2rl up {order.task} --bc {output}'
-
-
 def _distilling(order: Order, output: Path) -> str:
     """Return the command that adopts a mixture of the same policy."""
-    words = ['q2rl', 'adopt', order.policy, '--distil', '--task', order.task]
+    words = ['q2rl', 'adopt', order.policy, '--distil']
+    words += ['--suite', order.suite] if order.suite is not None else []
+    words += ['--task', order.task]
+    if not order.episodes:
+        words += ['-n', '0', '--demonstrations', str(order.demonstrations)]
     if order.spec is not None:
         words += ['--spec', str(order.spec)]
     if order.output is not None:
@@ -145,12 +136,13 @@ def _distilling(order: Order, output: Path) -> str:
     return shlex.join(words)
 
 
-def _output(order: Order, suffix: str) -> Path:
+def _output(order: Order, suffix: str, case: BenchTask) -> Path:
     output = order.output or Path(f'bc{suffix}')
     if output.suffix != suffix:
         raise InputError(output, f'this policy is kept in a {suffix} file', 'name it so')
-    check_writable(output)
-    refuse_existing(output, order.force)
+    for file in (output, task_file(output))[: 2 if isinstance(case.spec, FixedGymTask) else 1]:
+        check_writable(file)
+        refuse_existing(file, order.force)
     return output
 
 
@@ -158,10 +150,18 @@ def _measure(candidate: Candidate, case: BenchTask, order: Order) -> tuple[Measu
     """Run the policy by its samples, and where it has a mode by that too, on the same scenes."""
     loaded, task = candidate.loaded, case.spec
     sampled = Listener(loaded.make(order.seed, 'monte_carlo', False), loaded.what)
-    success = run(sampled, case, order, 'by samples' if loaded.has_density else 'as it acts')
     by_mode = None
     notes = []
-    if loaded.has_density:
+    if not order.episodes:
+        say(f'asking it about the observations of {order.demonstrations}')
+        success = Rate(0, 0)
+        for demonstration in load_demonstrations(order.demonstrations, task):
+            sampled.reset()
+            for observation in demonstration.observations:
+                sampled.act(observation)
+    else:
+        success = run(sampled, case, order, 'by samples' if loaded.has_density else 'as it acts')
+    if loaded.has_density and order.episodes:
         try:
             mode = loaded.make(order.seed, 'monte_carlo', True)
         except InputError:
@@ -196,20 +196,24 @@ def _distil(
     if not all(np.isfinite(p.action).all() for p in measured.proposed):
         return None
     task = case.spec
-    # On scenes of their own: on those that it is measured on, the mixture would have seen the answers.
-    shown = Listener(loaded.make(order.seed, 'bound', False), loaded.what)
-    run(shown, case, replace(order, seed=episode_seed(order.seed, 'bc', 2)), 'to learn from')
-    seen = shown.episodes()
+    seen = []
+    if order.episodes:
+        # On scenes of their own: on those that it is measured on, the mixture would have seen the answers.
+        shown = Listener(loaded.make(order.seed, 'bound', False), loaded.what)
+        run(shown, case, replace(order, seed=episode_seed(order.seed, 'bc', 2)), 'to learn from')
+        seen = shown.episodes()
     if order.demonstrations is not None:
         seen += [e.observations for e in load_demonstrations(order.demonstrations, task)]
-    config = load_preset('tiny' if order.task == 'tiny' else 'laptop').bc
+    suite = suite_of(order)
+    config = load_preset(find_suite(suite).preset if suite else 'laptop').bc
     say(f'distilling a mixture on {len(seen)} episodes')
     policy = loaded.make(episode_seed(order.seed, 'bc', 1), 'bound', False)
     found = distil(policy, seen, config, task, episode_seed(order.seed, 'bc', 0))
     mixture = network_bc(found.net, task.contract_hash, 1)
-    measured.distilled = run(
-        mixture.make(order.seed, 'monte_carlo', False), case, order, 'distilled'
-    )
+    measured.distilled = Rate(0, 0)
+    if order.episodes:
+        by_samples = mixture.make(order.seed, 'monte_carlo', False)
+        measured.distilled = run(by_samples, case, order, 'distilled')
     if loaded.has_density:
         measured.notes.append(
             'the policy has a density of its own: unless that is wrong, adopt it without --distil'

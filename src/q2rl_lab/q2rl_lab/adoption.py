@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,10 @@ TOLERANCE = 0.02
 """[nat] What rounding may add to that."""
 CLIPPED_SHARE = 0.2
 USUAL_INPUT = 10.0
+NOT_MEASURED = (
+    'Whether it ever succeeds was not measured: a run begins with rollouts of BC alone, and by Q2RL it goes on only if '
+    'one of them succeeds.'
+)
 
 
 class Listener:
@@ -141,20 +145,27 @@ def check_density(loaded: LoadedBC, proposed: Sequence[Proposal], distils: bool 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether Q2RL applies. `use`: which policy is to be used, 'adopted', 'distilled' or none."""
+    """Whether Q2RL applies; None: that was not measured.
 
-    applies: bool
+    use: which policy is to be used, 'adopted', 'distilled' or none.
+    """
+
+    applies: bool | None
     use: str
     text: str
     next: str
 
 
 def judge(
-    findings: Sequence[Finding], loaded: LoadedBC, measured: Measured, up: str, distil: str
+    findings: Sequence[Finding],
+    loaded: LoadedBC,
+    measured: Measured,
+    improve: Callable[[str], str],
+    distil: str,
 ) -> Verdict:
     """Say in plain words whether Q2RL applies, and what to do next.
 
-    :param up: the command that then improves it
+    :param improve: the command that then improves it, by a method
     :param distil: the command that adopts a mixture of it instead
     """
     levels = {finding.name: finding.level for finding in findings}
@@ -162,7 +173,7 @@ def judge(
         text = 'Q2RL does not apply: the policy proposes actions that are not finite.'
         return Verdict(False, '', text, 'mend the policy, and adopt it again')
     if measured.distilled is not None:
-        return _judge_distilled(measured, up)
+        return _judge_distilled(measured, improve)
     if levels['density'] is Level.FAIL:
         text = 'Q2RL does not apply: what the policy says of its own likelihood is wrong.'
         return Verdict(False, '', text, f'mend log_prob and entropy, or: {distil}')
@@ -173,18 +184,19 @@ def judge(
             'Q2RL applies in part: there is no density, so the gate rates BC by its value alone (method q2rl/alpha-0). '
             'A distilled mixture has a density; or the critics rate BC (method ibrl).'
         )
-        remedy = f'{up} --method q2rl/alpha-0, or: {distil}, or: {up} --method ibrl'
+        if not measured.success.n:
+            text += f' {NOT_MEASURED}'
+        remedy = f'{improve("q2rl/alpha-0")}, or: {distil}, or: {improve("ibrl")}'
         return Verdict(False, 'adopted', text, remedy)
     if not measured.success.n:
-        text = 'Its density is sound. Whether it ever succeeds was not measured.'
-        return Verdict(False, 'adopted', text, 'measure it: adopt it with -n 50')
+        return Verdict(None, 'adopted', f'Its density is sound. {NOT_MEASURED}', improve('q2rl'))
     text = (
         'Q2RL applies: the density is sound, and the policy succeeds now and then by its samples.'
     )
-    return Verdict(True, 'adopted', text + _mode_note(measured), up)
+    return Verdict(True, 'adopted', text + _mode_note(measured), improve('q2rl'))
 
 
-def _judge_distilled(measured: Measured, up: str) -> Verdict:
+def _judge_distilled(measured: Measured, improve: Callable[[str], str]) -> Verdict:
     rate = measured.distilled
     if not rate.successes and rate.n:
         text = f'The distilled mixture did not work: {_never(rate)}'
@@ -208,7 +220,9 @@ def _judge_distilled(measured: Measured, up: str) -> Verdict:
             f'{own.n}): distil on more episodes (-n, --demonstrations), or take the policy itself and '
             'let the critics rate it (--method ibrl).'
         )
-    return Verdict(True, 'distilled', text, up)
+    if not rate.n:
+        return Verdict(None, 'distilled', NOT_MEASURED, improve('q2rl'))
+    return Verdict(True, 'distilled', text, improve('q2rl'))
 
 
 def _never(rate: Rate) -> str:

@@ -21,7 +21,7 @@ from q2rl_lab.statistics import Rate
 from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_policies.policy_file import load_bc
-from q2rl_task import InputError
+from q2rl_task import InputError, TaskSpec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'q2rl_policies' / 'test'))
 
@@ -151,7 +151,7 @@ def test_without_a_density_it_says_so_and_a_mixture_can_be_distilled(adopt, tmp_
 @pytest.mark.parametrize('successes, said', [(2, True), (11, False)])
 def test_a_mixture_that_lost_what_the_policy_could_says_so(successes, said):
     measured = Measured((), (), Rate(12, 20), distilled=Rate(successes, 20))
-    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up', 'q2rl adopt')
+    verdict = judge([Finding('actions', Level.OK, '')], None, measured, '{}'.format, 'q2rl adopt')
     assert verdict.applies and ('against 12 of 20' in verdict.text) is said
 
 
@@ -227,7 +227,7 @@ def test_a_policy_that_never_succeeds_is_told_so(adopt, name, check):
 
 def test_a_mixture_of_what_never_succeeds_is_no_way_out():
     measured = Measured((), (), Rate(0, 20), distilled=Rate(0, 20))
-    verdict = judge([Finding('actions', Level.OK, '')], None, measured, 'q2rl up', 'q2rl adopt')
+    verdict = judge([Finding('actions', Level.OK, '')], None, measured, '{}'.format, 'q2rl adopt')
     assert not verdict.applies and verdict.next.startswith('clone more')
 
 
@@ -272,6 +272,44 @@ def test_a_policy_whose_first_action_is_not_finite_is_not_measured(adopt, tmp_pa
     assert 'mine.py:Blind: the action is not finite, from the first' in done.stderr.splitlines()[-1]
 
 
+@pytest.fixture
+def real_cell(tmp_path):
+    """A task that nothing here simulates, with recorded demonstrations of it; returns its file."""
+    from q2rl_sim.demonstrations import write_demonstrations
+
+    task = TaskSpec.model_validate({**TASK.model_dump(), 'name': 'cell', 'scene': ''})
+    (tmp_path / 'cell.yaml').write_text(task.model_dump_json())  # JSON is YAML
+    write_demonstrations(tmp_path / 'd.hdf5', task, tiny_demonstrations(task, 6, 1))
+    return 'cell.yaml'
+
+
+def test_a_policy_is_adopted_without_anything_to_simulate(adopt, real_cell, tmp_path):
+    options = ('--task', real_cell, '--demonstrations', 'd.hdf5')
+    code, said = adopt('mine.py:Novice', *options, episodes=0)
+    assert code == 0 and said['applies'] is None and said['file'] == 'bc.yaml'
+    assert said['success']['n'] == 0 and said['success_by_mode'] is None
+    assert said['checks']['density']['level'] == 'OK'
+    assert 'was not measured' in said['verdict']
+    assert said['next'].startswith('ros2 launch ') and 'sim:=none task:=cell.yaml' in said['next']
+    assert f'bc_checkpoint:={tmp_path}/bc.yaml demos:={tmp_path}/d.hdf5' in said['next']
+
+    code, said = adopt('mine.py:Liar', *options, '--force', episodes=0)
+    assert code == 1 and said['checks']['density']['level'] == 'FAIL'
+
+
+def test_a_mixture_is_distilled_from_recorded_observations_alone(adopt, poor_fit, real_cell):
+    options = ('--task', real_cell, '--demonstrations', 'd.hdf5', '--distil')
+    code, said = adopt('mine.py:Silent', *options, episodes=0)
+    assert code == 0 and said['applies'] is None and said['file'] == 'bc.safetensors'
+    assert said['distilled']['success']['n'] == 0
+
+
+def test_a_cell_without_a_scene_is_told_how_to_adopt(adopt, real_cell, tmp_path):
+    done = runner.invoke(app, ['adopt', 'mine.py:Novice', '--task', real_cell])
+    assert done.exit_code == 2 and len(done.stderr.splitlines()) == 1
+    assert '-n 0 --demonstrations FILE' in done.stderr and not list(tmp_path.glob('bc.*'))
+
+
 class Payload:
     def __init__(self, path):
         self.path = path
@@ -297,7 +335,10 @@ class Payload:
         (['gone.yaml'], 'is not there'),
         (['mine.py:Novice', '-o', 'bc.safetensors'], 'kept in a .yaml file'),
         (['mine.py:Novice', '-o', 'empty.yaml'], 'is there already'),
-        (['mine.py:Novice', '--demonstrations', 'd.hdf5'], 'serves --distil only'),
+        (['mine.py:Novice', '--demonstrations', 'd.hdf5'], 'serves --distil and -n 0 only'),
+        (['mine.py:Novice', '-n', '0'], 'needs recorded observations'),
+        (['mine.py:Novice', '-n', '1'], 'is too few'),
+        (['mine.py:Novice', '--suite', 'pipe'], 'is not in suite pipe'),
         (['.'], 'config.json'),
     ],
 )
@@ -310,7 +351,7 @@ def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):
     (tmp_path / 'empty.yaml').write_text('outputs: {action: 0}\n')
     (tmp_path / 'gone.yaml').write_text('file: gone.pt\n')
     before = sorted(tmp_path.iterdir())
-    done = runner.invoke(app, ['adopt', *arguments, '--task', 'tiny', '-n', '2'])
+    done = runner.invoke(app, ['adopt', '--task', 'tiny', '-n', '2', *arguments])
     assert done.exit_code == 2, done.output + repr(done.exception)
     assert done.stdout == '' and said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -322,9 +363,10 @@ def test_people_read_a_verdict_and_what_to_do_next(adopt):
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith('OK   contract')
-    assert lines[-1].startswith('Next: q2rl up ')
+    bench = 'q2rl bench learning --suite tiny --tasks tiny --bc bc.yaml --methods'
+    assert lines[-1].startswith(f'Next: {bench} q2rl/alpha-0, or: ')
     assert ', or: q2rl adopt mine.py:Silent --distil --task tiny, or: ' in lines[-1]
-    assert lines[-1].endswith('--method ibrl')
+    assert lines[-1].endswith(f'{bench} ibrl')
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 import shutil
 
@@ -14,13 +15,15 @@ from typer.testing import CliRunner
 import yaml
 
 from q2rl_lab.bench_report import build_bench_result, table_rows
-from q2rl_lab.bench_run import Job, run_job
+from q2rl_lab.bench_run import Given, Job, run_job, shared_start
 from q2rl_lab.bench_suites import find_suite
 from q2rl_lab.cli import app
 from q2rl_lab.gym_cell import GymCell
 from q2rl_lab.gym_demonstrations import record_gym_demonstrations
 from q2rl_lab.gym_task import GymTask
 from q2rl_lab.suite_file import shipped_suites
+from q2rl_learner.demonstrations import load_demonstrations
+from q2rl_policies.policy_spec import Block, Input, input_map
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
 
@@ -329,3 +332,98 @@ def test_robosuite_demonstrates_and_repeats_its_scenes(name, observed):
 def test_adroit_repeats_its_scenes(name, observed, actions):
     host, task = _task_of('adroit', name)
     assert len(_repeats(host.start(task), actions)) == observed
+
+
+NAMED = {'id': 'buoy_task:Named-v0', 'observation': {'blocks': {'place': 2, 'way': 2}}}
+OWN_POLICY = """
+import numpy as np
+
+
+class Sailor:
+    def __init__(self, task):
+        self.task = task
+
+    def predict(self, observation):
+        way = np.clip(self.task.raw(observation)[2:] / 100.0, -0.5, 0.5)
+        return {'mean': [(way[0] + 0.5) / 0.75 - 1.0, way[1]], 'std': np.full(2, 0.3)}
+"""
+
+
+def test_a_policy_made_elsewhere_is_shown_the_environments_own_numbers_by_name(suite_of):
+    suite = suite_of(NAMED)
+    task, _ = recorded(suite)
+    observed = np.array([0.1, 0.2, 150.0, -40.0])
+    for field, expected in (('way', observed[2:]), ('all', observed)):
+        shown = input_map(Input(blocks=(Block(field=field),)), task, 'test')
+        np.testing.assert_allclose(shown(task.observe(observed)), expected, rtol=1e-5)
+    in_metres = input_map(Input(blocks=(Block(field='way', scale=100.0),)), task, 'test')
+    np.testing.assert_allclose(in_metres(task.observe(observed)), [1.5, -0.4], rtol=1e-5)
+    with pytest.raises(InputError, match='name `all` or one of place, way'):
+        input_map(Input(blocks=(Block(field='sail'),)), task, 'test')
+    nameless = suite_of({'id': NAMED['id']}).gym.tasks[0]
+    assert nameless.contract_hash == suite.gym.tasks[0].contract_hash, 'names change nothing'
+    with pytest.raises(InputError, match='has 3 numbers, the environment 4'):
+        recorded(suite_of({'observation': {'blocks': {'place': 3}}}))
+
+
+def test_ones_own_policy_is_adopted_and_takes_the_place_of_the_clones(
+    suite_of, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    suite = suite_of(NAMED, evaluation_episodes=4)
+    (tmp_path / 'mine.py').write_text(OWN_POLICY)
+    words = ['adopt', 'mine.py:Sailor', '--suite', 'boats.yaml', '-n', '4', '--json', '--task']
+    done = CliRunner().invoke(app, [*words, 'buoy'])
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    said = json.loads(done.stdout)
+    bench = 'q2rl bench learning --suite boats.yaml --tasks buoy --bc bc.yaml --methods q2rl'
+    assert said['next'] == bench and said['success']['success'] > 0
+    kept = json.loads(Path('bc.task.json').read_text())
+
+    given = Given(Path('bc.yaml').absolute())
+    given.check(suite.gym.bench_task('buoy'), ['tiny+q2rl'])
+    jobs = [Job(suite, 'buoy', 'bc', seed, tmp_path / 'starts', given=given) for seed in (0, 1)]
+    starts = [shared_start(job) for job in jobs]
+    for start in starts:
+        assert list(start.task.mean) == kept['mean'], 'one scaling, whatever the seed'
+        assert start.policy.read_bytes() == Path('bc.yaml').read_bytes()
+        assert start.bc['adopted'] == 'bc.yaml'
+        assert load_demonstrations(start.demonstrations, start.task)
+    assert starts[0].demonstrations.read_bytes() != starts[1].demonstrations.read_bytes()
+    mixed = dataclasses.replace(given, demonstrations=str(starts[0].demonstrations))
+    given_both, without = (
+        dataclasses.replace(jobs[0], given=one) for one in (mixed, Given(given.policy, 'none'))
+    )
+    copied = shared_start(given_both).demonstrations
+    assert copied.read_bytes() == starts[0].demonstrations.read_bytes()
+    assert shared_start(without).demonstrations is None
+    clones = dataclasses.replace(jobs[0], given=None)
+    assert len({job.settings() for job in (*jobs, clones, given_both, without)}) == 4
+    lines = []
+    run_job(without, lines.append)
+    assert lines[-1]['final'] and lines[-1]['bc'] == shared_start(without).bc
+
+    other = {**kept, 'max_steps': 9}
+    Path('other.json').write_text(json.dumps(other))
+    done = CliRunner().invoke(app, [*words, 'other.json', '--force'])
+    assert done.exit_code == 2 and 'it differs in `max_steps`' in done.stderr
+    Path('bc.task.json').unlink()
+    done = CliRunner().invoke(
+        app, ['bench', 'learning', '--suite', 'boats.yaml', '--bc', 'bc.yaml']
+    )
+    assert done.exit_code == 2 and 'has no bc.task.json beside it' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (['--suite', 'metaworld', '--bc', 'bc.yaml'], 'is of one task'),
+        (['--demonstrations', 'd.hdf5'], 'serves --bc only'),
+        (['--bc', 'none.yaml'], 'no such file'),
+    ],
+)
+def test_the_bench_says_what_policy_it_cannot_take(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ['bench', 'learning', *options])
+    assert done.exit_code == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

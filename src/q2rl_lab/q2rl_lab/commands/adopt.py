@@ -21,6 +21,13 @@ def adopt(
         ),
     ],
     task: Task = 'pipe_assembly',
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            '--suite',
+            help='Of `bench learning`: then --task is one of its tasks, or the task.json of a Gymnasium one.',
+        ),
+    ] = None,
     spec: Annotated[
         Path | None,
         typer.Option('--spec', help='YAML: what it is shown, what it answers, in which units.'),
@@ -36,8 +43,8 @@ def adopt(
         typer.Option(
             '--episodes',
             '-n',
-            min=2,
-            help='Fresh scenes to measure it on, each way; --distil fits to them too.',
+            min=0,
+            help='Fresh scenes to measure it on, each way; --distil fits to them too. 0: run none, only check it.',
             show_default='50; 100 with --distil',
         ),
     ] = None,
@@ -46,7 +53,10 @@ def adopt(
     ] = False,
     demonstrations: Annotated[
         Path | None,
-        typer.Option('--demonstrations', help='With --distil: also on these observations (HDF5).'),
+        typer.Option(
+            '--demonstrations',
+            help='Recorded observations (HDF5): -n 0 checks it on them, --distil fits to them too.',
+        ),
     ] = None,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option('--force', help='Replace an existing file.')] = False,
@@ -68,13 +78,17 @@ def adopt(
     q2rl adopt model_epoch_600.pth -o bc.safetensors     robomimic
     q2rl adopt policy.onnx --spec policy.yaml            ONNX or TorchScript
     q2rl adopt mine.py:MyPolicy --distil                 a class, a mixture of it
+    q2rl adopt p.onnx --task my.yaml -n 0 --demonstrations d.hdf5   nothing simulated
+    q2rl adopt model.pth --suite robosuite --task robosuite_lift    a Gymnasium task
     q2rl up pipe_assembly --bc bc.safetensors            then: improve it
     """  # noqa: D301
-    from q2rl_lab.adopting import DISTIL_EPISODES, EPISODES, Order, adopt_policy
+    from q2rl_lab.adopting import DISTIL_EPISODES, EPISODES, adopt_policy
+    from q2rl_lab.adoption_order import Order
     from q2rl_lab.console import EXIT_FAILED, emit
 
-    episodes = episodes or (DISTIL_EPISODES if distil else EPISODES)
-    order = Order(policy, spec, task, output, episodes, distil, demonstrations, seed, force)
+    if episodes is None:
+        episodes = DISTIL_EPISODES if distil else EPISODES
+    order = Order(policy, spec, suite, task, output, episodes, distil, demonstrations, seed, force)
     result, shown = adopt_policy(order)
     if as_json:
         emit(result, True)
