@@ -69,7 +69,10 @@ class EpisodePlan:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What the plan counts of a finished episode. `by_source`: transitions per `Source` name."""
+    """What the plan counts of a finished episode. `by_source`: transitions per `Source` name.
+
+    success: of the policies, so never of an episode in which a person acted.
+    """
 
     success: bool
     end_reason: EndReason
@@ -83,6 +86,11 @@ class EpisodeResult:
     def interrupted(self) -> bool:
         """Whether the episode measures no policy: someone asked for its end, or sensing was lost."""
         return self.end_reason in INTERRUPTIONS
+
+    @property
+    def helped(self) -> bool:
+        """Whether a person acted in it."""
+        return bool(self.by_source.get(Source.HUMAN.name))
 
 
 class RunPlan:
@@ -194,7 +202,7 @@ class RunPlan:
             mode = counts.by_mode.setdefault(plan.mode.name, {'episodes': 0, 'successes': 0})
             mode['episodes'] += 1
             mode['successes'] += int(result.success)
-            if plan.explore and not result.by_source.get(Source.HUMAN.name):
+            if plan.explore:
                 self.progress.recent = [*self.progress.recent, result.success][-GOAL_EPISODES:]
         self.progress.attempts = 0
         learning = plan.phase is Phase.ONLINE and self.phase in LEARNING
@@ -215,7 +223,9 @@ class RunPlan:
         fault = None
         if plan.explore:
             watch.learned_from(result.success, result.weights_version)
-        elif not result.by_source.get(Source.HUMAN.name):  # else it measures no policy
+        elif plan.mode is Mode.RL or not result.helped:
+            # People help where a policy fails. Without the episodes that they helped in, a policy looks better than it
+            # is: of RL those count as failures, and of BC, which RL is to beat, not at all.
             fault = watch.measured(plan.mode, result.success)
         if not learning:
             return

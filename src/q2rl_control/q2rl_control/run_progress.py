@@ -28,7 +28,7 @@ class RunProgress:
 
     life: which robot's, and which of its lives under this name; the end of every episode's id. Empty: none is told.
     drawn_out_to: so many rollouts are wanted by now, because fewer told too little; 0: as many as planned.
-    recent: outcomes of the last gated episodes that were learned from, `GOAL_EPISODES` at most.
+    recent: outcomes of the last gated episodes that were learned from, `GOAL_EPISODES` at most; helped ones failed.
     last_weights: version of the weights that the online phase ended with; 0 until it has.
     graduated_at: online episodes until the run (last) graduated; 0: it has not. rollbacks: how often success fell
     below BC's; rollback_version: weights that the last of them went back to; 0: none, since BC itself had become worse.

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import numpy as np
 import pytest
 
 from q2rl_control.run_plan import Command, EpisodeResult, LearnerReport, RunPlan
@@ -32,6 +33,12 @@ def finish(plan: RunPlan, transitions: int = 10, success: bool = True, version: 
     result = EpisodeResult(success, reason, transitions, {'BC': transitions}, 1, 2.5, version)
     plan.episode_finished(episode, result)
     return episode
+
+
+def helped(ended_well: bool) -> EpisodeResult:
+    """Return an episode in which a person acted: no success of the policies, however it ended."""
+    reason = EndReason.SUCCESS if ended_well else EndReason.TIME_LIMIT
+    return EpisodeResult(False, reason, 10, {'BC': 5, 'HUMAN': 5})
 
 
 def online(**changes) -> RunPlan:
@@ -188,11 +195,13 @@ def test_a_run_that_reached_its_goal_learns_no_longer():
 
 
 def test_a_persons_successes_reach_no_goal():
-    plan = online(online_steps=10**6, goal=50, bc_only_every=0, rl_only_every=0)
-    helped = EpisodeResult(True, EndReason.SUCCESS, 10, {'BC': 5, 'HUMAN': 5})
-    for _ in range(60):
-        plan.episode_finished(plan.next_episode(), helped)
-    assert plan.phase is Phase.ONLINE
+    plan = online(online_steps=10**6, goal=50, bc_only_every=0, rl_only_every=0, drift_evidence=0)
+    for number in range(100):  # where nobody helps, every episode succeeds
+        if number % 5 < 3:
+            plan.episode_finished(plan.next_episode(), helped(True))
+        else:
+            finish(plan)
+    assert plan.phase is Phase.ONLINE and sum(plan.progress.recent) == 20
 
 
 def test_stop_and_evaluate():
@@ -453,12 +462,42 @@ def test_an_interrupted_online_episode_spends_its_steps_and_is_kept_from_graduat
     assert plan.progress.of(Phase.ONLINE).by_mode == {}
 
 
-def test_an_episode_that_a_person_helped_in_measures_no_policy():
+def test_a_bc_only_episode_that_a_person_helped_in_does_not_measure_bc():
     plan = doubted()
-    by_source = {'BC': 5, 'HUMAN': 5}
-    for reason in (EndReason.SUCCESS, EndReason.TIME_LIMIT):
-        plan.episode_finished(plan.next_episode(), EpisodeResult(False, reason, 10, by_source))
+    for ended_well in (True, False):
+        plan.episode_finished(plan.next_episode(), helped(ended_well))
     assert plan.progress.watch.doubt_episodes == 0 and plan.progress.rollbacks == 0
+
+
+def test_help_where_rl_fails_does_not_make_an_equal_policy_graduate():
+    """RL and BC succeed half of the time each; a person rescues nine tenths of RL's failures."""
+    rng = np.random.default_rng(4)
+    graduations = 0
+    for _ in range(20):
+        plan = online(online_steps=10**6, drift_evidence=0, bc_only_every=2, rl_only_every=2)
+        while plan.phase is Phase.ONLINE and plan.next_episode().number <= 120:
+            episode = plan.next_episode()
+            success = rng.random() < 0.5
+            if episode.mode is Mode.RL and not success and rng.random() < 0.9:
+                plan.episode_finished(episode, helped(True))
+            else:
+                finish(plan, success=success)
+        assert plan.progress.watch.bc_episodes > 20 or plan.phase is Phase.GRADUATED
+        graduations += plan.phase is Phase.GRADUATED
+    assert graduations <= 3  # expected: 1 at most
+
+
+def test_a_helped_episode_of_rl_alone_is_one_that_failed():
+    plan = online(online_steps=30000)
+    while plan.next_episode().mode is not Mode.RL:
+        finish(plan)
+    plan.episode_finished(plan.next_episode(), helped(True))
+    watch = plan.progress.watch
+    assert watch.unpaired is False and max(watch.rl_drop) > 0
+    while plan.next_episode().mode is not Mode.BC:
+        finish(plan)
+    finish(plan)
+    assert (watch.wins, watch.losses) == (0, 1)
 
 
 def test_graduation_is_taken_back_when_rl_alone_falls_below_bc():
