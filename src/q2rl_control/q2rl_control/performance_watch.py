@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from q2rl_control.sequential_tests import (
+    LONGEST,
     evidence_of_better,
     evidence_of_drop,
     is_below,
     lower_bound,
-    wager_on_drop,
 )
 from q2rl_task import Mode
 
@@ -25,6 +25,9 @@ WINDOW = 20
 """Episodes over which the success of a version of the weights is judged."""
 CLEARING = 2
 """Successes of BC alone that clear the world: one is easily luck."""
+DOUBT = 0.05
+"""Probability with which a world that has not changed is convicted, at most: that may happen after 0, 1, ...
+`CLEARING` - 1 successes, and for each of these there is one number of episodes at which it does."""
 LONGEST_DOUBT = 20
 """Episodes of BC alone after which the weights are at fault if it was not shown to have changed."""
 
@@ -42,9 +45,9 @@ class PerformanceWatch:
 
     bc_successes, bc_episodes: of BC alone. wins, losses: pairs in which only RL alone, or only BC, succeeded.
     graduations: how often that was enough.
-    unpaired: outcome of an RL-only episode that waits for a BC-only one. drop, rl_drop: wagers on success of the
-    episodes learned from, or of RL-only ones, having fallen below BC's. doubt_level: what BC was known to reach when it
-    was put in doubt; 0: it is not. doubt_successes, doubt_episodes: of BC alone since.
+    unpaired: outcome of an RL-only episode that waits for a BC-only one. learned, rl_alone: outcomes of the episodes
+    learned from, or of RL-only ones, in which success below BC's is looked for. doubt_level: what BC was known to reach
+    when it was put in doubt; 0: it is not. doubt_successes, doubt_episodes: of BC alone since.
     window: weights version and outcome of the last episodes that were learned from. best_success, best_version: of the
     best window that was no worse than BC, and the version that it ended with.
     """
@@ -55,8 +58,8 @@ class PerformanceWatch:
     losses: int = 0
     graduations: int = 0
     unpaired: bool | None = None
-    drop: list[float] = field(default_factory=list)
-    rl_drop: list[float] = field(default_factory=list)
+    learned: list[bool] = field(default_factory=list)
+    rl_alone: list[bool] = field(default_factory=list)
     doubt_level: float = 0.0
     doubt_successes: int = 0
     doubt_episodes: int = 0
@@ -79,12 +82,12 @@ class PerformanceWatch:
     @property
     def evidence_of_drop(self) -> float:
         """E-detector for "success of the episodes learned from has fallen below BC's"."""
-        return evidence_of_drop(self.drop)
+        return evidence_of_drop(self.learned, self.bc_successes, self.bc_episodes)
 
     @property
     def evidence_of_rl_drop(self) -> float:
         """E-detector for "success of RL alone has fallen below BC's"."""
-        return evidence_of_drop(self.rl_drop)
+        return evidence_of_drop(self.rl_alone, self.bc_successes, self.bc_episodes)
 
     @property
     def bc_level(self) -> float:
@@ -100,7 +103,7 @@ class PerformanceWatch:
         """Take an episode in which BC or RL acted alone and by itself; return the fault, where it settles a doubt."""
         if mode is Mode.RL:
             self.unpaired = success
-            self.rl_drop = wager_on_drop(self.rl_drop, success, self.bc_level)
+            self.rl_alone = [*self.rl_alone, success][-LONGEST:]
             return None
         self.bc_episodes += 1
         self.bc_successes += success
@@ -112,7 +115,7 @@ class PerformanceWatch:
             return None
         self.doubt_successes += success
         self.doubt_episodes += 1
-        if is_below(self.doubt_successes, self.doubt_episodes, self.doubt_level):
+        if is_below(self.doubt_successes, self.doubt_episodes, self.doubt_level, DOUBT / CLEARING):
             return Fault.WORLD
         if self.doubt_successes >= CLEARING or self.doubt_episodes >= LONGEST_DOUBT:
             # The world is not shown to have changed: forgetting what was learned would need that.
@@ -121,7 +124,7 @@ class PerformanceWatch:
 
     def learned_from(self, success: bool, version: int) -> None:
         """Take an episode that was learned from, and the weights that it ended with; 0: RL had none to act with."""
-        self.drop = wager_on_drop(self.drop, success, self.bc_level)
+        self.learned = [*self.learned, success][-LONGEST:]
         self.window = [*self.window, [version, int(success)]][-WINDOW:]
         rate = sum(outcome for _, outcome in self.window) / WINDOW
         good = rate >= max(self.best_success, self.bc_level)
@@ -149,9 +152,9 @@ class PerformanceWatch:
     def compare_anew(self) -> None:
         """Let RL alone prove itself again."""
         self.wins = self.losses = 0
-        self.unpaired, self.rl_drop = None, []
+        self.unpaired, self.rl_alone = None, []
 
     def _start_over(self) -> None:
         self.compare_anew()
-        self.doubt_level, self.drop, self.window = 0.0, [], []
+        self.doubt_level, self.learned, self.window = 0.0, [], []
         self.best_success, self.best_version = 0.0, 1

@@ -248,7 +248,7 @@ class RunPlan:
         ):
             watch.graduations += 1
             progress.graduated_at = plan.number
-            watch.rl_drop = []
+            watch.rl_alone = []
             pairs = f'{watch.wins} to {watch.losses} of the pairs in which only one succeeded'
             self._tell(plan, Phase.GRADUATED, f'RL alone beats BC: {pairs}')
         elif (

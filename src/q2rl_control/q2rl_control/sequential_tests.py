@@ -3,7 +3,8 @@
 
 Evidence is an e-value: a wager that does not grow in expectation while what it bets against is true. So it may be
 watched for ever: that it reaches 1/p at all has probability p at most. Ramdas et al., Game-theoretic statistics and
-safe anytime-valid inference, arXiv 2210.01948; restarted for changes: Shin et al., E-detectors, arXiv 2203.03532.
+safe anytime-valid inference, arXiv 2210.01948; summed over when a change began: Shin et al., E-detectors, arXiv
+2203.03532; against rates that are not known: Wasserman et al., Universal inference, arXiv 1912.11436.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 import math
 
-from scipy.special import betaln
+import numpy as np
+from scipy.special import betaln, xlog1py, xlogy
 from scipy.stats import beta, binom
 
-STAKES = (0.25, 0.5, 0.9)
-"""Shares of the most that may be wagered on a drop: small ones notice a small drop, large ones a large drop soon."""
+RATES = (np.arange(32) + 0.5) / 32
+"""Success rates of the policy that another is watched against which are wagered on, all alike."""
+FALLS = (0.0, 0.25, 0.5, 0.7)
+"""Shares of such a rate that a drop is wagered to leave, all alike."""
+LONGEST = 400
+"""Episodes that a drop is looked for in: one that began before them has long been seen, or is too small."""
 
 LOG_MOST = 700.0
 """Evidence beyond its exponential is as good as certain, and no float."""
@@ -34,24 +40,55 @@ def evidence_of_better(wins: int, losses: int) -> float:
     return _evidence((n + 1) * math.log(2.0) + log_integral)
 
 
-def wager_on_drop(before: Sequence[float], success: bool, level: float) -> list[float]:
-    """Return the logs of the wagers on "the success rate has fallen below `level`", one episode later.
+def _logs(rates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logs of the probabilities of failure and of success; of probability 0 that of the least number."""
+    return np.log1p(-rates), np.log(np.maximum(rates, np.finfo(float).tiny))
 
-    :param before: what they were, one per stake of `STAKES`; empty at the start, and again after an alarm
+
+_LOG_OTHER = _logs(np.repeat(RATES, len(FALLS)))
+_LOG_FALLEN = _logs(np.outer(RATES, FALLS).ravel())
+
+
+def evidence_since(outcomes: Sequence[bool], successes: int, n: int) -> np.ndarray:
+    """Return an e-value for "succeeds less often than the other policy" per suffix of outcomes, (S,), shortest first.
+
+    Each is a likelihood ratio: the mean over the wagers (`RATES`, `FALLS`) against the likeliest pair of rates of which
+    the first is no less than the second. So the other policy's rate need not be known: that little has been seen of it
+    makes evidence slow, and nothing else. The bound holds whatever the first one's rates are, changing ones too, as
+    long as none is below the other's; and whatever decides which of the two acts next.
+
+    :param outcomes: of the policy that is watched, in order; the last `LONGEST` of them count
+    :param successes: of the other policy in all its `n` episodes so far
     """
-    most = 1.0 / (1.0 - level) if level < 1.0 else 1.0
-    return [
-        max(log, 0.0) + math.log1p(stake * most * (level - success))
-        for log, stake in zip(before or [0.0] * len(STAKES), STAKES, strict=True)
-    ]
+    newest_first = np.asarray(outcomes, dtype=np.float64)[-LONGEST:][::-1]
+    watched = np.cumsum(newest_first)
+    count = np.arange(1, len(watched) + 1)
+    wagers = (
+        np.outer(watched, _LOG_FALLEN[1])
+        + np.outer(count - watched, _LOG_FALLEN[0])
+        + (successes * _LOG_OTHER[1] + (n - successes) * _LOG_OTHER[0])
+    )
+    pooled = (watched + successes) / (count + n)
+    no_less = watched * n >= successes * count
+    first = np.where(no_less, watched / count, pooled)
+    second = np.where(no_less, successes / max(n, 1), pooled)
+    likeliest = (
+        xlogy(watched, first)
+        + xlog1py(count - watched, -first)
+        + xlogy(successes, second)
+        + xlog1py(n - successes, -second)
+    )
+    return np.exp(np.minimum(wagers - likeliest[:, None], LOG_MOST)).mean(axis=1)
 
 
-def evidence_of_drop(wagers: Sequence[float]) -> float:
-    """Return the e-detector that these wagers make: their mean.
+def evidence_of_drop(outcomes: Sequence[bool], successes: int, n: int) -> float:
+    """Return an e-detector for "now succeeds less often than the other policy": the sum over when that began.
 
-    While the rate is `level` or more, it reaches c no more often than once in c episodes on average.
+    While it succeeds as often or more, this reaches c no more often than once in c episodes on average. E-values that
+    speak against a beginning are left out: many of those are no evidence. Parameters as of `evidence_since`.
     """
-    return sum(map(_evidence, wagers)) / len(wagers) if wagers else 1.0
+    found = evidence_since(outcomes, successes, n)
+    return float(found[found > 1.0].sum())
 
 
 def _evidence(log: float) -> float:

@@ -2,19 +2,23 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import product
 import json
 
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.stats import binom
 
 from q2rl_control.performance_watch import WINDOW, Fault, PerformanceWatch
 from q2rl_control.sequential_tests import (
+    FALLS,
+    RATES,
     evidence_of_better,
     evidence_of_drop,
+    evidence_since,
     is_below,
     lower_bound,
-    wager_on_drop,
 )
 from q2rl_task import Mode
 
@@ -27,7 +31,7 @@ def test_the_evidence_is_the_mean_likelihood_ratio_of_win_rates_above_one_half(w
 
 def test_evidence_beyond_all_numbers_is_a_number():
     assert evidence_of_better(5000, 3) > 1e300
-    assert evidence_of_drop([1e4, 0.0, 0.0]) > 1e300
+    assert evidence_of_drop([False] * 400, 10**5, 10**5) > 1e300
 
 
 def test_equal_policies_hardly_ever_graduate_however_often_one_looks():
@@ -41,27 +45,66 @@ def test_equal_policies_hardly_ever_graduate_however_often_one_looks():
     assert graduated / 400 <= 0.05
 
 
-def alarm_after(rate: float, level: float, rng: np.random.Generator, evidence: float = 200) -> int:
-    wagers: list[float] = []
-    for episode in range(1, 3000):
-        wagers = wager_on_drop(wagers, bool(rng.random() < rate), level)
-        if evidence_of_drop(wagers) >= evidence:
+@pytest.mark.parametrize('rate', [0.1, 0.35, 0.7])
+@pytest.mark.parametrize('better_by', [(0.0,) * 5, (0.2,) * 5, (0.2, 0.0, 0.1, 0.0, 0.05)])
+def test_evidence_of_a_drop_does_not_grow_in_expectation_where_there_is_none(rate, better_by):
+    """Of all outcomes of five episodes that are no worse than the other policy's, and of six of that one's."""
+    expected = 0.0
+    for outcomes in product([False, True], repeat=5):
+        chances = [
+            rate + more if o else 1 - rate - more
+            for o, more in zip(outcomes, better_by, strict=True)
+        ]
+        for successes in range(7):
+            found = evidence_since(outcomes, successes, 6)
+            expected = expected + np.prod(chances) * binom.pmf(successes, 6, rate) * found
+    assert (expected <= 1.0 + 1e-9).all() and expected[0] > 0.1
+
+
+def test_evidence_of_a_drop_is_the_mean_likelihood_ratio_of_the_wagers():
+    (one, two) = evidence_since([False, True], 3, 4)
+    # Two in two against three in four: no pair of rates with the first below the second is as likely.
+    assert evidence_since([True, True], 3, 4).max() < 1.0
+    wagers = [(share * b, b) for b in RATES for share in FALLS]
+    null = (4 / 6) ** 4 * (2 / 6) ** 2
+    assert two == pytest.approx(np.mean([a * (1 - a) * b**3 * (1 - b) for a, b in wagers]) / null)
+    null = 0.75**3 * 0.25
+    assert one == pytest.approx(np.mean([a * b**3 * (1 - b) for a, b in wagers]) / null)
+
+
+def alarm_after(rate: float, bc: float, rng: np.random.Generator, episodes: int = 240) -> int:
+    """Return after how many episodes of success `rate` the watch is alarmed, BC acting in one of nine."""
+    watch = PerformanceWatch(bc_successes=int(rng.binomial(20, bc)), bc_episodes=20)
+    for episode in range(1, episodes + 1):
+        watch.learned_from(bool(rng.random() < rate), 1)
+        if episode % 8 == 0:
+            watch.measured(Mode.BC, bool(rng.random() < bc))
+        if episode % 4 == 0 and watch.evidence_of_drop >= 200:
             return episode
-    return 3000
+    return episodes + 1
 
 
 def test_a_drop_is_noticed_soon_and_steady_success_rarely_taken_for_one():
     rng = np.random.default_rng(1)
-    assert np.mean([alarm_after(0.3, 0.3, rng) for _ in range(60)]) > 200
-    assert np.mean([alarm_after(0.0, 0.3, rng) for _ in range(60)]) < 40
-    assert np.mean([alarm_after(0.05, 0.5, rng) for _ in range(60)]) < 30
+    assert sum(alarm_after(0.35, 0.35, rng) <= 240 for _ in range(12)) <= 2
+    assert np.mean([alarm_after(0.0, 0.35, rng) for _ in range(12)]) < 50
+    assert np.mean([alarm_after(0.1, 0.35, rng) for _ in range(12)]) < 120
 
 
-def test_nothing_is_a_drop_below_a_level_of_zero():
-    wagers: list[float] = []
-    for success in (False, True, False, False):
-        wagers = wager_on_drop(wagers, success, 0.0)
-    assert evidence_of_drop(wagers) <= 1.0
+def test_a_drop_after_long_success_is_noticed_as_soon():
+    watch = PerformanceWatch(bc_successes=12, bc_episodes=30)
+    for _ in range(300):
+        watch.learned_from(True, 1)
+    episodes = 0
+    while watch.evidence_of_drop < 200:
+        watch.learned_from(False, 1)
+        episodes += 1
+        assert episodes < 40
+
+
+@pytest.mark.parametrize('n', [0, 20])
+def test_nothing_is_a_drop_below_a_policy_that_was_never_seen_to_succeed(n):
+    assert evidence_of_drop([False] * 300, 0, n) == evidence_of_drop([], 0, n) == 0.0
 
 
 @pytest.mark.parametrize(('level', 'failures'), [(0.3, 9), (0.5, 5), (0.99, 1)])
@@ -74,7 +117,7 @@ def test_so_many_failures_in_a_row_are_rare_at_a_level(level, failures):
 
 @pytest.mark.parametrize(
     ('outcomes', 'fault'),
-    [('11', Fault.WEIGHTS), ('0001001', Fault.WEIGHTS), ('0' * 9, Fault.WORLD), ('01' + 12 * '0', Fault.WORLD)],
+    [('11', Fault.WEIGHTS), ('0001001', Fault.WEIGHTS), ('0' * 11, Fault.WORLD), ('01' + 15 * '0', Fault.WORLD)],
 )  # fmt: skip
 def test_two_successes_clear_the_world_and_too_few_convict_it(outcomes, fault):
     watch = PerformanceWatch(bc_successes=10, bc_episodes=20)  # level 0.30
@@ -85,12 +128,27 @@ def test_two_successes_clear_the_world_and_too_few_convict_it(outcomes, fault):
 
 @pytest.mark.parametrize(
     ('known', 'outcomes', 'fault'),
-    [(1, '0' * 20, Fault.WEIGHTS), (1, '1' + '0' * 19, Fault.WEIGHTS), (8, '1' + '0' * 19, Fault.WORLD)],
+    [(1, '0' * 20, Fault.WEIGHTS), (8, '1' + '0' * 19, Fault.WEIGHTS), (9, '1' + '0' * 19, Fault.WORLD)],
 )  # fmt: skip
 def test_a_doubt_ends_after_twenty_episodes(known, outcomes, fault):
     watch = PerformanceWatch(bc_successes=known, bc_episodes=20)
     watch.doubt()
     assert [watch.measured(Mode.BC, o == '1') for o in outcomes] == [None] * 19 + [fault]
+
+
+@pytest.mark.parametrize('level', [0.2, 0.3, 0.5, 0.8])
+def test_a_world_that_is_as_it_was_is_convicted_once_in_twenty_at_most(level):
+    """Of all courses that a doubt can take, exactly."""
+    convicted, courses = 0.0, [('', 1.0)]
+    while courses:
+        seen, chance = courses.pop()
+        for outcome, likely in (('1', level), ('0', 1 - level)):
+            watch = PerformanceWatch(doubt_level=level)
+            found = [watch.measured(Mode.BC, o == '1') for o in seen + outcome][-1]
+            if found is None:
+                courses.append((seen + outcome, chance * likely))
+            convicted += chance * likely * (found is Fault.WORLD)
+    assert 0.0 < convicted <= 0.05
 
 
 def test_the_lower_bound_is_clopper_pearsons():
@@ -121,7 +179,7 @@ def test_the_best_window_keeps_the_newest_version_that_was_as_good():
         assert episodes < 40
     assert watch.best_version == good
     assert watch.rolled_back() == good
-    assert watch.evidence_of_drop == watch.evidence == 1.0
+    assert watch.evidence_of_drop == 0.0 and watch.evidence == 1.0
     assert watch.rolled_back() == 1  # those weights have not shown yet that they are still good
 
 

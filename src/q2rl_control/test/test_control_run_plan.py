@@ -493,7 +493,7 @@ def test_a_helped_episode_of_rl_alone_is_one_that_failed():
         finish(plan)
     plan.episode_finished(plan.next_episode(), helped(True))
     watch = plan.progress.watch
-    assert watch.unpaired is False and max(watch.rl_drop) > 0
+    assert watch.unpaired is False and watch.rl_alone == [False]
     while plan.next_episode().mode is not Mode.BC:
         finish(plan)
     finish(plan)
