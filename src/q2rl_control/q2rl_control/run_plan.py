@@ -42,7 +42,8 @@ class Command(IntEnum):
 class LearnerReport:
     """What the plan needs of the learner's status.
 
-    detail: why it failed or is unsure, if it is. rollouts: those that its last fit was on.
+    detail: why it failed or is unsure, if it is; what to know of a fit that is good enough. rollouts: those that its
+    last fit was on.
     """
 
     state: LearnerState
@@ -282,7 +283,9 @@ class RunPlan:
             self._stop(f'the learner failed: {report.detail or "see its log"}{nothing}')
         fitted = report.state in (LearnerState.READY, LearnerState.TRAINING)
         if self.phase is Phase.FITTING and fitted:
-            self._enter(self._onward(Phase.ONLINE))
+            if report.detail:
+                self.progress.events.append([0, report.detail])
+            self._enter(self._onward(Phase.ONLINE), report.detail)
         elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
             self.progress.last_weights = report.weights_version
             self._enter(self._onward(Phase.EVALUATING))

@@ -118,7 +118,7 @@ class InProcessRun:
             report = LearnerReport(LearnerState.UNSURE, problem, rollouts=found.rollouts)
         else:
             self.publish()
-            report = LearnerReport(LearnerState.READY)
+            report = LearnerReport(LearnerState.READY, found.warning())
         self.plan.learner_reported(report)
 
     def _settle(self) -> None:

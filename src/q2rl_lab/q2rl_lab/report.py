@@ -147,7 +147,7 @@ def _evaluation(result: dict[str, Any]) -> str:
 
 
 def _events(result: dict[str, Any]) -> str:
-    """Return what the run found out about itself: graduation, doubts, and what became of them."""
+    """Return what the run found out about itself: of its V, graduation, doubts, and what became of them."""
     if not result['events']:
         return ''
     rows = ''.join(
@@ -155,8 +155,8 @@ def _events(result: dict[str, Any]) -> str:
         for number, text in result['events']
     )
     return (
-        '<h2>What the run found out</h2><p class="lead">While it learned, from BC-only, RL-only and '
-        'gated episodes.</p><div class="table"><table><tr><th class="n">after online episode</th>'
+        '<h2>What the run found out</h2><p class="lead">Of V from the rollouts, then while it learned, '
+        'from BC-only, RL-only and gated episodes.</p><div class="table"><table><tr><th class="n">after online episode</th>'
         f'<th>what</th></tr>{rows}</table></div>'
     )
 

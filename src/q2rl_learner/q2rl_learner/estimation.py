@@ -24,6 +24,10 @@ from q2rl_learner.interruption import interruptible
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 
+LEVEL = 0.2
+"""Probability with which a V that says nothing is not warned of, at most: half of it spent on the first look at V, half
+of what is left on each after that."""
+
 
 @dataclass(frozen=True)
 class ValueFit:
@@ -67,6 +71,9 @@ class EstimateReport:
     critic_error: float
     actor_nll: float
     seconds: float
+    ordered: float = float('nan')
+    chance: float = float('nan')
+    look: int = 1
 
     def problem(self) -> str:
         """Say in one line why learning cannot start and what to do; empty if it can.
@@ -88,6 +95,16 @@ class EstimateReport:
                 f'{self.return_variance:.3g}): {more}, {other}'
             )
         return ''
+
+    def warning(self) -> str:
+        """Say in one line that V may tell nothing, where the rollouts left out do not rule that out; else empty."""
+        if self.problem() or not self.chance > LEVEL * 0.5**self.look:
+            return ''
+        return (
+            f'V may say nothing: of held-out rollouts it rates the one that succeeded above one that failed in '
+            f'{100 * self.ordered:.0f} % of pairs, and chance alone does as well with probability {self.chance:.2g} '
+            f'({self.rollouts} rollouts, {self.successes} of them succeeded; --rollouts asks for more)'
+        )
 
 
 def without_value(rollouts: Sequence[Episode]) -> EstimateReport:

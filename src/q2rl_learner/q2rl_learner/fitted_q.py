@@ -113,12 +113,13 @@ def fit_bellman(
     states, returns = _completed(left_out, config, discount, judged)
     with torch.no_grad():
         value_error = float((judged(states) - returns).square().mean())
+    variance = float(returns.var(correction=0))
     critics, value, critic_error = fitted(episodes)
     _, returns = _completed(episodes, config, discount, value)
     return ValueFit(
         value=value,
         error=value_error,
-        variance=float(returns.var(correction=0)),
+        variance=variance,
         samples=len(returns),
         steps=fit.bellman_steps,
         rounds=0,

@@ -16,6 +16,7 @@ from q2rl_learner.drawing import Device
 from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
+from q2rl_learner.judgement import judge_value, look_at
 from q2rl_learner.kept_weights import KeptWeights
 from q2rl_learner.offline import learn_offline
 from q2rl_learner.replay import Replay
@@ -196,6 +197,9 @@ class OnlineLearner:
                 self.generator,
             )
         self.updater.copy_target()
+        judged = judge_value(
+            episodes, self.config, self.task, self.attainable, self.generator.device
+        )
         return EstimateReport(
             rollouts=len(episodes),
             successes=sum(e.succeeded for e in episodes),
@@ -208,6 +212,9 @@ class OnlineLearner:
             critic_error=critic_error,
             actor_nll=actor_nll,
             seconds=time.monotonic() - began,
+            ordered=judged.ordered,
+            chance=judged.chance,
+            look=look_at(len(episodes), self.config.rollouts),
         )
 
     def refresh_value(self) -> ValueFit:

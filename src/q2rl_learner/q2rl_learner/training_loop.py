@@ -300,7 +300,7 @@ class TrainingLoop:
                     state = LearnerState.SETTLED
         view = LearnerView(
             state=state,
-            detail=self._failed or (unsure.problem() if unsure is not None else ''),
+            detail=self._failed or (report.problem() or report.warning() if report else ''),
             online_steps=learner.online_steps,
             gradient_steps=learner.gradient_steps,
             actor_steps=learner.actor_steps,

@@ -209,6 +209,24 @@ def test_when_learning_may_start(changes, said):
     assert said in problem and bool(problem) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ('changes', 'warned'),
+    [
+        ({}, False),  # not judged: a method without V, or a state from before there was a judgement
+        ({'chance': 0.1, 'ordered': 0.8}, False),
+        ({'chance': 0.11, 'ordered': 0.8}, True),
+        ({'chance': 0.06, 'ordered': 0.8, 'look': 2}, True),
+        ({'chance': 0.04, 'ordered': 0.8, 'look': 2}, False),
+        ({'chance': 0.9, 'ordered': 0.4, 'value_error': 2.0}, False),  # it is refused
+    ],
+)
+def test_a_value_that_may_say_nothing_is_warned_of(changes, warned):
+    said = report(**changes).warning()
+    assert bool(said) == warned
+    if warned:
+        assert '80 %' in said and f'{changes["chance"]:.2g}' in said and '\n' not in said
+
+
 def test_a_useless_value_names_every_way_on():
     said = report(value_error=2.0).problem()
     assert (
@@ -233,6 +251,7 @@ def test_q_estimation_on_the_toy():
     found = learner.fit_estimate()
     assert found.rollouts == 12 and 0 < found.successes < 12
     assert found.problem() == ''
+    assert 0.0 <= found.ordered <= 1.0 and 0.0 < found.chance <= 1.0 and found.look == 2
     for target, critic in zip(
         learner.updater.target.parameters(), learner.critics.parameters(), strict=True
     ):
