@@ -82,4 +82,5 @@ def test_spoilt_weights_and_a_changed_task_strike_when_they_are_told_to(folder):
         told = DriftTrial(0, disturbance, at=4, online_steps=120).run(folder)
         assert told['disturbance'] == disturbance and told['alarm_after'] is None
         assert sum(int(block.partition('/')[2]) for block in told['before']) == 4
-        assert told['after'] and told['events'] == [] and told['value_version'] == 1
+        assert told['after'] and told['value_version'] == 1
+        assert {number for number, _ in told['events']} <= {0}  # at most a warning of V
