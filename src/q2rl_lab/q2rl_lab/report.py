@@ -156,7 +156,8 @@ def _events(result: dict[str, Any]) -> str:
     )
     return (
         '<h2>What the run found out</h2><p class="lead">Of V from the rollouts, then while it learned, '
-        'from BC-only, RL-only and gated episodes.</p><div class="table"><table><tr><th class="n">after online episode</th>'
+        'from BC-only, RL-only and gated episodes.</p><div class="table"><table><tr>'
+        '<th class="n">after online episode</th>'
         f'<th>what</th></tr>{rows}</table></div>'
     )
 

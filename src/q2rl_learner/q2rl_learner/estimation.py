@@ -57,7 +57,8 @@ class EstimateReport:
     """What Q-Estimation found; learning may start where it has no `problem`.
 
     value_error and return_variance: see ValueFit, in squared units of the learner's reward. critic_error: mean
-    squared error of the warm-started critics against their target. actor_nll [nat].
+    squared error of the warm-started critics against their target. actor_nll [nat]. ordered, chance: what rollouts left
+    out say of V, see `q2rl_learner.judgement`. look: how many fits there have been, each on more rollouts.
     """
 
     rollouts: int
