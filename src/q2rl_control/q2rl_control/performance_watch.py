@@ -28,8 +28,9 @@ CLEARING = 2
 DOUBT = 0.05
 """Probability with which a world that has not changed is convicted, at most: that may happen after 0, 1, ...
 `CLEARING` - 1 successes, and for each of these there is one number of episodes at which it does."""
-LONGEST_DOUBT = 20
-"""Episodes of BC alone after which the weights are at fault if it was not shown to have changed."""
+LONGEST_DOUBT = 40
+"""Episodes of BC alone after which the weights are at fault if it was not shown to have changed: 34 failures in a row
+convict the world where BC succeeded in 5 of 20."""
 
 
 class Fault(Enum):

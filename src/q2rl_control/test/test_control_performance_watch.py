@@ -128,12 +128,13 @@ def test_two_successes_clear_the_world_and_too_few_convict_it(outcomes, fault):
 
 @pytest.mark.parametrize(
     ('known', 'outcomes', 'fault'),
-    [(1, '0' * 20, Fault.WEIGHTS), (8, '1' + '0' * 19, Fault.WEIGHTS), (9, '1' + '0' * 19, Fault.WORLD)],
-)  # fmt: skip
-def test_a_doubt_ends_after_twenty_episodes(known, outcomes, fault):
+    [(1, '0' * 40, Fault.WEIGHTS), (5, '0' * 34, Fault.WORLD), (5, '1' + '0' * 39, Fault.WEIGHTS)],
+)
+def test_a_doubt_ends_after_forty_episodes(known, outcomes, fault):
     watch = PerformanceWatch(bc_successes=known, bc_episodes=20)
     watch.doubt()
-    assert [watch.measured(Mode.BC, o == '1') for o in outcomes] == [None] * 19 + [fault]
+    found = [watch.measured(Mode.BC, o == '1') for o in outcomes]
+    assert found == [None] * (len(outcomes) - 1) + [fault]
 
 
 @pytest.mark.parametrize('level', [0.2, 0.3, 0.5, 0.8])
