@@ -35,11 +35,14 @@ class PlainDisplay:
 
     def __init__(self) -> None:
         self._phase: object = None
-        self._said = ''
+        self._said = self._remark = ''
         self._next = 0.0
 
     def update(self, view: RunView, now: float) -> None:
-        """Write a line if one is due."""
+        """Write a line if one is due, and a remark when it is new."""
+        if view.remark and view.remark != self._remark:
+            say(f'  {view.remark}')
+        self._remark = view.remark
         if view.phase == self._phase and now < self._next:
             return
         line = view.line(now)

@@ -212,11 +212,18 @@ class RunView:
                     f'{f", {again} restarts" if again else ""}',
                 )
             )
+        if self.remark:
+            rows.append(('to know', self.remark))
         rows.append(('time', self._time_text(now)))
         return rows
 
+    @property
+    def remark(self) -> str:
+        """What there is to know of a run that learns, until something else is; else empty."""
+        return self.run.detail if self.run is not None and self.phase in LEARNING else ''
+
     def line(self, now: float) -> str:
-        """Return the state as one plain line."""
+        """Return the state as one plain line, without the remark."""
         parts = [f'[{clock_text(now - self.started)}] {self._phase_text()}']
         recent = self.recent()
         if recent:
@@ -249,7 +256,8 @@ class RunView:
             text += f' {self.learner.detail}'
         if self.phase in (*LEARNING, Phase.EVALUATING):
             text += f' ({Mode(self.run.mode).name.lower()})'
-        return text + (f': {self.run.detail}' if self.run.detail else '')
+        # While it learns, a detail stays for long: it has a place of its own.
+        return text + (f': {self.run.detail}' if self.run.detail and not self.remark else '')
 
     def _time_text(self, now: float) -> str:
         left = self.seconds_left()

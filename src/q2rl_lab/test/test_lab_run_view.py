@@ -213,6 +213,26 @@ def test_plain_lines_are_few(view, capsys):
     ]  # fmt: skip
 
 
+def test_what_is_to_be_known_of_a_run_that_learns_is_said_once(view, capsys):
+    display = PlainDisplay()
+    for second, detail in (
+        (0, 'V may say nothing'),
+        (20, 'V may say nothing'),
+        (40, 'BC acts alone'),
+    ):
+        view.hear_run(run_state(Phase.ONLINE, detail=detail), 125.0 + second)
+        display.update(view, 165.0 + second)
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if not line.startswith('[')] == [
+        '  V may say nothing',
+        '  BC acts alone',
+    ]
+    assert dict(view.rows(205.0))['to know'] == 'BC acts alone'
+    assert dict(view.rows(205.0))['phase'].startswith('online 500')
+    view.hear_run(run_state(Phase.STOPPED, detail='the learner failed'), 225.0)
+    assert 'stopped: the learner failed' in view.line(225.0) and not view.remark
+
+
 def test_the_live_table_shows_the_rows_and_notes(view, capsys):
     display = LiveDisplay('a run')
     display.update(view, 165.0)

@@ -102,9 +102,9 @@ class EstimateReport:
         if self.problem() or not self.chance > LEVEL * 0.5**self.look:
             return ''
         return (
-            f'V may say nothing: of held-out rollouts it rates the one that succeeded above one that failed in '
-            f'{100 * self.ordered:.0f} % of pairs, and chance alone does as well with probability {self.chance:.2g} '
-            f'({self.rollouts} rollouts, {self.successes} of them succeeded; --rollouts asks for more)'
+            f'V may say nothing: it rates a success above a failure in {100 * self.ordered:.0f} % of held-out pairs, '
+            f'as chance alone does with probability {self.chance:.2g} ({self.successes} of {self.rollouts} rollouts '
+            'succeeded; more of them: --rollouts)'
         )
 
 
