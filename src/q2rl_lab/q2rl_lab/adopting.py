@@ -140,7 +140,8 @@ def _output(order: Order, suffix: str, case: BenchTask) -> Path:
     output = order.output or Path(f'bc{suffix}')
     if output.suffix != suffix:
         raise InputError(output, f'this policy is kept in a {suffix} file', 'name it so')
-    for file in (output, task_file(output))[: 2 if isinstance(case.spec, FixedGymTask) else 1]:
+    beside = [task_file(output)] if isinstance(case.spec, FixedGymTask) else []
+    for file in (output, *beside):
         check_writable(file)
         refuse_existing(file, order.force)
     return output

@@ -37,10 +37,14 @@ class Given:
     demonstrations: str = ''
 
     @property
+    def file(self) -> Path | None:
+        """The file of demonstrations, if one was named."""
+        return None if self.demonstrations in ('', WITHOUT) else Path(self.demonstrations)
+
+    @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the files: with others it is another comparison."""
-        named = self.demonstrations not in ('', WITHOUT)
-        mixed = _sha256(Path(self.demonstrations)) if named else self.demonstrations
+        mixed = _sha256(self.file) if self.file else self.demonstrations
         return {'policy': _sha256(self.policy), 'demonstrations': mixed}
 
     @property
@@ -62,8 +66,8 @@ class Given:
         task = case.of_policy(self.policy)
         for preset in presets:
             check_adopted(self.policy, task, preset)
-        if self.demonstrations not in ('', WITHOUT):
-            load_demonstrations(self.demonstrations, task)
+        if self.file:
+            load_demonstrations(self.file, task)
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,8 @@ def _fill(folder: Path, job: Job) -> Contract:
     if given is None or not given.demonstrations:
         task, recorded = case.record(task, suite.demonstrations, job.seed)
         write_demonstrations(demonstrations, task, recorded)
-    elif given.demonstrations != WITHOUT:
-        write_atomically(demonstrations, Path(given.demonstrations).read_bytes())
+    elif given.file:
+        write_atomically(demonstrations, given.file.read_bytes())
     if given is None:
         clone(task, demonstrations, suite.preset, job.seed, folder / 'bc.safetensors')
     else:

@@ -177,8 +177,11 @@ def report(
         Path | None, typer.Option(help='The page to write.', show_default='RESULTS.html')
     ] = None,
     window: Annotated[
-        int, typer.Option(min=1, help='Online episodes that 80 and 95 % are taken over.')
-    ] = 20,
+        int | None,
+        typer.Option(
+            min=1, help='Online episodes that 80 and 95 % are taken over.', show_default='20'
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare what has been run: a table, and a page with the curves.
@@ -316,15 +319,15 @@ def show(
     reference: str | None,
     as_json: bool,
     html: Path | None = None,
-    window: int = 20,
+    window: int | None = None,
 ) -> None:
     """Print the comparison of results, and write its page if one is named."""
-    from q2rl_lab.bench_report import COLUMNS, build_bench_result, notes, table_rows
+    from q2rl_lab.bench_report import COLUMNS, WINDOW, build_bench_result, notes, table_rows
     from q2rl_lab.bench_results import read_files
     from q2rl_lab.console import emit, say
 
     lines = read_files(results)
-    result = build_bench_result(lines, reference, window)
+    result = build_bench_result(lines, reference, window or WINDOW)
     if html is not None:
         from q2rl_lab.bench_page import render_bench_page
         from q2rl_task.atomic_file import write_atomically

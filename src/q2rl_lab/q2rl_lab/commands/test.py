@@ -93,14 +93,14 @@ def test(
         say(f'q2rl: pytest ended before it ran a test (exit code {code})')
         raise typer.Exit(code or 1)
     unexpected = [] if allowed is None else sorted(set(summary.skips) - allowed)
-    code = code or bool(unexpected)
+    code = int(code or bool(unexpected))
     if as_json:
-        emit({'exit_code': int(code), **summary.as_dict()}, True)
+        emit({'exit_code': code, **summary.as_dict()}, True)
     else:
         summary.show()
     for reason in unexpected:
         say(f'q2rl: skipped, which {ALLOWED_SKIPS} does not allow in {skips}: {reason}')
-    raise typer.Exit(int(code))
+    raise typer.Exit(code)
 
 
 def _prove(root: Path, wanted: list[str], as_json: bool) -> int:
