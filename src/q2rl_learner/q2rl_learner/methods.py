@@ -7,15 +7,18 @@ A method METHOD/VARIANT is a method too, but one that is there to take METHOD ap
 from __future__ import annotations
 
 from importlib import resources
-from importlib.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_task import InputError
 from q2rl_task.settings_file import Section, load_settings
+
+if TYPE_CHECKING:
+    # Its home moves with Python 3.11, and the old one goes with 3.14.
+    from importlib.abc import Traversable
 
 FOLDER = 'overlays'
 
