@@ -41,8 +41,14 @@ _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 
 
 def save_state(path: str | Path, learner: OnlineLearner) -> None:
-    """Write the learner's state to `path`, atomically and durably."""
+    """Write the learner's state to `path`, atomically and durably.
+
+    :raises ValueError: the learner has diverged; the state of before stays, to go on with
+    """
     tensors = {name: t.detach().contiguous() for name, t in _everything(learner).items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f'the learner has diverged: {name} holds numbers that are not finite')
     write_atomically(path, save(tensors, _description(learner)), durable=True)
 
 

@@ -71,10 +71,7 @@ class TrainingLoop:
         self._wake = threading.Condition()
         self._inbox: deque[Transition] = deque()
         self._phase = Phase.STARTING
-        self._rollback = (
-            0,
-            0,
-        )  # how often the run was rolled back, and to which version the last time
+        self._rollback = (0, 0)  # how often the run was rolled back, to which version the last time
         self._stale = False  # the view is older than the phase
         self._failed = ''
         self._unsure: EstimateReport | None = None  # of a fit that says too little to start from
@@ -154,19 +151,16 @@ class TrainingLoop:
             where, problem = error.filename or self._state_path, error.strerror or error
             remedy = 'free disk space or check its permissions, then resume'
             self._fail(str(InputError(where, f'cannot be written ({problem})', remedy)))
-        except (
-            Exception
-        ) as error:  # the thread's last words: without them the run would wait for ever
+        except Exception as error:  # its last words: without them the run would wait for ever
             self._fail(f'{type(error).__name__}: {error}')
             raise
 
     def _work(self, stop: threading.Event) -> None:
-        try:
-            while self._wait(stop):
-                self._turn(stop)
-        finally:
-            if self.fitted and self._learner.gradient_steps != self._saved:
-                self._save()
+        while self._wait(stop):
+            self._turn(stop)
+        # Not where a turn raised: what it left half done must not take the place of the last sound state.
+        if self.fitted and self._learner.gradient_steps != self._saved:
+            self._save()
 
     def _wait(self, stop: threading.Event) -> bool:
         """Wait for something to do; tell whether to go on."""

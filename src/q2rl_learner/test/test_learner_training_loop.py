@@ -6,13 +6,14 @@ from dataclasses import replace
 import errno
 import os
 from pathlib import Path
+import threading
 import time
 
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task, transition
 import pytest
 import torch
 
-from q2rl_learner.learner_state import load_state
+from q2rl_learner.learner_state import load_state, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import UNLIMITED, LearnerView, TrainingLoop
 from q2rl_task import LearnerState, Phase, Transition
@@ -344,3 +345,40 @@ def test_a_transition_that_does_not_fit_stops_learning_in_words(make):
     watched.loop.offer([transition(TASK, 1, contract='other')])
     view = watched.until(lambda v: v.state is LearnerState.FAILED)
     assert 'contract other' in view.detail
+
+
+def test_what_an_update_left_half_done_does_not_replace_the_last_sound_state(make, monkeypatch):
+    """Weights that are not finite end learning; a resumed run goes on from before they were."""
+    watched = make(config=small_config(publish_every=20, save_every=10**6))
+    toy, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.set_phase(Phase.FITTING)
+    watched.until(lambda v: v.state is LearnerState.READY)
+    sound = watched.state.read_bytes()
+
+    def diverge(*_, **__):
+        with torch.no_grad():
+            watched.learner.actor.net[0].weight.fill_(float('nan'))
+        watched.learner.gradient_steps += 20
+        return {}
+
+    monkeypatch.setattr(watched.learner, 'update', diverge)
+    monkeypatch.setattr(threading, 'excepthook', lambda args: None)
+    watched.loop.set_phase(Phase.ONLINE)
+    watched.loop.offer(online(toy, 10))
+    end = time.monotonic() + WAIT_S
+    while watched.loop.view.state is not LearnerState.FAILED:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    assert watched.loop.close()
+    assert 'not finite' in watched.loop.view.detail
+    assert watched.state.read_bytes() == sound
+
+
+def test_a_state_that_is_not_finite_is_not_written(make):
+    watched = make()
+    with torch.no_grad():
+        watched.learner.critics.head_bias.fill_(float('inf'))
+    with pytest.raises(ValueError, match='critics.head_bias holds numbers that are not finite'):
+        save_state(watched.state, watched.learner)
+    assert not watched.state.exists()
