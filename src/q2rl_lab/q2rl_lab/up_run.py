@@ -188,7 +188,7 @@ def run_graph(
         display.note(f'emergency stop from another terminal: ./q2rl stop {named(folder)}')
         environment = node_environment(domain.number)
         # Ours too: the watcher must be found by the nodes.
-        os.environ.update({k: environment[k] for k in ('ROS_AUTOMATIC_DISCOVERY_RANGE',)})
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = environment['ROS_AUTOMATIC_DISCOVERY_RANGE']
         if view is None:
             modes = 1 if config.shadow else 3
             plan = Plan(config.rollouts, config.steps, modes * config.eval_episodes)
@@ -279,6 +279,7 @@ class _Watch:
         return Ending(End.INTERRUPTED)
 
     def _look(self) -> tuple[Phase, str]:
+        self._watcher.check()
         states = self._supervisor.states
         with self._watcher.lock:
             view = self._view

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import json
 from pathlib import Path
 import threading
@@ -21,6 +22,7 @@ from q2rl_msgs.msg import ArmStatus, EpisodeSummary, LearnerStatus, RunState
 from q2rl_msgs.srv import RunCommand
 from q2rl_ros.qos import profiles
 from q2rl_ros.spin import EventsExecutor
+from q2rl_task.atomic_file import saying_why
 
 TIMELINE_PERIOD_S = 2.0
 TIMELINE_FIELDS = (
@@ -56,6 +58,7 @@ class Watcher:
         self.lock = threading.Lock()
         self._view = view
         self._timeline = timeline.open('a', encoding='utf-8')
+        self._problem: Exception | None = None
         self._written: tuple[float, Any] = (-TIMELINE_PERIOD_S, None)
         self._closing = threading.Event()
         self._context = Context()
@@ -76,6 +79,17 @@ class Watcher:
         self._command = self._node.create_client(RunCommand, 'episode_manager/command')
         self._thread = threading.Thread(target=self._spin, name='watch', daemon=True)
         self._thread.start()
+
+    def check(self) -> None:
+        """See that the view is kept up: a run that nobody hears would be waited for without end.
+
+        :raises InputError: the timeline cannot be written
+        :raises Exception: what else a message made of it
+        """
+        if self._problem is not None:
+            raise self._problem
+        if not (self._thread.is_alive() or self._closing.is_set()):
+            raise RuntimeError('the thread that listens to the run has ended')
 
     def ask_to_stop(self, timeout_s: float) -> bool:
         """Ask the episode manager to end the episode under way, save and stop; tell whether it agreed in time."""
@@ -99,7 +113,8 @@ class Watcher:
         self._thread.join(5.0)
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
-        self._timeline.close()
+        with contextlib.suppress(OSError):  # of a full disk `check` has told
+            self._timeline.close()
 
     def _spin(self) -> None:
         executor = (EventsExecutor or SingleThreadedExecutor)(context=self._context)
@@ -110,8 +125,11 @@ class Watcher:
 
     def _locked(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
         def handle(message: Any) -> None:
-            with self.lock:
-                handler(message)
+            try:
+                with self.lock:
+                    handler(message)
+            except Exception as error:  # nobody hears of it in this thread: `check` raises it
+                self._problem = self._problem or error
 
         return handle
 
@@ -128,5 +146,6 @@ class Watcher:
             't': now - self._view.started,
             **{name: getattr(message, name) for name in TIMELINE_FIELDS},
         }
-        self._timeline.write(json.dumps(finite_or_none(entry)) + '\n')
-        self._timeline.flush()
+        with saying_why(self._timeline.name):
+            self._timeline.write(json.dumps(finite_or_none(entry)) + '\n')
+            self._timeline.flush()

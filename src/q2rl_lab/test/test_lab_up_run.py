@@ -154,6 +154,23 @@ def test_ctrl_c_asks_the_run_to_stop_and_waits_for_the_last_acknowledgement(watc
 
 
 @pytest.mark.timeout(90)
+def test_a_run_that_cannot_be_heard_any_more_is_not_waited_for(watch, monkeypatch):
+    def puzzled(view, status):
+        raise KeyError('of another release')
+
+    monkeypatch.setattr(RunView, 'hear_arm', puzzled)
+    with pytest.raises(KeyError, match='of another release'):
+        watch(FINISHES)
+
+
+@pytest.mark.timeout(90)
+def test_a_timeline_that_cannot_be_written_ends_the_run_in_one_line(watch, tmp_path):
+    (tmp_path / 'one' / 'timeline.jsonl').symlink_to('/dev/full')
+    with pytest.raises(InputError, match=r'timeline\.jsonl: cannot be written \(No space left'):
+        watch(FINISHES)
+
+
+@pytest.mark.timeout(90)
 def test_a_node_that_keeps_crashing_ends_the_run_with_the_end_of_its_log(watch):
     ending, _, folder = watch(CRASHES)
     assert ending.end is End.CRASHED
