@@ -121,9 +121,15 @@ def take(task: Contract, policy: Path, folder: Path) -> dict[str, Any]:
     from q2rl_policies.policy_file import load_bc
 
     loaded = load_bc(policy, task)
+    kept = keep_policy(policy, folder)
+    return {'file': str(kept), 'adopted': str(policy), 'what': loaded.what}
+
+
+def keep_policy(policy: Path, folder: Path) -> Path:
+    """Copy the file of a policy into a run's folder as `RunFolder.bc` looks for it; return where it is."""
     kept = folder / f'bc{".safetensors" if policy.suffix == ".safetensors" else ".yaml"}'
     write_atomically(kept, policy.read_bytes(), durable=True)
-    return {'file': str(kept), 'adopted': str(policy), 'what': loaded.what}
+    return kept
 
 
 def prepare(folder: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_control.run_store import RunStore
 from q2rl_lab.evaluation import learned_from
+from q2rl_lab.preparation import keep_policy
 from q2rl_lab.recorded_evaluation import record_episodes
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run, open_run
 from q2rl_lab.workspace import versions
@@ -103,7 +104,7 @@ def run_by_nodes(what: Learned, folder: RunFolder, task: TaskSpec) -> None:
     from q2rl_lab.up_run import End, node_processes, run_graph
 
     config = folder.read_config()
-    _take_over(what, folder, config.seed)
+    take_over(what, folder, config.seed)
     specs = node_processes(folder, config, resume=False)
     display = open_display(f'q2rl shadow {what.name}, run {folder.id}')
     ending = run_graph(folder, config, task, specs, display, time.monotonic())
@@ -116,7 +117,7 @@ def can_run_by_nodes(what: Learned) -> bool:
     return what.run is not None and (what.learner / 'state.safetensors').is_file()
 
 
-def _take_over(what: Learned, folder: RunFolder, seed: int) -> None:
+def take_over(what: Learned, folder: RunFolder, seed: int) -> None:
     """Copy what was learned into a fresh folder and put it at the beginning of its evaluation."""
     run = what.run
     if run is None or not can_run_by_nodes(what):
@@ -129,7 +130,7 @@ def _take_over(what: Learned, folder: RunFolder, seed: int) -> None:
     if saved is None:
         raise InputError(run.state, 'is not there', 'name a run that has come to its evaluation')
     shutil.copytree(run.learner, folder.learner)
-    shutil.copy(what.bc, folder.bc)
+    keep_policy(what.bc, folder.path)
     shutil.copy(run.demonstrations, folder.demonstrations)
     with (
         contextlib.closing(sqlite3.connect(run.transitions)) as source,

@@ -22,8 +22,7 @@ from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
 from q2rl_lab.shadow_page import render_shadow
 from q2rl_lab.shadow_result import PLACES, build_shadow, judged_ticks, shares_by_depth
-from q2rl_lab.shadow_run import _take_over as take_over
-from q2rl_lab.shadow_run import can_run_by_nodes, find_learned, make_folder
+from q2rl_lab.shadow_run import can_run_by_nodes, find_learned, make_folder, take_over
 from q2rl_learner.bc_training import make_bc
 from q2rl_learner.config import load_preset
 from q2rl_learner.online_learner import OnlineLearner
@@ -235,6 +234,19 @@ def test_the_nodes_take_over_what_a_run_learned_at_the_beginning_of_its_evaluati
     copied = TransitionLog(made.transitions, run.task.contract_hash, read_only=True)
     assert copied.contiguous('arm') == 4
     assert make_folder(what, folder.path.parent, None, 6, 11, False).id == 'made_up-shadow-2'
+
+
+def test_the_nodes_take_over_a_policy_that_is_a_class_by_its_yaml(run):
+    folder = run.write()
+    for path in (folder.learner / 'state.safetensors', folder.demonstrations):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b'learned')
+    (folder.path / 'bc.yaml').write_text('python: mine:MyPolicy\n')
+    RunStore(folder.path).save(RunProgress('made_up', 3, Phase.FINISHED), {})
+    what = find_learned(folder.path.parent, 'made_up', None, 'x', 'y')
+    made = make_folder(what, folder.path.parent, None, 6, 11, in_process=False)
+    take_over(what, made, 11)
+    assert made.bc == made.path / 'bc.yaml' and 'MyPolicy' in made.bc.read_text()
 
 
 @pytest.mark.parametrize(
