@@ -144,6 +144,8 @@ def _forces(task: TaskSpec, ticks: EpisodeTicks) -> list[Remark]:
 def _stuck(task: TaskSpec, ticks: EpisodeTicks) -> list[Remark]:
     """Find the longest stretch in contact in which the tip gets no deeper and comes no higher."""
     depth, touching = ticks.depth, np.nan_to_num(ticks.force) >= CONTACT_N
+    if not np.isfinite(depth).all():
+        return []  # the task does not observe where the tip is
     best, begin = (0, 0), 0
     for k in range(len(depth)):
         while begin < k and np.ptp(depth[begin : k + 1]) > STUCK_M:

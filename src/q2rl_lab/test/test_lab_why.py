@@ -147,6 +147,13 @@ def test_what_stands_out_is_said_with_the_tick_to_look_at(run):
     assert 'closer than the critics agree' in text
 
 
+def test_nothing_is_said_of_a_depth_that_the_task_does_not_observe(run):
+    ticks = ticks_of(run, 40, force=[20.0] * 40)
+    assert any('No way down' in r.text for r in remarks(run.task, ticks))
+    unknown = replace(ticks, depth=np.full(41, np.nan), lateral=np.full(41, np.nan))
+    assert not any('No way down' in r.text for r in remarks(run.task, unknown))
+
+
 def test_the_same_scene_under_other_modes_is_told(run):
     for mode, success in ((Mode.BC, True), (Mode.GATED, False), (Mode.RL, True)):
         run.add(Phase.EVALUATING, mode, success, seed=5)
