@@ -172,8 +172,12 @@ def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     contents = []
     for number, line in enumerate(lines, 1):
         try:
-            contents.append(json.loads(line))
+            content = json.loads(line)
         except ValueError:
+            content = None
+        if isinstance(content, dict):
+            contents.append(content)
+        else:
             notes.append(f'{path.name}: line {number} is cut or damaged')
     return contents
 
@@ -193,21 +197,13 @@ def _read_ticks(folder: RunFolder, task: TaskSpec, notes: list[str]) -> Ticks | 
     try:
         offset, scale = _depth_component(task)
         columns: list[tuple] = []
-        for t in log.replay():
-            depth = float(t.observation[offset]) * scale if offset is not None else math.nan
-            columns.append(
-                (
-                    t.episode,
-                    t.phase,
-                    t.mode,
-                    t.source,
-                    depth,
-                    t.q_bc,
-                    t.q_rl,
-                    t.force,
-                    bool(t.interventions),
-                )
-            )
+        try:
+            for t in log.replay():
+                depth = float(t.observation[offset]) * scale if offset is not None else math.nan
+                values = t.q_bc, t.q_rl, t.force, bool(t.interventions)
+                columns.append((t.episode, t.phase, t.mode, t.source, depth, *values))
+        except InputError as error:  # what comes before the damage counts
+            notes.append(str(error))
         arrays = (
             [np.array(column) for column in zip(*columns, strict=True)]
             if columns

@@ -131,6 +131,20 @@ def test_a_repeated_episode_counts_once_and_a_torn_line_is_noted(run):
     assert any('line 3' in note for note in data.notes)
 
 
+def test_what_comes_before_a_damage_of_the_log_counts_and_the_damage_is_noted(run):
+    for _ in range(300):
+        run.add(Phase.ONLINE, Mode.GATED, True)
+    folder = run.write()
+    content = bytearray(folder.transitions.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 8192] = b'\xa5' * 8192
+    folder.transitions.write_bytes(content)
+    data = read_run(folder)
+    assert data.ticks is not None and len(data.ticks.depth) < data.ticks.count
+    assert any('transitions.db' in note for note in data.notes)
+    assert build_result(data)['episodes']['all'] == 300
+
+
 def test_enums_may_be_numbers(run):
     run.add(Phase.ONLINE, Mode.GATED, True)
     folder = run.write()
