@@ -104,12 +104,14 @@ def _write_csv(path: Path, records: list[Any]) -> None:
     import csv
     from dataclasses import asdict
 
-    from q2rl_task.atomic_file import saying_why
+    from q2rl_task.atomic_file import replacing, saying_why
 
     rows = [asdict(record) for record in records]
-    with saying_why(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    with (
+        saying_why(path),
+        replacing(path) as partial,
+        partial.open('w', newline='', encoding='utf-8') as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
