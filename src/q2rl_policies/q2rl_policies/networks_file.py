@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import hashlib
 import json
-import math
 from pathlib import Path
+import sys
 from typing import Any
 
 from safetensors import SafetensorError
@@ -96,7 +96,7 @@ def unpack(
     try:
         tensors = safetensors.torch.load(data)
         intact = _checksum(kind, meta, tensors) == header.get('checksum')
-    except (KeyError, ValueError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InputError(where, f'is damaged ({_one_line(error)})', FETCH_AGAIN) from None
     if not intact:
         raise InputError(where, 'is damaged (the checksum does not match)', FETCH_AGAIN)
@@ -303,7 +303,8 @@ def _size_problem(arguments: Mapping[str, Any]) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    # Text of a file may hold an integer that no float is as large as.
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def _one_line(error: Exception) -> str:

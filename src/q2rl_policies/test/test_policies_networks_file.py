@@ -274,6 +274,7 @@ def test_a_description_must_be_complete(key):
         ('alpha', -0.1),
         ('alpha', '1'),
         ('alpha', None),
+        ('alpha', 10**400),
         ('attainable', 7),
         ('attainable', [1.0]),
         ('attainable', [0.0, None]),
