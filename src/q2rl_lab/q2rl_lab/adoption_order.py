@@ -11,7 +11,7 @@ import shlex
 from q2rl_lab.bench_suites import BenchTask, bench_task, find_suite, pick_tasks
 from q2rl_lab.console import say
 from q2rl_lab.gym_scaling import name_in, read_fixed, task_beside
-from q2rl_task import Contract, InputError, TaskSpec
+from q2rl_task import Contract, InputError
 
 Improving = Callable[[str], str]
 """From a method to the command that improves an adopted policy by it."""
@@ -80,7 +80,7 @@ def adopted_task(order: Order) -> BenchTask:
 
 def _robot_task(order: Order) -> BenchTask:
     case = bench_task(order.task)
-    if order.episodes and not _simulated(case.spec):
+    if order.episodes and not case.spec.scene:
         raise InputError(
             f'task {case.spec.name}',
             'has no scene that a policy could be measured in',
@@ -89,14 +89,10 @@ def _robot_task(order: Order) -> BenchTask:
     return case
 
 
-def _simulated(task: TaskSpec) -> bool:
-    return bool(task.scene) or task.name == 'tiny'
-
-
 def improving(order: Order, task: Contract, output: Path) -> Improving:
     """Return what improves the policy that was written."""
     suite = suite_of(order)
-    on_robot = suite is None and not _simulated(task)
+    on_robot = suite is None and not task.scene
     policy, mixed = (
         shlex.quote(str(path.absolute() if on_robot else path)) if path else ''
         for path in (output, order.demonstrations)
