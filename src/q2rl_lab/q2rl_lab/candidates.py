@@ -22,13 +22,12 @@ from q2rl_policies.policy_file import (
     program_bc,
     python_bc,
 )
-from q2rl_policies.policy_spec import InputMap, PolicySpec, input_map, read_spec
+from q2rl_policies.policy_spec import GUIDE, InputMap, PolicySpec, input_map, read_spec
 from q2rl_policies.python_policy import source_hash, source_of
 from q2rl_policies.robomimic import is_checkpoint, read_robomimic
 from q2rl_task import Contract, InputError
 
 NETWORK, YAML = '.safetensors', '.yaml'
-GUIDE = 'see docs/adopt-a-policy.md'
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import numpy as np
 
 from q2rl_policies.bc import BCPolicy
+from q2rl_policies.distributions import EntropyKind
 from q2rl_policies.policy_file import load_bc
 from q2rl_policies.policy_node import WARM_UP_CALLS, PolicyNode
 from q2rl_ros.spin import spin
@@ -36,7 +38,7 @@ class BcPolicyNode(PolicyNode):
             'entropy',
             'monte_carlo',
             'Entropy of a mixture: unbiased estimate, closed-form bound, or the formula first released.',
-            choices=('monte_carlo', 'bound', 'published'),
+            choices=get_args(EntropyKind),
         )
         self.declare(
             'act_by',

@@ -12,7 +12,7 @@ from typing import get_args
 import torch
 
 from q2rl_msgs.msg import ActionProposal, GateDecision, Observation
-from q2rl_policies.gate import BCValue, QGate
+from q2rl_policies.gate import BCValue, Chooser, QGate
 from q2rl_policies.inference import GateCritic
 from q2rl_policies.live_networks import LiveCritic
 from q2rl_policies.policy_node import take_observation
@@ -63,7 +63,7 @@ class QGateNode(Q2rlNode):
             'chooser',
             'gate',
             'Who acts in a gated episode: the better one, or always one of them; shadow: BC, in all episodes.',
-            choices=('gate', 'rl', 'bc', 'shadow'),
+            choices=get_args(Chooser),
         )
         self.declare('margin', 0.0, 'What RL must be better by, reward units.', low=-1e6, high=1e6)
         self.declare(

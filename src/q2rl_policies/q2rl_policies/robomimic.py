@@ -26,14 +26,21 @@ import torch
 from torch import Tensor
 
 from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
-from q2rl_policies.policy_spec import ActionMap, Actions, Block, Input, InputMap, input_map
+from q2rl_policies.policy_spec import (
+    GUIDE,
+    ActionMap,
+    Actions,
+    Block,
+    Input,
+    InputMap,
+    input_map,
+)
 from q2rl_policies.recurrent import RecurrentGmmNet
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
 
 MAX_STD = 7.5
 """Where robomimic's Gaussian policy caps its standard deviations."""
-GUIDE = 'see docs/adopt-a-policy.md'
 PREFIX = 'policy.nets.'
 KEPT = 'model, config, algo_name, shape_metadata, obs_normalization_stats and action_normalization_stats'
 """What is read of a checkpoint; the last two only where it has them."""
