@@ -168,12 +168,16 @@ class OnlineLearner:
         """Run Q-Estimation on the rollouts added so far: fit V, warm-start critics and actor.
 
         A method that asks V nothing leaves it as it is; its report says so and keeps no run from starting. The offline
-        phase of a method that has one comes after.
+        phase of a method that has one comes after, unless learning cannot start: it may take its data out of the
+        replay, and the next fit, on more rollouts, needs them.
 
         :raises InputError: fewer than two finished rollouts, or nothing to learn from offline
         """
         self.report = self._estimate()
-        self.offline_steps = learn_offline(self.updater, self.replay, self.config, self.generator)
+        if not self.report.problem():
+            self.offline_steps = learn_offline(
+                self.updater, self.replay, self.config, self.generator
+            )
         return self.report
 
     def _estimate(self) -> EstimateReport:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task, transition
@@ -299,6 +300,21 @@ def test_wsrl_goes_on_without_the_offline_data():
     kept, _ = with_rollouts(config_of('cal-ql'))
     kept.fit_estimate()
     assert kept.replay.demonstrations > 0 and kept.replay.online > 0
+
+
+def test_no_offline_phase_where_learning_cannot_start():
+    """It would take the rollouts out of the replay that the next fit, on more of them, is to learn from."""
+    config = config_of('wsrl').model_dump()
+    config = LearnerConfig.model_validate({**config, 'fit': {**config['fit'], 'warm_start': True}})
+    of = OnlineLearner(config, TASK, 0, demonstrations(TASK, 3, seed=1))
+    toy = Toy(TASK, 2, noisy_bc(TASK, 2))
+    for k in range(4):
+        for t in toy.run(f'r{k}', Phase.ESTIMATING):
+            over = t.terminated or t.truncated
+            of.add(replace(t, terminated=False, truncated=over))
+    there = len(of.replay)
+    assert of.fit_estimate().problem()
+    assert of.offline_steps == 0 and len(of.replay) == there > 0
 
 
 @pytest.mark.parametrize('method', ['wsrl', 'iql'])
