@@ -407,6 +407,8 @@ class OnlineLearner:
             return
         self.forgotten = self._bc_only.began(failed[0])
         self._bc_only.forget(self.forgotten)
-        self.replay.keep_newest(self._bc_only.taken - self.forgotten)
+        # The newest steps of episodes under way are no samples yet: their windows are not full.
+        newest = self._bc_only.taken - self.forgotten - self.replay.waiting
+        self.replay.keep_newest(max(0, newest))
         if self.config.needs_value:
             self._take(self._fit_value(failed))

@@ -148,6 +148,11 @@ class Replay:
         """Samples of a person's that can be drawn as demonstrations."""
         return min(self.intervened, self._kept)
 
+    @property
+    def waiting(self) -> int:
+        """Steps of episodes under way whose samples are not complete yet."""
+        return sum(len(under_way.window) for under_way in self._under_way.values())
+
     def __len__(self) -> int:
         return self.demonstrations + self.online
 

@@ -123,6 +123,27 @@ def test_starting_afresh_fits_v_to_what_bc_has_come_to_and_forgets_what_was_befo
         assert torch.equal(tensor, second.critics.state_dict()[name]), name
 
 
+def test_starting_afresh_within_an_episode_keeps_none_of_the_samples_from_before(tmp_path):
+    """Of the episode under way the last steps are no samples yet: a restored learner has the very same replay."""
+    of, toy, first = fitted(None)
+    before = toy.run('o', Phase.ONLINE, rl=toy.bc)
+    changed = failing(toy, 4)
+    under_way = toy.run('o2', Phase.ONLINE, rl=toy.bc)
+    cut = len(under_way) // 2
+    assert cut > CONFIG.n_step
+    learn(of, before + changed + under_way[:cut])
+    of.start_afresh(count=1)
+    assert of.replay.waiting == CONFIG.n_step - 1
+    save_state(tmp_path / 'state', of)
+    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
+    load_state(tmp_path / 'state', second)
+    learn(of, under_way[cut:])
+    learn(second, first + before + changed + under_way)
+    assert second.replay.added == of.replay.added == len(changed + under_way)
+    for name, tensor in of.critics.state_dict().items():
+        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+
+
 def test_one_failure_of_bc_is_too_little_to_start_afresh():
     of, toy, _ = fitted(None)
     learn(of, failing(toy, 1))
