@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
+import numpy as np
 from rclpy.serialization import deserialize_message, serialize_message
 
 from q2rl_learner.demonstration_files import Read, check_demonstration
@@ -55,13 +56,21 @@ def write_mcap(path: Path, task: TaskSpec, episodes: Sequence[Episode]) -> None:
 def read_mcap(path: Path, task: TaskSpec, as_is: bool) -> Read:
     """Read the whole episodes of a bag: of a file, or of all files in a folder. `as_is` does not matter here.
 
-    :raises InputError: mcap is not installed; truncated or foreign; no transition of the task in it
+    Bags of several runs may lie in one folder: each run numbers its transitions from 1, its episodes are its own.
+
+    :raises InputError: mcap is not installed; truncated or foreign; no transition of the task in it; two different
+        episodes of one name
     """
     files = sorted(path.glob('*.mcap')) if path.is_dir() else [path]
-    found: dict[tuple[str, int], Transition] = {}
+    found: dict[tuple[str, int, str, int], Transition] = {}
     for file in files:
         for transition in _transitions(file, task):
-            found[transition.robot, transition.sequence] = transition  # a resent one is the same
+            key = transition.robot, transition.sequence, transition.episode, transition.step
+            known = found.setdefault(key, transition)
+            # A resent one is the same.
+            if not np.array_equal(known.observation, transition.observation):
+                problem = f'has another episode {transition.episode} than a file before it'
+                raise InputError(file, problem, 'convert the files one by one')
     episodes, partial = [], 0
     ordered = [found[key] for key in sorted(found)]
     for group in _by_episode(ordered):

@@ -272,6 +272,33 @@ class TestMcap:
         ]  # fmt: skip
         assert found.notes == ('2 episodes that were not recorded whole are left out',)
 
+    def test_bags_of_several_runs_in_one_folder_are_kept_apart(self, tmp_path):
+        """Every run numbers its transitions from 1; episodes of one name that differ are not mixed up."""
+
+        def run(life: str, seed: int):
+            return [
+                transition(
+                    TASK, n + 1, f'run-d0001@arm.{life}', n, truncated=n == 2,
+                    observation=np.full(3, seed + n, dtype=np.float32),
+                )
+                for n in range(3)
+            ]  # fmt: skip
+
+        folder = tmp_path / 'bags'
+        folder.mkdir()
+        self.bag(folder / 'first_0.mcap', run('a', 1))
+        self.bag(folder / 'second_0.mcap', run('b', 5))
+        found = read(folder)
+        assert [(e.name, float(e.observations[0, 0])) for e in found.episodes] == [
+            ('run-d0001@arm.a', 1.0), ('run-d0001@arm.b', 5.0),
+        ]  # fmt: skip
+        assert not found.notes
+        self.bag(folder / 'third_0.mcap', run('a', 9))
+        with pytest.raises(
+            InputError, match=r'third_0\.mcap: has another episode run-d0001@arm\.a'
+        ):
+            read(folder)
+
     def test_bags_of_something_else(self, tmp_path, episodes):
         steps = list(transitions_of(TASK, episodes))
         path = self.bag(tmp_path / 'a.mcap', steps, kind='std_msgs/msg/String')
