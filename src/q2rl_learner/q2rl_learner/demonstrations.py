@@ -58,7 +58,7 @@ def _read(path: Path, file: h5py.File, task: Contract) -> list[Episode]:
             f'is of contract {contract}, the task of {task.contract_hash}{_difference(said, task)}',
             f'{ANEW}, or go back to the task they were recorded with',
         )
-    numbers = sorted(int(n[5:]) for n in data if n.startswith('demo_') and n[5:].isdigit())
+    numbers = sorted(int(n[5:]) for n in data if n.startswith('demo_') and n[5:].isdecimal())
     if not numbers:
         raise InputError(f'{path}: field `data`', 'holds no demonstration', 'record at least one')
     return [_episode(path, data, f'demo_{number}', task) for number in numbers]
@@ -80,6 +80,8 @@ def _difference(said: dict[str, Any], task: Contract) -> str:
 
 def _episode(path: Path, data: h5py.Group, name: str, task: Contract) -> Episode:
     group = data[name]
+    if not isinstance(group, h5py.Group):
+        raise InputError(f'{path}: field `data/{name}`', 'is no group of fields', ANEW)
     observations = _array(path, group, name, 'obs/state', task.observation_size)
     steps = len(observations)
     following = _array(path, group, name, 'next_obs/state', task.observation_size, steps)
@@ -115,6 +117,8 @@ def _array(
         raise InputError(
             where, f'has shape {shape}, expected {expected}', 'give a file recorded for this task'
         )
+    if dataset.dtype.kind not in 'fiub':
+        raise InputError(where, f'holds {dataset.dtype}, no numbers', ANEW)
     values = dataset[()]
     if not np.isfinite(values).all():
         raise InputError(where, 'holds numbers that are not finite', ANEW)

@@ -77,6 +77,8 @@ def replace(data: h5py.Group, field: str, values: np.ndarray) -> None:
             ),
             'does not continue',
         ),
+        (lambda d: replace(d, 'demo_1/rewards', np.full(30, b'one')), 'demo_1/rewards'),
+        (lambda d: replace(d, 'demo_1', np.zeros(3)), 'data/demo_1`: is no group'),
         (lambda d: [d.__delitem__(n) for n in list(d)], 'no demonstration'),
     ],
 )
