@@ -68,21 +68,15 @@ def train_bc(
         torch.manual_seed(seed)
         net = make_bc(config, task.observation_size, task.action_size)
     order = permutation(len(demonstrations), generator).tolist()
-    held = max(1, round(config.held_out * len(demonstrations)))
-    train, test = (
-        acting_steps([demonstrations[i] for i in order[held:]]),
-        acting_steps([demonstrations[i] for i in order[:held]]),
+    held = min(max(1, round(config.held_out * len(demonstrations))), len(demonstrations) - 1)
+    test, train = (
+        acting_steps([demonstrations[i] for i in chosen]) for chosen in (order[:held], order[held:])
     )
     optimiser = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    best_nll, best_step, best, train_nll, step = (
-        float('inf'),
-        0,
-        copy.deepcopy(net),
-        float('nan'),
-        0,
-    )
+    best, best_nll, best_step = copy.deepcopy(net), float('inf'), 0
+    train_nll, step = float('nan'), 0
     for step in range(1, config.steps + 1):
         index = uniform_index(len(train[0]), (config.batch,), generator)
         observations = blurred(train[0][index], config.input_noise, generator)

@@ -292,6 +292,9 @@ def test_bc_training_learns_and_checks():
     uniform = 6 * np.log(2.0)
     assert mean_nll(net, observations, actions) < uniform
     assert found.held_out_nll < uniform and found.steps <= found.last_step
+    # However much is to be held out, something is left to learn from.
+    most = config.model_copy(update={'held_out': 0.9, 'steps': 5})
+    assert train_bc(demos[:2], most, TASK, seed=0)[1].samples == len(demos[0]) + len(demos[1])
     with pytest.raises(InputError, match='at least two'):
         train_bc(demos[:1], config, TASK, seed=0)
     with pytest.raises(InputError, match='sizes'):
