@@ -11,7 +11,7 @@ from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_lab.cell import Deciders
 from q2rl_lab.statistics import Rate
 from q2rl_learner.config import LearnerConfig, load_preset
-from q2rl_learner.learner_state import load_state
+from q2rl_learner.learner_state import config_in, load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.distributions import EntropyKind
@@ -150,14 +150,13 @@ def _restored(state: Path, task: TaskSpec) -> OnlineLearner:
 
 def _config_of(state: Path) -> LearnerConfig:
     """Return the settings that a learner's state was made with."""
-    from pydantic import ValidationError
     from safetensors import SafetensorError, safe_open
 
     if not state.is_file():
         raise InputError(state, 'no such file: nothing was learned yet', 'evaluate --mode bc')
     try:
         with safe_open(state, framework='pt') as file:
-            return LearnerConfig.model_validate_json((file.metadata() or {})['config'])
-    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+            return config_in(file.metadata() or {})
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         problem = f'is not a readable state of a learner ({" ".join(str(error).split())})'
         raise InputError(state, problem, 'evaluate another run') from None

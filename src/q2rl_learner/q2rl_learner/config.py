@@ -52,8 +52,6 @@ class FitConfig(Section):
     returns, stop the fit and give the value error. `complete_every`: gradient steps between completions.
     `log_prob_floor` [nat]: lower clip of log pi_BC(a|s) in the critics' target.
     `critic_target`: `value`: V(s) + alpha (log pi + H); `return`: the sample's own Monte Carlo return instead of V.
-    `uniform_fraction`: share of the critics' fit batch with uniform random actions, scored by BC.
-    `actor_data`: rollout actions to imitate: of all rollouts or of the successful ones.
     """
 
     estimator: Literal['boltzmann', 'bellman'] = 'boltzmann'
@@ -77,8 +75,6 @@ class FitConfig(Section):
     input_noise: float = Field(default=0.0, ge=0)
     log_prob_floor: float = Field(default=-100.0, lt=0)
     critic_target: Literal['value', 'return'] = 'value'
-    uniform_fraction: float = Field(default=0.0, ge=0, lt=1)
-    actor_data: Literal['all', 'successes'] = 'all'
     use_demonstrations: bool = True
 
 
@@ -133,10 +129,9 @@ class LearnerConfig(Section):
     `reward_scale * r + reward_bias` before anything is fitted. `imitation`: whose actions the actor's NLL term
     takes: `bc_action` (BC's proposals, on online samples), `demonstration` (on demonstration samples), `both`, or
     `success`: demonstrations, and what anybody did in an episode that succeeded (self-imitation, arXiv 1806.05446).
-    `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `q_filter`: imitate only where
-    the critics rate the imitated action above the actor's own. `clip_targets`: keep critic targets within the
-    attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training by this share
-    per actor step (initially 1: they are one for good). `actor_rate`: factor of `actor_learning_rate`.
+    `bc_mixing`: `added` (-Q + w NLL) or `convex` (-(1-w) Q + w NLL, as published). `clip_targets`: keep critic
+    targets within the attainable range of returns. `actor_tau`: the actor that acts moves towards the one in training
+    by this share per actor step (initially 1: they are one for good). `actor_rate`: factor of `actor_learning_rate`.
     `entropy`: how BC's is computed (`q2rl_policies.distributions`).
     `demo_mixing`: `share` (each batch has `demo_fraction` demonstrations) or `pooled` (drawn like everything else).
     `episode_ends`: `correct`, or `swapped` as in one released entry point: values flow past success and are cut at
@@ -173,7 +168,6 @@ class LearnerConfig(Section):
     bc_weight: Decay = Decay()
     bc_mixing: Literal['added', 'convex'] = 'added'
     imitation: Literal['bc_action', 'demonstration', 'both', 'success'] = 'both'
-    q_filter: bool = False
     actor_q: Literal['min', 'mean'] = 'min'
     entropy_bonus: float = Field(default=0.0, ge=0)
     entropy: Literal['monte_carlo', 'bound', 'published'] = 'monte_carlo'

@@ -38,6 +38,8 @@ _COUNTERS = (
     'forgotten',
 )
 _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
+_GONE = {'q_filter': False, 'fit.uniform_fraction': 0.0, 'fit.actor_data': 'all'}
+"""Settings that were, with the value that means what is done now: states from then stay readable."""
 
 
 def save_state(path: str | Path, learner: OnlineLearner) -> None:
@@ -104,6 +106,20 @@ def load_state(path: str | Path, learner: OnlineLearner) -> None:
         ) from None
 
 
+def config_in(meta: dict[str, str]) -> LearnerConfig:
+    """Return the settings of the learner that a state's metadata are of.
+
+    :raises KeyError, ValueError: they hold none, or a setting that is not known any more had a say
+    """
+    settings = json.loads(meta['config'])
+    for name, neutral in _GONE.items():
+        section, _, field = name.rpartition('.')
+        within = settings.get(section, {}) if section else settings
+        if within.get(field) == neutral:
+            del within[field]
+    return LearnerConfig.model_validate(settings)
+
+
 def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
     if meta.get('format') != FORMAT:
         raise InputError(path, f'is not a state of a learner ({FORMAT})', ANEW)
@@ -111,7 +127,7 @@ def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
         raise InputError(
             path, f'is of contract {meta["contract"]}', 'resume with the task of the run'
         )
-    theirs = LearnerConfig.model_validate_json(meta['config']).model_dump(mode='json')
+    theirs = config_in(meta).model_dump(mode='json')
     ours = learner.config.model_dump(mode='json')
     different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
     if different:

@@ -41,7 +41,7 @@ class OnlineLearner:
 
     :param seed: of all randomness in here
     :param demonstrations: whole episodes with the task's rewards
-    :param bc: the BC density, to score demonstrations and random actions; without it neither warms the critics
+    :param bc: the BC density, to score demonstrations; without it they do not warm the critics
     :param device: where networks and replay are, `bc` too from now on; weights and state files are of no device
     :param kept: folder of the weights that may be gone back to; None: they are in memory alone
     """

@@ -249,10 +249,6 @@ class Updater:
         loss = -q_weight * q.mean() + config.entropy_bonus * log_prob.mean()
         metrics = {'actor_q': q.detach().mean(), 'actor_entropy': -log_prob.detach().mean()}
         if bc_weight > 0:
-            if config.q_filter:
-                with torch.no_grad():
-                    rated = self._reduce(self.critics(observation, batch.imitated))
-                    imitation = imitation * (rated > q)
             nll = -self.actor.log_prob(observation, batch.imitated)
             imitation_loss = (nll * imitation).sum() / imitation.sum().clamp(min=1.0)
             loss = loss + bc_weight * imitation_loss

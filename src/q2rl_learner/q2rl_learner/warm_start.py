@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.drawing import Device, blurred, uniform_actions, uniform_index
+from q2rl_learner.drawing import Device, blurred, uniform_index
 from q2rl_learner.episodes import Episode, acting_steps
 from q2rl_learner.estimation import ValueFit, output_scaled, spread_of
 from q2rl_learner.interruption import interruptible
@@ -57,7 +57,7 @@ def warm_start(
     Critics that were fitted together with V are taken as they are.
 
     :param episodes: the rollouts that V was `fitted` on
-    :param bc: scores demonstrations and random actions; without it neither warms the critics
+    :param bc: scores demonstrations; without it they do not warm the critics
     :return: mean squared error of the critics, mean NLL of the actor [nat]
     """
     device = generator.device
@@ -67,16 +67,13 @@ def warm_start(
         error = fitted.critic_error
     else:
         pairs = rollout_pairs(episodes, fitted.returns, device, config.needs_density)
-        score = partial(_score, bc, config, generator) if bc is not None else None
-        if shown and score is not None:
+        if shown and bc is not None:
+            score = partial(_score, bc, config, generator)
             pairs = join_pairs(pairs, demonstration_pairs(shown, score, device))
-        error = fit_critics(critics, fitted.value, pairs, score, config, generator)
-    imitated = episodes
-    if config.fit.actor_data == 'successes':
-        imitated = [e for e in episodes if e.succeeded] or episodes
+        error = fit_critics(critics, fitted.value, pairs, config, generator)
     nll = fit_actor(
         actor,
-        acting_steps(imitated, device),
+        acting_steps(episodes, device),
         acting_steps(shown, device) if shown else None,
         config,
         generator,
@@ -144,14 +141,12 @@ def fit_critics(
     critics: CriticEnsemble,
     value: ValueNet,
     pairs: Pairs,
-    score: Score | None,
     config: LearnerConfig,
     generator: torch.Generator,
 ) -> float:
     """Warm-start critics to Q_BC on `pairs`; return the mean squared error over the last tenth of the steps.
 
-    Target: V(s) + alpha (max(log pi, floor) + H), or the pair's own return in place of V(s). With `score`, a share
-    of each batch has uniform random actions instead: what BC would never do is then worth little from the start.
+    Target: V(s) + alpha (max(log pi, floor) + H), or the pair's own return in place of V(s).
     """
     fit = config.fit
     with torch.no_grad():
@@ -166,22 +161,11 @@ def fit_critics(
         fused=True,
     )
     spread = spread_of(targets)
-    uniform = round(fit.uniform_fraction * fit.batch) if score is not None else 0
     errors = []
     for step in interruptible(range(fit.critic_steps), 'critics'):
         index = uniform_index(len(targets), (fit.batch,), generator)
-        observations, actions, target = (
-            pairs.observations[index],
-            pairs.actions[index],
-            targets[index],
-        )
-        if uniform:
-            actions = actions.clone()
-            actions[:uniform] = uniform_actions((uniform, actions.shape[1]), generator)
-            with torch.no_grad():
-                advantage = _advantage(config, *score(observations[:uniform], actions[:uniform]))
-            target = torch.cat([base[index[:uniform]] + advantage, target[uniform:]])
-        loss = (critics(observations, actions) - target).square().mean(dim=1).sum()
+        said = critics(pairs.observations[index], pairs.actions[index])
+        loss = (said - targets[index]).square().mean(dim=1).sum()
         optimiser.zero_grad(set_to_none=True)
         (loss / spread**2).backward()
         optimiser.step()

@@ -159,7 +159,6 @@ def test_critics_start_at_q_bc(kind, base):
         critics,
         lambda observation: torch.full((len(observation),), -7.0),
         pairs,
-        None,
         config,
         generator,
     )
@@ -240,7 +239,7 @@ def test_a_useless_value_names_every_way_on():
 
 
 def test_q_estimation_on_the_toy():
-    config = small_config(fit={'uniform_fraction': 0.25})
+    config = small_config()
     demos = demonstrations(TASK, 4, seed=1)
     bc, _ = train_bc(demos, config.bc, TASK, seed=1)
     learner = OnlineLearner(config, TASK, 0, demos, bc)

@@ -215,6 +215,24 @@ def test_a_state_is_compared_by_what_its_settings_mean(tmp_path):
     load_state(path, learner())
 
 
+@pytest.mark.parametrize(('gone', 'readable'), [(False, True), (True, False)])
+def test_a_state_with_a_setting_that_is_gone_is_read_where_it_had_no_say(tmp_path, gone, readable):
+    path = tmp_path / 'state'
+    save_state(path, learner())
+    with safe_open(path, framework='pt') as file:
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+        meta = file.metadata()
+    config = json.loads(meta['config'])
+    config['q_filter'] = gone
+    config['fit'] |= {'uniform_fraction': 0.0, 'actor_data': 'all'}
+    save_file(tensors, path, {**meta, 'config': json.dumps(config)})
+    if readable:
+        load_state(path, learner())
+    else:
+        with pytest.raises(InputError, match='q_filter'):
+            load_state(path, learner())
+
+
 def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path):
     path = tmp_path / 'state'
     save_state(path, learner())

@@ -188,26 +188,6 @@ def test_convex_mixing_at_weight_one_ignores_the_critics():
         assert torch.equal(tensor, actors[1][name])
 
 
-def test_the_q_filter_drops_what_the_critics_rate_below_the_actor():
-    drawn = batch(imitation=torch.ones(B))
-    updater = make(q_filter=True)
-
-    class Prefers(nn.Module):
-        def __init__(self, sign: float) -> None:
-            super().__init__()
-            self.sign = sign
-
-        def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-            return (self.sign * (action - drawn.imitated).abs().sum(1)).expand(3, -1)
-
-    updater.critics = Prefers(-1.0)
-    kept = updater.actor_step(drawn, 1.0)
-    assert float(kept['imitation_nll']) != 0.0
-    updater.critics = Prefers(1.0)
-    dropped = updater.actor_step(drawn, 1.0)
-    assert float(dropped['imitation_nll']) == 0.0
-
-
 @pytest.mark.parametrize(('kind', 'rows'), [('last', B), ('all', 2 * B)])
 def test_actor_batch(kind, rows):
     updater = make(actor_batch=kind)
