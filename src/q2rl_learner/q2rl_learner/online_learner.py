@@ -25,10 +25,10 @@ from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import warm_start
+from q2rl_learner.weights_files import actor_file, critic_file
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble
-from q2rl_policies.networks_file import pack
 from q2rl_task import Contract, InputError, Mode, Phase, Transition
 
 
@@ -312,7 +312,7 @@ class OnlineLearner:
 
         The version is `weights_version`; `publish` raises it.
         """
-        common = {
+        meta = {
             'contract': self.task.contract_hash,
             'task': self.task.name,
             'version': self.weights_version,
@@ -320,27 +320,18 @@ class OnlineLearner:
             'gradient_steps': self.gradient_steps,
         }
         if kind == 'actor':
-            return pack(
-                'actor',
-                self.acting.state_dict(),
-                common | {'architecture': self.actor.architecture},
-            )
+            return actor_file(self.acting, meta)
         if kind != 'critic':
             raise ValueError(f'no weights of kind {kind!r}')
         parts = {'critics': self.critics, 'value': self.value}
         if self.config.acting.bc_value == 'fitted':
             parts['bc_critics'] = self.bc_critics
-        return pack(
-            'critic',
-            {f'{p}.{k}': v for p, net in parts.items() for k, v in net.state_dict().items()},
-            common
-            | {
-                'architecture': {part: net.architecture for part, net in parts.items()},
-                'value_version': self.value_version,
-                'alpha': self.config.alpha,
-                'attainable': list(self.attainable),
-            },
-        )
+        for_gate = {
+            'value_version': self.value_version,
+            'alpha': self.config.alpha,
+            'attainable': list(self.attainable),
+        }
+        return critic_file(parts, meta | for_gate)
 
     def replay_until(self, trained_steps: int) -> None:
         """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
