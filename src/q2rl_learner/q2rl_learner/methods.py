@@ -88,12 +88,6 @@ def flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return out
 
 
-def differences(a: LearnerConfig, b: LearnerConfig) -> dict[str, tuple[Any, Any]]:
-    """Return what two configurations set differently: dotted name -> (value of a, value of b)."""
-    first, second = flat(a.model_dump()), flat(b.model_dump())
-    return {name: (first[name], second[name]) for name in first if first[name] != second[name]}
-
-
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with `over` in it; mappings are merged, everything else is replaced."""
     out = dict(base)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from q2rl_learner.config import LearnerConfig, load_preset
-from q2rl_learner.methods import differences, load_method, method_names, variant_names
+from q2rl_learner.methods import flat, load_method, method_names, variant_names
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.replay import Batch
 from q2rl_learner.update import Updater
@@ -55,6 +55,12 @@ CHANGED_BY = {
     'bellman': {'acting.bc_value', 'fit.estimator'},
     'self-imitation': {'imitation', 'bc_weight.decay_steps', 'bc_weight.floor'},
 }
+
+
+def differences(a, b):
+    """Return what two configurations set differently: dotted name -> (value of a, value of b)."""
+    first, second = flat(a.model_dump()), flat(b.model_dump())
+    return {name: (first[name], second[name]) for name in first if first[name] != second[name]}
 
 
 @pytest.mark.parametrize('name', variant_names())
