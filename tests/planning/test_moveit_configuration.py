@@ -165,15 +165,17 @@ def test_what_moveit_does_not_start_with_is_one_clear_line(stand_in):
     [
         ('', '', 'no folder'),
         ('kinematics.yaml', 'arm: [', 'kinematics.yaml'),
-        ('ompl_planning.yaml', '- one', 'holds no parameters'),
+        ('ompl_planning.yaml', '- one', 'is not a mapping of fields'),
         ('pipe_panda.srdf', '<robot', 'pipe_panda.srdf'),
+        ('joint_limits.yaml', b'\xff\xfe', 'joint_limits.yaml: cannot be read'),
+        ('pipe_panda.srdf', b'\xff\xfe', 'pipe_panda.srdf'),
     ],
 )
 def test_a_folder_that_cannot_be_read_is_one_clear_line(file, text, problem, tmp_path):
     folder = tmp_path / 'moveit'
     if file:
         folder.mkdir()
-        (folder / file).write_text(text)
+        (folder / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=problem) as error:
         told('panda', folder=folder)
     assert '\n' not in str(error.value)

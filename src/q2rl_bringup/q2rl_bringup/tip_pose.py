@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from q2rl_bringup.arguments import Value
 from q2rl_bringup.node_parameters import params_file
-from q2rl_task import InputError
+from q2rl_task.settings_file import read_mapping
 
 POSE_TOPIC = 'current_pose'
 SECTIONS = ('/**', '/**/arm_interface', 'arm_interface', '/arm_interface')
@@ -26,10 +24,7 @@ def wants_tip_state(args: Mapping[str, Value]) -> bool:
 def _pose_is_wanted(file: Path) -> bool:
     """Return whether arm_interface waits for the topic that tip_state publishes."""
     said = {'pose_source': 'topic', 'pose_topic': POSE_TOPIC}
-    try:
-        sections = yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise InputError(str(file), f'is not YAML: {error}', 'mend it') from None
+    sections = read_mapping(file, 'mend it, or name another params_file')
     for name in SECTIONS:
         said |= (sections.get(name) or {}).get('ros__parameters') or {}
     return said['pose_source'] == 'topic' and said['pose_topic'] == POSE_TOPIC

@@ -404,7 +404,7 @@ def test_beside_a_real_arm_tip_state_starts_with_its_description_unless_the_pose
         assert 'tip_state' not in names(build_graph(given))
     assert 'tip_state' not in names(build_graph({'description_file': str(urdf)}))
     params.write_text('a: [')
-    with pytest.raises(InputError, match='is not YAML'):
+    with pytest.raises(InputError, match='is not valid YAML'):
         build_graph({'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)})
 
 

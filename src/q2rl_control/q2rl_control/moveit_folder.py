@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 import xml.etree.ElementTree as ElementTree
 
-import yaml
-
 from q2rl_task import InputError
+from q2rl_task.settings_file import read_mapping
 
 SECTIONS = {
     'kinematics.yaml': 'robot_description_kinematics',
@@ -18,6 +17,7 @@ SECTIONS = {
 """What these files hold, under this name. `moveit_cpp.yaml` has its sections by their names."""
 WHOLE = 'moveit_cpp.yaml'
 PIPELINE_ENDING = '_planning.yaml'
+REMEDY = 'mend it, or name another folder'
 
 
 def folder_parameters(
@@ -38,34 +38,28 @@ def folder_parameters(
     found: dict[str, Any] = {}
     for file in sorted(folder.glob('*.yaml')):
         if file.name in SECTIONS:
-            found[SECTIONS[file.name]] = _mapping(file)
+            found[SECTIONS[file.name]] = read_mapping(file, REMEDY)
         elif file.name == WHOLE:
-            found |= _mapping(file)
+            found |= read_mapping(file, REMEDY)
         elif file.name.endswith(PIPELINE_ENDING):
-            found[file.name.removesuffix(PIPELINE_ENDING)] = _mapping(file)
+            found[file.name.removesuffix(PIPELINE_ENDING)] = read_mapping(file, REMEDY)
     srdf = folder / f'{robot}.srdf'
-    if srdf.is_file() and _goes_along(srdf, group, chain):
-        found['robot_description_semantic'] = srdf.read_text()
+    if srdf.is_file():
+        semantic = _read_srdf(srdf)
+        if _goes_along(semantic, group, chain):
+            found['robot_description_semantic'] = semantic
     return found
 
 
-def _goes_along(srdf: Path, group: str, chain: tuple[str, str]) -> bool:
+def _read_srdf(file: Path) -> str:
     try:
-        found = ElementTree.parse(srdf).getroot().find(f"group[@name='{group}']/chain")
-    except ElementTree.ParseError as error:
-        raise _unreadable(srdf, error) from None
+        text = file.read_text(encoding='utf-8')
+        ElementTree.fromstring(text)
+    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+        raise InputError(file, ' '.join(str(error).split()), REMEDY) from None
+    return text
+
+
+def _goes_along(srdf: str, group: str, chain: tuple[str, str]) -> bool:
+    found = ElementTree.fromstring(srdf).find(f"group[@name='{group}']/chain")
     return found is not None and (found.get('base_link'), found.get('tip_link')) == chain
-
-
-def _mapping(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise _unreadable(file, error) from None
-    if not isinstance(content, dict):
-        raise _unreadable(file, 'holds no parameters')
-    return content
-
-
-def _unreadable(file: Path, why: object) -> InputError:
-    return InputError(str(file), ' '.join(str(why).split()), 'mend it, or name another folder')

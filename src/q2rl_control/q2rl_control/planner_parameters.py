@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from q2rl_control.kinematics import description_text
 from q2rl_control.planner_process import PlannerProcess
 from q2rl_control.planners import MOVEIT, PLANNERS, STRAIGHT, PlannerSettings
 from q2rl_control.planning import PlanAtOnce, Planning, StraightLine
 from q2rl_ros.node import Q2rlNode
-from q2rl_task import InputError
+from q2rl_task.settings_file import read_mapping
 
 
 def declare_planner(node: Q2rlNode) -> None:
@@ -62,15 +61,8 @@ def make_planning(node: Q2rlNode) -> Planning:
     return planning
 
 
-def _read_config(path: str) -> dict:
+def _read_config(path: str) -> dict[str, Any]:
     if not path:
         return {}
-    where = f'parameter `moveit_config`: {path}'
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        problem = ' '.join(str(error).split())
-        raise InputError(where, problem, 'name a YAML file of parameters') from None
-    if not isinstance(config, dict):
-        raise InputError(where, 'holds no parameters', 'write name: value, without ros__parameters')
-    return config
+    remedy = 'name a YAML file of parameters, as name: value, without ros__parameters'
+    return read_mapping(Path(path), remedy, f'parameter `moveit_config`: {path}')

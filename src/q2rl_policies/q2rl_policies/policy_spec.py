@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
-import yaml
 
 from q2rl_policies.head import mixture_of
 from q2rl_policies.single_state import MixtureState
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
 from q2rl_task.observed_blocks import WHOLE
-from q2rl_task.settings_file import Section, refusal
+from q2rl_task.settings_file import Section, read_mapping, refusal
 
 Output = int | str
 """One of a network's outputs: by its place in a returned tuple, or by its name."""
@@ -127,17 +126,7 @@ def read_spec(path: str | Path) -> PolicySpec:
     :raises InputError: no such file, not YAML, or a field that is missing, unknown or out of range
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
-        raise InputError(path, f'cannot be read ({reason})', 'name a YAML of a policy') from None
-    except yaml.YAMLError as error:
-        reason = ' '.join(str(error).split())
-        raise InputError(path, f'is no valid YAML ({reason})', 'mend the file') from None
-    if not isinstance(content, dict):
-        raise InputError(path, 'is not a mapping of fields', GUIDE)
-    return spec_of(content, path)
+    return spec_of(read_mapping(path, f'name a YAML of a policy; {GUIDE}'), path)
 
 
 def spec_of(content: object, where: str | Path) -> PolicySpec:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an action does: a Cartesian delta on the last *commanded* pose, never on the achieved one.
 
-Deltas on the achieved pose lose against stiction; deltas on the commanded pose need a clamp on how
-far the
-command may lead the arm, or the stored spring force grows without bound.
+Deltas on the achieved pose lose against stiction; deltas on the commanded pose need a clamp on how far the command may
+lead the arm, or the stored spring force grows without bound.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
+import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 import yaml
@@ -18,6 +20,13 @@ class Section(BaseModel):
     """A part of a settings file: unknown fields are refused, numbers are finite, nothing changes later."""
 
     model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False):
+        """Return a copy, some fields changed unchecked. What was computed of the fields before is not in it."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 UNKNOWN, MISSING = 'extra_forbidden', 'missing'
@@ -36,32 +45,37 @@ def load_settings(
     shipped = resources.files(package) / folder
     named = shipped / f'{name_or_path}.yaml'
     path = Path(str(named)) if named.is_file() else Path(name_or_path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        known = sorted(p.name[:-5] for p in shipped.iterdir() if p.name.endswith('.yaml'))
-        reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
-        problem = 'cannot be read'
-        if isinstance(error, FileNotFoundError):
-            problem, reason = f'no such {kind}', ''
+    known = sorted(p.name[:-5] for p in shipped.iterdir() if p.name.endswith('.yaml'))
+    choices = f'name one of {", ".join(known)} or the path of a {kind} YAML'
+    if not os.path.exists(path):
         meant = get_close_matches(str(name_or_path), known, n=1)
-        raise InputError(
-            name_or_path,
-            problem
-            + (f' ({reason})' if reason else '')
-            + (f', {meant[0]} perhaps' if meant else ''),
-            f'name one of {", ".join(known)} or the path of a {kind} YAML',
-        ) from None
-    except yaml.YAMLError as error:
-        raise InputError(
-            path, f'not valid YAML ({" ".join(str(error).split())})', 'mend the file'
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(path, 'is not a mapping of fields', f'start from a shipped {kind} YAML')
+        perhaps = f', {meant[0]} perhaps' if meant else ''
+        raise InputError(name_or_path, f'no such {kind}{perhaps}', choices)
+    content = read_mapping(path, f'mend it, or {choices}')
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise refusal(path, kind, error) from None
+
+
+def read_mapping(path: Path, remedy: str, where: object = None) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; one without anything in it holds an empty one.
+
+    :param remedy: what the user can do about a file that is of no use
+    :param where: what an error calls the file, if not by its path
+    :raises InputError: it cannot be read, is no YAML, or holds something else
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f'cannot be read ({getattr(error, "strerror", None) or "not UTF-8 text"})'
+    except yaml.YAMLError as error:
+        problem = f'is not valid YAML ({" ".join(str(error).split())})'
+    else:
+        if isinstance(content, dict | None):
+            return content or {}
+        problem = 'is not a mapping of fields'
+    raise InputError(path if where is None else where, problem, remedy)
 
 
 def refusal(

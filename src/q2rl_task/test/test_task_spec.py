@@ -98,6 +98,23 @@ def test_what_is_no_mapping_is_refused(tmp_path, text):
         load_task(path)
 
 
+def test_a_file_that_is_no_text_is_refused_in_a_line(tmp_path):
+    path = tmp_path / 'task.yaml'
+    path.write_bytes(b'name: \xff\xfe')
+    with pytest.raises(InputError, match=r'task\.yaml: cannot be read \(not UTF-8 text\)'):
+        load_task(path)
+
+
+def test_a_changed_copy_knows_nothing_that_was_computed_of_the_original():
+    task = load_task('pipe_assembly')
+    size, contract = task.frame_size, task.contract_hash
+    fewer = task.observation.model_copy(update={'fields': task.observation.fields[:1]})
+    changed = task.model_copy(update={'observation': fewer})
+    assert changed.frame_size < size and changed.contract_hash != contract
+    assert changed.contract_hash == type(task).model_validate(changed.model_dump()).contract_hash
+    assert (task.frame_size, task.contract_hash) == (size, contract)
+
+
 def test_an_unknown_task_names_the_known_ones():
     with pytest.raises(InputError, match='pipe_assembly'):
         load_task('pipe_dream')
