@@ -64,8 +64,9 @@ def shown(words: list[str]) -> str:
 @pytest.fixture
 def cell(tmp_path, monkeypatch):
     """The files that the page tells to make, and its variables."""
-    for name in ('fr3.urdf', 'ur5e.urdf'):
-        (tmp_path / name).write_text(f'<robot name="{name}"/>')
+    for name in ('fr3', 'ur5e'):
+        joints = ''.join(f'<joint name="{joint}"/>' for joint in ROBOTS[name].joints)
+        (tmp_path / f'{name}.urdf').write_text(f'<robot name="{name}">{joints}</robot>')
     monkeypatch.chdir(tmp_path)
     variables = {'$SHARE': str(SHARE), '$HOME': str(tmp_path), '$PWD': str(tmp_path)}
 

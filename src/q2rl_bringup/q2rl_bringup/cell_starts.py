@@ -17,10 +17,10 @@ from q2rl_bringup.cell_processes import MOVED_TF, manager, spawner
 from q2rl_bringup.graph_specs import NodeSpec, ParameterValue
 from q2rl_bringup.node_graph import NodeGraph, namespace_of
 from q2rl_bringup.robot_description import robot_urdf
-from q2rl_bringup.robots import FR3, ROBOTS, Robot
+from q2rl_bringup.robots import FR3, Robot, known_robot, robot_on
 from q2rl_bringup.share import share_path
 from q2rl_control.kinematics import description_text
-from q2rl_task import InputError, TaskSpec, load_task
+from q2rl_task import InputError, load_task
 
 ON_THE_ARM = ('joint_state_broadcaster', 'franka_robot_state_broadcaster')
 LOADED = {
@@ -70,9 +70,21 @@ def servo_graph(given: Mapping[str, object]) -> NodeGraph:
     """
     args = parse_arguments(given, SERVO.arguments)
     task = load_task(args['task'])
-    robot = _robot_of(task)
-    urdf = args['description_file']
-    text = description_text(urdf) if urdf else robot_urdf(task, robot)
+    base, urdf = task.frames.base, args['description_file']
+    if urdf:
+        text = description_text(urdf)
+        robot = known_robot(base, text)
+    else:
+        robot = robot_on(base)
+        text = robot_urdf(task, robot) if robot is not None else ''
+    if robot is None:
+        raise InputError(
+            f'argument `description_file`: {urdf}'
+            if urdf
+            else f'task {task.name}: field `frames.base`',
+            f'no MoveIt configuration here is for such an arm on {base!r}',
+            'start Servo by a launch file of your own',
+        )
     semantic = (robot.moveit / f'pipe_{robot.name}.srdf').read_text()
     parameters: dict[str, ParameterValue] = {
         'robot_description': text,
@@ -83,17 +95,6 @@ def servo_graph(given: Mapping[str, object]) -> NodeGraph:
     name = 'servo_node'
     files = (robot.moveit / 'servo.yaml',)
     return _graph((NodeSpec('moveit_servo', name, name, parameters, files=files, **OTHERS),), args)
-
-
-def _robot_of(task: TaskSpec) -> Robot:
-    for robot in ROBOTS.values():
-        if robot.base == task.frames.base:
-            return robot
-    raise InputError(
-        f'task {task.name}: field `frames.base`',
-        f'no MoveIt configuration here is for an arm on {task.frames.base!r}',
-        'start Servo by a launch file of your own',
-    )
 
 
 def _yaml(robot: Robot, file: str) -> Mapping[str, object]:

@@ -82,6 +82,11 @@ UR5E = Robot(
 ROBOTS = {robot.name: robot for robot in (PANDA, FR3, UR5E)}
 
 
+def robot_on(base: str) -> Robot | None:
+    """Return the robot whose description a task on that base frame gets; None: there is none."""
+    return next((robot for robot in ROBOTS.values() if robot.base == base), None)
+
+
 def known_robot(base: str, urdf: str) -> Robot | None:
     """Return the robot that a description is of: by its base frame, which others may have too, and its arm's joints.
 

@@ -40,10 +40,18 @@ def test_servo_takes_the_description_that_it_is_given_and_no_arm_that_nobody_con
     tmp_path, monkeypatch
 ):
     file = tmp_path / 'mine.urdf'
-    file.write_text('<robot name="pipe_ur5e"/>')
+    joints = ''.join(f'<joint name="{name}"/>' for name in ROBOTS['ur5e'].joints)
+    file.write_text(f'<robot name="pipe_ur5e">{joints}</robot>')
     given = {'task': 'pipe_assembly_ur5e', 'description_file': str(file)}
     (servo,) = servo_graph(given).nodes
     assert servo.parameters['robot_description'] == file.read_text()
+    # Another arm may stand on a frame of the same name.
+    other = tmp_path / 'other.urdf'
+    other.write_text('<robot name="other"><joint name="joint_1"/></robot>')
+    with pytest.raises(
+        InputError, match="no MoveIt configuration here is for such an arm on 'base_l"
+    ):
+        servo_graph({**given, 'description_file': str(other)})
     with pytest.raises(InputError, match='robot_description'):
         servo_graph({**given, 'description_file': str(tmp_path / 'none')})
     with pytest.raises(InputError, match='`robot_ip`'):
