@@ -77,7 +77,7 @@ class RunProgress:
     def from_dict(data: dict) -> RunProgress:
         """Undo `to_dict`.
 
-        :raises KeyError, TypeError, ValueError: not from `to_dict`
+        :raises KeyError, TypeError, ValueError, AttributeError: not from `to_dict`
         """
         values = dict(data)
         values['phase'], values['back_to'] = Phase[data['phase']], Phase[data['back_to']]

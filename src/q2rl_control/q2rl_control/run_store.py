@@ -51,7 +51,7 @@ class RunStore:
             if data['format'] != FORMAT:
                 raise ValueError(f'format {data["format"]}')
             return RunProgress.from_dict(data['progress']), data['extra']
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 self._state, f'cannot be resumed from ({error})', 'use another run directory'
             ) from None

@@ -39,6 +39,15 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path):
         RunStore(tmp_path / 'file' / 'run')
 
 
+def test_a_state_of_other_contents_is_no_state(tmp_path):
+    progress = RunProgress('a', 1).to_dict()
+    for damage in ({'counts': []}, {'counts': {'ONLINE': 3}}, {'events': 3}, {'watch': None}):
+        text = json.dumps({'format': 1, 'extra': {}, 'progress': progress | damage})
+        (tmp_path / 'run_state.json').write_text(text)
+        with pytest.raises(InputError, match='cannot be resumed from'):
+            RunStore(tmp_path).load()
+
+
 def test_episode_records_beyond_the_saved_state_are_cut_off(tmp_path):
     store = RunStore(tmp_path)
     store.cut_episodes(0)
