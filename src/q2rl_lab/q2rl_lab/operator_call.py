@@ -37,7 +37,7 @@ def running_domain(folder: RunFolder) -> int | None:
         number = int(folder.domain.read_text(encoding='utf-8'))
         folder.lock().close()
     except InputError:
-        return number  # somebody has the folder
+        return number  # somebody has the folder, or it is another person's: who may not write may still stop
     except (OSError, ValueError):
         return None
     return None

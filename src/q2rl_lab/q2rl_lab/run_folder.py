@@ -164,9 +164,10 @@ class RunFolder:
     def lock(self) -> IO[bytes]:
         """Take the folder for this process; keep the returned file open.
 
-        :raises InputError: another process has it
+        :raises InputError: another process has it, or it is not ours to take
         """
-        lock = (self.path / '.lock').open('ab')
+        with saying_why(self.path / '.lock'):
+            lock = (self.path / '.lock').open('ab')
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

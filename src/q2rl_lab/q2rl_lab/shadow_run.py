@@ -129,6 +129,9 @@ def take_over(what: Learned, folder: RunFolder, seed: int) -> None:
     saved = RunStore(run.path).load()
     if saved is None:
         raise InputError(run.state, 'is not there', 'name a run that has come to its evaluation')
+    for path in (run.demonstrations, run.transitions):
+        if not path.is_file():
+            raise InputError(path, 'is not there, and the nodes need it', 'leave --nodes out')
     shutil.copytree(run.learner, folder.learner)
     keep_policy(what.bc, folder.path)
     shutil.copy(run.demonstrations, folder.demonstrations)

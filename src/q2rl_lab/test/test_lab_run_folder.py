@@ -95,6 +95,13 @@ def test_a_run_is_used_by_one_process(tmp_path):
     run.lock().close()
 
 
+def test_a_run_that_cannot_be_locked_is_told_in_one_line(tmp_path):
+    run = create_run(tmp_path, 'one', CONFIG, {})
+    (run.path / '.lock').mkdir()
+    with pytest.raises(InputError, match=r'\.lock: cannot be written'):
+        run.lock()
+
+
 def test_resuming_takes_the_old_settings_and_refuses_others(tmp_path):
     run = create_run(tmp_path, 'one', CONFIG, {})
     assert resume_config(run, {'seed': None, 'task': 'pipe_assembly', 'steps': None}) == CONFIG

@@ -245,6 +245,10 @@ def test_the_nodes_take_over_a_policy_that_is_a_class_by_its_yaml(run):
     RunStore(folder.path).save(RunProgress('made_up', 3, Phase.FINISHED), {})
     what = find_learned(folder.path.parent, 'made_up', None, 'x', 'y')
     made = make_folder(what, folder.path.parent, None, 6, 11, in_process=False)
+    folder.demonstrations.rename(folder.path / 'elsewhere.hdf5')
+    with pytest.raises(InputError, match=r'demonstrations\.hdf5: is not there'):
+        take_over(what, made, 11)
+    (folder.path / 'elsewhere.hdf5').rename(folder.demonstrations)
     take_over(what, made, 11)
     assert made.bc == made.path / 'bc.yaml' and 'MyPolicy' in made.bc.read_text()
 
