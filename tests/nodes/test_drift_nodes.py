@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 import yaml
 
+from q2rl_control.episode_plan import EpisodeResult
 from q2rl_control.episode_reports import run_state_to_msg
-from q2rl_control.run_plan import EpisodeResult, LearnerReport, RunPlan
+from q2rl_control.run_plan import LearnerReport, RunPlan
 from q2rl_control.run_settings import RunSettings
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.run_view import Plan, RunView

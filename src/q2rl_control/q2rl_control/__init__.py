@@ -16,8 +16,8 @@ Modules by subject; those named `*_node` are thin shells round the others.
 - resets: `reset_course`, `reset_motion`, `planning` (what a planner is), `planners`, `planner_parameters`,
   `planner_process`, `arm_scene`, `obstacles`, `ompl_planner`, `moveit_planner`, `moveit_config`,
   `moveit_folder`
-- the course of a run: `episode_manager_node`, `run_plan`, `run_settings`, `run_progress`, `run_parameters`,
-  `run_session`, `run_store`, `performance_watch`, `sequential_tests`
+- the course of a run: `episode_manager_node`, `run_plan`, `episode_plan`, `run_settings`, `run_progress`,
+  `run_parameters`, `run_session`, `run_store`, `performance_watch`, `sequential_tests`
 - episodes and their transitions: `episode_flow`, `episode_tally`, `episode_reports`, `transition_assembler`,
   `replay_link`, `service_calls`
 - a person's device: `teleop_node`, `teleop_mapping`

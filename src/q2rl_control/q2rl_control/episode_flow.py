@@ -9,8 +9,9 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from q2rl_control.arm_state import ArmState
+from q2rl_control.episode_plan import INTERRUPTIONS, EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
-from q2rl_control.run_plan import INTERRUPTIONS, EpisodePlan, RunPlan
+from q2rl_control.run_plan import RunPlan
 from q2rl_task import EndReason, ExecutedStep, Mode, Phase
 
 REFUSALS = 10

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord
-from q2rl_control.run_plan import EpisodePlan, LearnerReport, RunPlan
+from q2rl_control.run_plan import LearnerReport, RunPlan
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_msgs.msg import EpisodeSummary, LearnerStatus, RunState
 from q2rl_ros.conversions import to_enum

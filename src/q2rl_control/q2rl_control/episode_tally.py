@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 import math
 
+from q2rl_control.episode_plan import EpisodePlan, EpisodeResult
 from q2rl_control.guard import is_limited
-from q2rl_control.run_plan import EpisodePlan, EpisodeResult
 from q2rl_task import EndReason, ExecutedStep, Phase, Source
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from q2rl_control.episode_plan import EpisodePlan, EpisodeResult
 from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_control.run_settings import GOAL_EPISODES, RunSettings
-from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase, Source, episode_seed
+from q2rl_task import InputError, LearnerState, Mode, Phase, episode_seed
 from q2rl_task.episode import LEARNING, LIFE
 
 STREAMS = {
@@ -23,8 +24,6 @@ RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
 NOTHING_LEARNED = (
     ' (this run only evaluates: run_dir must hold the folder learner/ of a run that has learned)'
 )
-INTERRUPTIONS = (EndReason.REQUESTED, EndReason.LOST)
-"""Ends of an episode by which nobody succeeded and nobody failed."""
 ALARM = 'success fell below that of BC, which acts alone until it is clear why'
 """The event with which a doubt begins."""
 
@@ -50,48 +49,6 @@ class LearnerReport:
     detail: str = ''
     weights_version: int = 0
     rollouts: int = 0
-
-
-@dataclass(frozen=True)
-class EpisodePlan:
-    """The next episode. `seed` gives scene and start pose; `number` counts from 1 within the phase.
-
-    phase: of the stream that the episode belongs to (that of a graduated run is ONLINE). explore: whether the RL
-    policy may explore: only where the run is under way, and not where a policy is measured.
-    """
-
-    episode: str
-    phase: Phase
-    mode: Mode
-    seed: int
-    number: int
-    explore: bool = False
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What the plan counts of a finished episode. `by_source`: transitions per `Source` name.
-
-    success: of the policies, so never of an episode in which a person acted.
-    """
-
-    success: bool
-    end_reason: EndReason
-    transitions: int
-    by_source: dict[str, int]
-    interventions: int = 0
-    robot_time_s: float = 0.0
-    weights_version: int = 0
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the episode measures no policy: someone asked for its end, or sensing was lost."""
-        return self.end_reason in INTERRUPTIONS
-
-    @property
-    def helped(self) -> bool:
-        """Whether a person acted in it."""
-        return bool(self.by_source.get(Source.HUMAN.name))
 
 
 class RunPlan:

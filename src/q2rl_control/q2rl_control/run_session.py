@@ -9,9 +9,10 @@ import secrets
 
 from rclpy.serialization import deserialize_message, serialize_message
 
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.replay_link import ReplayLink
-from q2rl_control.run_plan import EpisodePlan, RunPlan
+from q2rl_control.run_plan import RunPlan
 from q2rl_control.run_settings import RunSettings
 from q2rl_control.run_store import Outbox, RunStore
 from q2rl_control.transition_assembler import TransitionAssembler

@@ -9,7 +9,7 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from q2rl_control.run_plan import EpisodePlan
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_msgs.srv import PrepareScene, StartEpisode
 from q2rl_ros.node import Q2rlNode
 

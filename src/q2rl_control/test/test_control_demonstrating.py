@@ -9,9 +9,10 @@ import pytest
 
 from q2rl_control.arm_logic import PERSON_PERIODS, ArmLogic
 from q2rl_control.arm_state import ArmState
+from q2rl_control.episode_plan import EpisodeResult
 from q2rl_control.episode_reports import run_state_to_msg
 from q2rl_control.episode_tally import EpisodeTally
-from q2rl_control.run_plan import Command, EpisodeResult, RunPlan
+from q2rl_control.run_plan import Command, RunPlan
 from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_settings import RunSettings
 from q2rl_control.transition_assembler import TransitionAssembler

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from q2rl_control.run_plan import Command, EpisodeResult, LearnerReport, RunPlan
+from q2rl_control.episode_plan import EpisodeResult
+from q2rl_control.run_plan import Command, LearnerReport, RunPlan
 from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_settings import RunSettings
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase

@@ -15,8 +15,9 @@ import math
 from pathlib import Path
 import time
 
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
-from q2rl_control.run_plan import EpisodePlan, LearnerReport, RunPlan
+from q2rl_control.run_plan import LearnerReport, RunPlan
 from q2rl_control.run_settings import RunSettings
 from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler

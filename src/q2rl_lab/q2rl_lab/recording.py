@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 import time
 
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord
-from q2rl_control.run_plan import EpisodePlan
 from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
