@@ -379,6 +379,6 @@ def test_a_state_that_is_not_finite_is_not_written(make):
     watched = make()
     with torch.no_grad():
         watched.learner.critics.head_bias.fill_(float('inf'))
-    with pytest.raises(ValueError, match='critics.head_bias holds numbers that are not finite'):
+    with pytest.raises(ValueError, match=r'critics\.head_bias holds numbers that are not'):
         save_state(watched.state, watched.learner)
     assert not watched.state.exists()

@@ -92,7 +92,6 @@ def learning(
     q2rl bench learning --suite pipe --bc bc.safetensors --methods q2rl,ibrl
     """  # noqa: D301
     import dataclasses
-    import os
 
     from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
