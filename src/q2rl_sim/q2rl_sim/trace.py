@@ -15,7 +15,8 @@ class TraceFile:
 
     stamp [s]; configuration qpos (nq,), a loose part's pose at its end; true fixture pose in the base frame, position
     [m] and quaternion xyzw.
-    Records are held back until `flush`; one that a crash cut in two is dropped when the file is opened again.
+    Records are held back until `flush`; one that a crash or a full disk cut in two is dropped when the file is opened
+    again.
     """
 
     def __init__(self, path: Path, joints: int) -> None:
@@ -24,8 +25,7 @@ class TraceFile:
         self._records: list[np.ndarray] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open('ab') as file:
-                file.truncate(file.tell() - file.tell() % self._size)
+            self._append(b'')
         except OSError as error:
             raise InputError(
                 path, f'cannot be written ({error.strerror})', 'set `trace_file` to a writable path'
@@ -40,9 +40,13 @@ class TraceFile:
     def flush(self) -> None:
         """Append the records taken since the last call."""
         if self._records:
-            with self._path.open('ab') as file:
-                file.write(np.asarray(self._records, dtype='<f8').tobytes())
+            self._append(np.asarray(self._records, dtype='<f8').tobytes())
             self._records.clear()
+
+    def _append(self, records: bytes) -> None:
+        with self._path.open('ab') as file:
+            file.truncate(file.tell() - file.tell() % self._size)
+            file.write(records)
 
     @staticmethod
     def read(path: Path, joints: int) -> np.ndarray:
