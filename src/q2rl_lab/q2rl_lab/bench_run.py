@@ -17,6 +17,7 @@ from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
 from q2rl_lab.code_version import code_version
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
+from q2rl_learner.remedies import OF_BENCH
 from q2rl_task import Contract, InputError, Phase
 
 Emit = Callable[[dict[str, Any]], None]
@@ -213,6 +214,7 @@ def run_job(job: Job, emit: Emit) -> None:
         device=job.device,
         on_progress=watch,
         make_cell=case.make_cell,
+        remedies=OF_BENCH,
     )
     watch.run.run()
     watch.finish()

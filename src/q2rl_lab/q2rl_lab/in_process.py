@@ -27,6 +27,7 @@ from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.remedies import OF_LEARN, Remedies
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
@@ -54,6 +55,7 @@ class InProcessRun:
     :param learner: fresh; its demonstrations and configuration are the caller's
     :param directory: where episodes, transitions, the run's and the learner's state go; None keeps nothing
     :param make_cell: the robot, if not the simulated arm
+    :param remedies: what a run that cannot start to learn names
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class InProcessRun:
         directory: Path | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         make_cell: MakeCell = Cell,
+        remedies: Remedies = OF_LEARN,
     ) -> None:
         prepare_torch()
         self.plan = RunPlan(settings)
@@ -76,6 +79,7 @@ class InProcessRun:
             learner.config, task, bc, self.actor, self.critic, settings.seed
         )
         self._assembler = TransitionAssembler(ROBOT)
+        self._remedies = remedies
         self._directory = directory
         self._store = RunStore(directory) if directory else None
         self._log = (
@@ -114,7 +118,7 @@ class InProcessRun:
     def _fit(self) -> None:
         before = Snapshot(self.learner)
         found = self.learner.fit_estimate()
-        if problem := found.problem():
+        if problem := found.problem(self._remedies):
             before.restore()
             report = LearnerReport(LearnerState.UNSURE, problem, rollouts=found.rollouts)
         else:

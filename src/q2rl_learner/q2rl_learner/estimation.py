@@ -21,6 +21,7 @@ from q2rl_learner.config import FitConfig, LearnerConfig
 from q2rl_learner.drawing import blurred, permutation, uniform_index
 from q2rl_learner.episodes import Episode
 from q2rl_learner.interruption import interruptible
+from q2rl_learner.remedies import OF_NODES, Remedies
 from q2rl_learner.returns import monte_carlo, segments, tail_weights
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 
@@ -76,15 +77,17 @@ class EstimateReport:
     chance: float = float('nan')
     look: int = 1
 
-    def problem(self) -> str:
+    def problem(self, remedies: Remedies = OF_NODES) -> str:
         """Say in one line why learning cannot start and what to do; empty if it can.
 
         It can if a rollout succeeded and V explains some of the returns' variance, or if nothing is asked of V.
+
+        :param remedies: what helps, in the words of the command that runs
         """
         if math.isinf(self.return_variance):  # see `without_value`
             return ''
-        more = f'run more rollouts (--rollouts {2 * self.rollouts}, and --resume to go on with a run of nodes)'
-        other = 'or take a method that needs no V (--method ibrl or rlpd)'
+        more = f'run more rollouts ({remedies.more.format(2 * self.rollouts)})'
+        other = f'or take a method that needs no V ({remedies.other})'
         if self.successes == 0:
             return (
                 f'none of {self.rollouts} BC rollouts succeeded, so V says nothing: {more}, improve BC (more '
@@ -104,7 +107,7 @@ class EstimateReport:
         return (
             f'V may say nothing: it rates a success above a failure in {100 * self.ordered:.0f} % of held-out pairs, '
             f'as chance alone does with probability {self.chance:.2g} ({self.successes} of {self.rollouts} rollouts '
-            'succeeded; more of them: --rollouts)'
+            'succeeded; more of them would tell)'
         )
 
 

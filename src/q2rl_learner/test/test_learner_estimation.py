@@ -14,6 +14,7 @@ from q2rl_learner.config import load_preset
 from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import EstimateReport, assign_folds, fit_value, output_scaled
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.remedies import OF_BENCH, OF_LEARN, OF_NODES
 from q2rl_learner.warm_start import Pairs, fit_critics, rollout_pairs
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_task import InputError, Phase, Proposal, Source
@@ -226,14 +227,17 @@ def test_a_value_that_may_say_nothing_is_warned_of(changes, warned):
         assert '80 %' in said and f'{changes["chance"]:.2g}' in said and '\n' not in said
 
 
-def test_a_useless_value_names_every_way_on():
-    said = report(value_error=2.0).problem()
-    assert (
-        '--rollouts 40' in said
-        and '--resume' in said
-        and '--method ibrl or rlpd' in said
-        and '\n' not in said
-    )
+@pytest.mark.parametrize(
+    ('remedies', 'named', 'not_named'),
+    [
+        (OF_NODES, ('--resume --rollouts 40', 'rollouts:=40', '--method ibrl'), '--methods'),
+        (OF_LEARN, ('--rollouts 40', '--method ibrl'), '--resume'),
+        (OF_BENCH, ('--methods q2rl/rollouts-50', '--methods ibrl,rlpd'), '--rollouts'),
+    ],
+)
+def test_a_useless_value_names_every_way_on_in_the_words_of_the_command(remedies, named, not_named):
+    said = report(value_error=2.0).problem(remedies)
+    assert all(name in said for name in named) and not_named not in said and '\n' not in said
     for method in ('ibrl', 'rlpd'):
         assert not load_preset(f'laptop+{method}').needs_value
 
