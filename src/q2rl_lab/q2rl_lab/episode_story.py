@@ -40,8 +40,8 @@ def remarks(
 def by_instruction(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
     """Return the episodes, those first from which there is most to learn.
 
-    Failures before successes. Of these: gated ones on a scene where another mode succeeded; then those that a force
-    ended; then where BC and RL shared the actions; then the later ones.
+    Failures before successes, and what was interrupted last. Of failures: gated ones on a scene where another mode
+    succeeded; then those that a force ended; then where BC and RL shared the actions; then the later ones.
     """
     succeeded = {(row.phase, row.seed, row.mode) for row in rows if row.success}
 
@@ -50,8 +50,8 @@ def by_instruction(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
         others = [m for m in Mode if m is not row.mode and (row.phase, row.seed, m) in succeeded]
         lost = bool(others) and row.seed is not None and row.phase is Phase.EVALUATING
         return (
-            row.success,
-            not (lost and row.mode is Mode.GATED and not row.success),
+            0 if row.failed else 1 if row.success else 2,
+            not (lost and row.mode is Mode.GATED and row.failed),
             row.mode is not Mode.GATED,
             row.end_reason is not EndReason.FORCE_LIMIT,
             row.rl_steps == 0 or row.bc_steps == 0,
@@ -63,7 +63,7 @@ def by_instruction(rows: Sequence[EpisodeRow]) -> list[EpisodeRow]:
 
 def last_failure(rows: Sequence[EpisodeRow]) -> EpisodeRow | None:
     """Return the last failed episode, a gated one if there is any; None without failures."""
-    failed = [row for row in rows if not row.success]
+    failed = [row for row in rows if row.failed]
     gated = [row for row in failed if row.mode is Mode.GATED]
     return (gated or failed or [None])[-1]
 
@@ -73,10 +73,19 @@ def words(name: str) -> str:
     return name.lower().replace('_', ' ')
 
 
+def verdict(row: EpisodeRow) -> tuple[str, str]:
+    """Return what an episode ended by, and the style of a page for it: good, bad, or none for an interruption."""
+    if row.interrupted:
+        return f'interrupted: {words(row.end_reason.name)}', ''
+    return words(row.end_reason.name), 'good' if row.success else 'bad'
+
+
 def _ending(task: TaskSpec, ticks: EpisodeTicks) -> Remark:
     row, end = ticks.row, len(ticks.t) - 1
     seconds = row.steps * task.period_s
     what = 'Succeeded' if row.success else f'Failed by {words(row.end_reason.name)}'
+    if row.interrupted:
+        what = f'Interrupted ({words(row.end_reason.name)}), so neither a success nor a failure,'
     where = ''
     if np.isfinite(ticks.depth[-1]) and not row.success:
         side = 'below' if ticks.depth[-1] > 0 else 'above'
@@ -89,7 +98,7 @@ def _same_scene(row: EpisodeRow, rows: Sequence[EpisodeRow]) -> list[Remark]:
         return []
     others = {
         r.mode: r for r in rows
-        if r.seed == row.seed and r.phase is row.phase and r.mode is not row.mode
+        if r.seed == row.seed and r.phase is row.phase and r.mode is not row.mode and not r.interrupted
     }  # fmt: skip
     told = [
         f'{MODE_NAMES[mode]} {"succeeded" if r.success else "failed"} ({r.episode})'

@@ -187,12 +187,17 @@ def _clips(clips: list[Clip], note: str) -> str:
 
 
 def _failures(data: RunData) -> str:
-    rows = [
-        e for e in data.episodes if not e.success and e.phase in (Phase.ONLINE, Phase.EVALUATING)
-    ]
+    counted = [e for e in data.episodes if e.phase in (Phase.ONLINE, Phase.EVALUATING)]
+    rows = [e for e in counted if e.failed]
     gated = [e for e in rows if e.mode is Mode.GATED]
+    cut = sum(e.interrupted for e in counted)
+    said = (
+        f' {cut} more were interrupted (sensing lost, or ended on request) and count for nothing.'
+        if cut
+        else ''
+    )
     if not rows:
-        return '<h2>Failed episodes</h2><p>None.</p>'
+        return f'<h2>Failed episodes</h2><p>None.{said}</p>'
     shown = gated[-MOST_FAILURES:][::-1]
     cells = ''.join(_failure_row(e) for e in shown)
     counts: dict[str, int] = {}
@@ -203,7 +208,7 @@ def _failures(data: RunData) -> str:
     more = f', the last {len(shown)} are listed' if len(gated) > len(shown) else ''
     return (
         f'<h2>Failed episodes</h2><p class="lead">{len(gated)} gated episodes failed ({why}){more}; '
-        f'{len(rows) - len(gated)} more failed with one policy alone.</p><details><summary>List</summary>'
+        f'{len(rows) - len(gated)} more failed with one policy alone.{said}</p><details><summary>List</summary>'
         '<div class="table"><table><tr><th>episode</th><th>phase</th><th>ended by</th>'
         '<th class="n">steps</th><th class="n">by RL</th><th class="n">peak force</th>'
         f'<th class="n">guard</th></tr>{cells}</table></div></details>'

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import EndReason, InputError, Mode, Phase, Source, TaskSpec, load_task
 from q2rl_task.spec import OBSERVATION_SIZES
@@ -40,6 +41,16 @@ class EpisodeRow:
     explored: bool = False
     robot: str = 'arm'
     seed: int | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the episode measures no policy: someone asked for its end, or sensing was lost."""
+        return self.end_reason in INTERRUPTIONS
+
+    @property
+    def failed(self) -> bool:
+        """Whether the episode came to its end without success."""
+        return not self.success and not self.interrupted
 
     @staticmethod
     def parse(content: dict[str, Any]) -> EpisodeRow:
@@ -91,12 +102,16 @@ class RunData:
     notes: tuple[str, ...]
 
     def select(self, phase: Phase, mode: Mode) -> list[EpisodeRow]:
-        """Episodes of a phase and a mode, in order."""
-        return [e for e in self.episodes if e.phase is phase and e.mode is mode]
+        """Episodes of a phase and a mode, in order, but for those that were interrupted."""
+        return [
+            e for e in self.episodes if e.phase is phase and e.mode is mode and not e.interrupted
+        ]
 
     def learned_from(self) -> list[EpisodeRow]:
-        """Online episodes in which the run acted to learn, not to measure a policy, in order."""
-        return [e for e in self.episodes if e.phase is Phase.ONLINE and e.explored]
+        """Online episodes in which the run acted to learn, not to measure a policy, in order; none interrupted."""
+        return [
+            e for e in self.episodes if e.phase is Phase.ONLINE and e.explored and not e.interrupted
+        ]
 
     @property
     def phase(self) -> Phase | None:

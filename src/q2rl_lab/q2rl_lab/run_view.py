@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 from q2rl_control.arm_state import ArmState
+from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_lab.statistics import Rate, wilson
 from q2rl_task.episode import LEARNING, LearnerState, Mode, Phase
 
@@ -92,8 +93,12 @@ class RunView:
     def telling(self, phase: Phase) -> list[Any]:
         """Episodes of a phase that tell how the run is doing, in order: those it learns from, or gated ones."""
         return [
-            e for e in self.episodes if e.phase == phase and (e.explored or e.mode == Mode.GATED)
+            e for e in self.measured() if e.phase == phase and (e.explored or e.mode == Mode.GATED)
         ]
+
+    def measured(self) -> list[Any]:
+        """Episodes that nothing interrupted, in order."""
+        return [e for e in self.episodes if e.end_reason not in INTERRUPTIONS]
 
     def recent(self) -> list[Any]:
         """The last episodes that tell how the run is doing: of this phase, else of the kind that ran last.
@@ -101,9 +106,9 @@ class RunView:
         They are of one phase, so that rollouts, learning and evaluation are never counted together.
         """
         phase = self.phase if self.phase in (Phase.ONLINE, Phase.EVALUATING) else Phase.ONLINE
-        if not (told := self.telling(phase)) and self.episodes:
-            last = self.episodes[-1]
-            told = [e for e in self.episodes if (e.phase, e.mode) == (last.phase, last.mode)]
+        if not (told := self.telling(phase)) and (measured := self.measured()):
+            last = measured[-1]
+            told = [e for e in measured if (e.phase, e.mode) == (last.phase, last.mode)]
         return told[-WINDOW:]
 
     def whose(self) -> str:

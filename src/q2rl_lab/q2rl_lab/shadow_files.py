@@ -30,7 +30,11 @@ def write_shadow(
     :raises InputError: the run has no such episode
     """
     data = read_run(folder)
-    rows = [r for r in data.episodes if r.phase in (Phase.ONLINE, Phase.EVALUATING)]
+    rows = [
+        r
+        for r in data.episodes
+        if r.phase in (Phase.ONLINE, Phase.EVALUATING) and not r.interrupted
+    ]
     if not rows:
         raise InputError(folder.path, 'has no episode with RL in the shadow', 'let it go on')
     episodes: list[EpisodeTicks] = [read_ticks(data, row) for row in rows]

@@ -93,7 +93,7 @@ def _reasons(rows: Sequence[EpisodeRow]) -> dict[str, str]:
             winners.setdefault(row.seed, []).append(row.mode)
     found = {}
     for row in rows:
-        if row.success or row.phase is not Phase.EVALUATING or row.seed not in winners:
+        if not row.failed or row.phase is not Phase.EVALUATING or row.seed not in winners:
             continue
         by = ' and '.join(names[mode] for mode in sorted(winners[row.seed]))
         found[row.episode] = f'on this scene {by} succeeded '

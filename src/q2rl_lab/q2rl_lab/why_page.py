@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from q2rl_lab.console import finite_or_none
-from q2rl_lab.episode_story import Remark, words
+from q2rl_lab.episode_story import Remark, verdict, words
 from q2rl_lab.episode_ticks import REASONS, EpisodeTicks, component_names, short_name
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_task import TaskSpec
@@ -48,10 +48,10 @@ def render_episode(
     columns = _columns(data.task, ticks)
     pictures = [base64.b64encode(picture).decode() for picture in film]
     links = ' · '.join(f'<a href="{escape(to)}">{escape(text)}</a>' for text, to in others)
-    outcome = 'success' if row.success else words(row.end_reason.name)
+    outcome, kind = verdict(row)
     body = (
         f'<header><h1>{escape(name)}</h1><p>{escape(data.task.name.replace("_", " "))} · '
-        f'{words(row.phase.name)} · {words(row.mode.name)} · <strong class="{"good" if row.success else "bad"}">'
+        f'{words(row.phase.name)} · {words(row.mode.name)} · <strong class="{kind}">'
         f'{outcome}</strong> · {row.steps} ticks · run {escape(data.folder.id)}'
         f'{" · " if links else ""}{links}</p></header>'
         f'<div class="desk"><aside>{_film(bool(film), film_note)}{_numbers(data.task)}</aside>'
@@ -213,7 +213,7 @@ def render_list(
     :param pages: address of each episode that has a page
     :param reasons: why an episode is worth a look, by its id
     """
-    failed = sum(not row.success for row in rows)
+    failed = sum(row.failed for row in rows)
     lines = ''.join(
         _list_row(data, row, pages.get(row.episode), reasons.get(row.episode, '')) for row in rows
     )
@@ -233,10 +233,10 @@ def _list_row(data: RunData, row: EpisodeRow, page: str | None, reason: str) -> 
     name = f'<a href="{escape(page)}">{escape(short)}</a>' if page else escape(short)
     share = f'{100 * row.rl_steps / row.steps:.0f} %' if row.steps else '–'
     how = '' if page else f'<code>q2rl why {escape(data.folder.id)} {escape(short)}</code>'
-    kind = 'good' if row.success else 'bad'
+    ended, kind = verdict(row)
     return (
         f'<tr><td>{name}</td><td>{words(row.phase.name)}</td><td>{words(row.mode.name)}</td>'
-        f'<td class="{kind}">{words(row.end_reason.name)}</td><td class="n">{row.steps}</td>'
+        f'<td class="{kind}">{ended}</td><td class="n">{row.steps}</td>'
         f'<td class="n">{share}</td><td class="n">{row.peak_force:.0f} N</td>'
         f'<td class="n">{row.guard_interventions}</td><td class="n">{row.weights_version}</td>'
         f'<td>{escape(reason)}{how}</td></tr>'

@@ -180,3 +180,15 @@ def test_depth_shares_need_gated_ticks(run):
     run.add(Phase.ESTIMATING, Mode.BC, True)
     assert plots.depth_shares(read_run(run.write()).ticks) is None
     assert plots.depth_shares(None) is None
+
+
+def test_an_interrupted_episode_is_in_no_curve_and_in_no_list_of_failures(run):
+    for success in (False, True, True):
+        run.add(Phase.ONLINE, Mode.GATED, success)
+    without = plots.learning_curves(read_run(run.write()))
+    run.add(Phase.ONLINE, Mode.GATED, False, EndReason.LOST)
+    data = read_run(run.write())
+    assert plots.learning_curves(data)['Success over episodes'] == without['Success over episodes']
+    text = ' '.join(check(render_report(data, build_result(data), [])).text)
+    assert '1 gated episodes failed (1 by time limit)' in text
+    assert '1 more were interrupted' in text

@@ -46,6 +46,19 @@ def test_the_numbers_of_a_run_that_learned(learned):
     assert result['notes'] == []
 
 
+def test_an_interrupted_episode_is_neither_a_success_nor_a_failure(run):
+    for k in range(60):
+        run.add(Phase.ONLINE, Mode.GATED, k % 10 != 0)
+        run.add(Phase.ONLINE, Mode.GATED, False, EndReason.LOST)
+        run.add(Phase.ONLINE, Mode.BC, k % 2 == 0)
+        run.add(Phase.ONLINE, Mode.BC, False, EndReason.REQUESTED)
+    result = build_result(read_run(run.write()))
+    assert result['episodes_to_80'] == {'episodes': 50, 'level': 0.8, 'window': 50, 'of': 60}
+    assert result['failures_to_95']['failures_seen'] == 6
+    assert (result['bc']['success'], result['bc']['n']) == (0.5, 60)
+    assert result['episodes']['all'] == 240
+
+
 def test_steps_and_acknowledgements_come_from_different_files(run):
     for _ in range(5):
         run.add(Phase.ONLINE, Mode.GATED, True)

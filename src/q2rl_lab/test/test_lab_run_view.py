@@ -10,7 +10,7 @@ import pytest
 
 from q2rl_lab.display import LiveDisplay, PlainDisplay, open_display
 from q2rl_lab.run_view import Plan, RunView, clock_text
-from q2rl_task import Mode, Phase
+from q2rl_task import EndReason, Mode, Phase
 
 NAN = float('nan')
 
@@ -27,7 +27,8 @@ def run_state(phase, **more):
 def episode(number, success, **more):
     return SimpleNamespace(**{
         'episode': f'r-o{number:04d}', 'phase': int(Phase.ONLINE), 'mode': int(Mode.GATED),
-        'success': success, 'explored': True, 'steps': 50, 'rl_steps': 30, 'bc_steps': 20, 'hold_steps': 0,
+        'success': success, 'explored': True, 'end_reason': 1 if success else 2,
+        'steps': 50, 'rl_steps': 30, 'bc_steps': 20, 'hold_steps': 0,
         'mean_q_bc': -30.0, 'mean_q_rl': -20.0, 'peak_force': 12.0, 'guard_interventions': 1, **more,
     })  # fmt: skip
 
@@ -116,6 +117,13 @@ def test_only_the_last_fifty_gated_episodes_of_the_phase_count(view):
         view.hear_episode(episode(1000 + number, False, mode=int(Mode.BC), explored=False))
     assert len(view.recent()) == 50
     assert all(e.success for e in view.recent())
+
+
+def test_what_was_interrupted_is_neither_a_success_nor_a_failure(view):
+    shown = len(view.recent())
+    for number, reason in enumerate((EndReason.LOST, EndReason.REQUESTED)):
+        view.hear_episode(episode(500 + number, False, end_reason=int(reason)))
+    assert len(view.recent()) == shown
 
 
 def test_rollouts_are_shown_until_there_are_gated_episodes():

@@ -20,6 +20,7 @@ from q2rl_lab.film import FilmMaker, encode
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunFolder
 from q2rl_lab.why_files import write_episodes
+from q2rl_lab.why_page import render_list
 from q2rl_task import EndReason, InputError, Mode, Phase, Reason, Source
 
 STEPS = 4
@@ -127,6 +128,20 @@ def test_failures_come_first_and_of_them_those_that_the_gate_lost(run):
     assert order == ['v0002', 'o0003', 'o0002', 'v0003', 'o0001', 'v0001']
     assert last_failure(rows).episode == 'made_up-v0002'
     assert last_failure(rows[:1]) is None
+
+
+def test_what_was_interrupted_comes_last_and_is_called_neither_a_success_nor_a_failure(run):
+    run.add(Phase.ONLINE, Mode.GATED, False, reason=EndReason.LOST)
+    run.add(Phase.ONLINE, Mode.GATED, True)
+    run.add(Phase.ONLINE, Mode.GATED, False)
+    data = read(run)
+    order = by_instruction(data.episodes)
+    assert [row.episode.removeprefix('made_up-') for row in order] == ['o0003', 'o0002', 'o0001']
+    lost = order[-1]
+    assert remarks(run.task, read_ticks(data, lost))[0].text.startswith('Interrupted (lost), so')
+    assert last_failure([lost]) is None
+    page = render_list(data, order, {}, {})
+    assert '3 episodes, 1 failed' in page and 'interrupted: lost' in page
 
 
 def test_what_stands_out_is_said_with_the_tick_to_look_at(run):
