@@ -273,7 +273,7 @@ def learner_figures(data: RunData) -> dict[str, str]:
         axes.plot(
             minutes, [e['online_steps'] for e in entries], color=INK, label='environment steps'
         )
-        axes.set(xlabel='wall time [min]', ylabel='count')
+        axes.set(xlabel='wall time of the learner [min]', ylabel='count')
         legend_above(axes)
 
     return {'Learning keeps pace with the robot': draw('learner', progress)}

@@ -134,7 +134,7 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     ratio = result['update_ratio']
     wall = result['wall_s']
     begun = reached['of'] > 0
-    # Only `q2rl up` listens to the learner; a run that `ros2 launch` started does not say.
+    # The learner keeps a timeline; a run whose learner was on another machine has none here.
     unknown = 'not recorded' if begun else 'no online step yet'
     achieved = unknown if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
     return {

@@ -269,6 +269,11 @@ def latest_run(run: RunFolder) -> Iterator[None]:
         raise
 
 
+def named(run: RunFolder) -> str:
+    """Return how a verb is told which run is meant, from the same folder."""
+    return run.id if run.path.parent == Path('runs').absolute() else str(run.path)
+
+
 def open_run(runs_dir: Path, name: str | None) -> RunFolder:
     """Return a run by its name in `runs_dir`, by its path, or the latest.
 
@@ -278,12 +283,17 @@ def open_run(runs_dir: Path, name: str | None) -> RunFolder:
     for path in candidates:
         if (path / 'config.json').is_file():
             return RunFolder(path.resolve())
+    there = [path for path in candidates if name and path.exists()]
     known = sorted(
         path.parent.name for path in runs_dir.glob('*/config.json') if path.parent.name != LATEST
     )
     remedy = (
-        f'name one of {", ".join(known[-5:])}' if known else 'start one with: q2rl up pipe_assembly'
+        f'name one of {", ".join(known[-5:])}'
+        if known
+        else 'start one with: ./q2rl up pipe_assembly'
     )
+    if there:
+        raise InputError(there[0], 'is not the folder of a run: it has no config.json', remedy)
     raise InputError(candidates[0], 'no such run', remedy)
 
 

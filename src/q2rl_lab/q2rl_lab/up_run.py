@@ -22,7 +22,7 @@ from typing import Any
 from q2rl_lab.display import Display
 from q2rl_lab.ros_environment import Domain, node_environment, remove_stale_segments
 from q2rl_lab.run_data import read_episodes
-from q2rl_lab.run_folder import RunConfig, RunFolder
+from q2rl_lab.run_folder import RunConfig, RunFolder, named
 from q2rl_lab.run_view import Plan, RunView
 from q2rl_lab.supervisor import Crash, ProcessSpec, ProcessState, Supervisor, describe_exit
 from q2rl_task import Phase, TaskSpec
@@ -201,11 +201,6 @@ def run_graph(
         domain.release()
 
 
-def named(folder: RunFolder) -> str:
-    """Return how a verb is told which run is meant, from the same folder."""
-    return folder.id if folder.path.parent == Path('runs').absolute() else str(folder.path)
-
-
 async def _run(
     folder: RunFolder,
     config: RunConfig,
@@ -227,7 +222,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted)
     supervisor = Supervisor(specs, folder.logs, environment, display.note)
-    watcher = Watcher(view, domain.number, not config.realtime, task.period_s, folder.timeline)
+    watcher = Watcher(view, domain.number, not config.realtime, task.period_s)
     try:
         await supervisor.start()
         return await _Watch(supervisor, watcher, view, display, stop, hurry).until_end()

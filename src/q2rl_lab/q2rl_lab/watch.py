@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import contextlib
-import json
-from pathlib import Path
 import threading
 import time
 from typing import Any
@@ -16,50 +13,23 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from q2rl_lab.console import finite_or_none
 from q2rl_lab.run_view import RunView
 from q2rl_msgs.msg import ArmStatus, EpisodeSummary, LearnerStatus, RunState
 from q2rl_msgs.srv import RunCommand
 from q2rl_ros.qos import profiles
 from q2rl_ros.spin import EventsExecutor
-from q2rl_task.atomic_file import saying_why
-
-TIMELINE_PERIOD_S = 2.0
-TIMELINE_FIELDS = (
-    'state',
-    'ingested',
-    'online_steps',
-    'gradient_steps',
-    'actor_steps',
-    'credit',
-    'updates_per_second',
-    'demo_fraction',
-    'weights_version',
-    'value_version',
-    'rollouts',
-    'rollout_successes',
-    'value_error',
-    'return_variance',
-)
 
 
 class Watcher:
     """Feed a `RunView` from the topics of one DDS domain, in a thread of its own, until `close`.
 
-    The learner's status is also kept in `timeline`, one JSON object per line, at most every two seconds and whenever it
-    changes state: `t` [s since the view's start] and the numbers of LearnerStatus.
-
     :param lock: held while the view changes; hold it to read the view
     """
 
-    def __init__(
-        self, view: RunView, domain: int, lockstep: bool, period_s: float, timeline: Path
-    ) -> None:
+    def __init__(self, view: RunView, domain: int, lockstep: bool, period_s: float) -> None:
         self.lock = threading.Lock()
         self._view = view
-        self._timeline = timeline.open('a', encoding='utf-8')
         self._problem: Exception | None = None
-        self._written: tuple[float, Any] = (-TIMELINE_PERIOD_S, None)
         self._closing = threading.Event()
         self._context = Context()
         rclpy.init(
@@ -83,8 +53,7 @@ class Watcher:
     def check(self) -> None:
         """See that the view is kept up: a run that nobody hears would be waited for without end.
 
-        :raises InputError: the timeline cannot be written
-        :raises Exception: what else a message made of it
+        :raises Exception: what a message made of it
         """
         if self._problem is not None:
             raise self._problem
@@ -113,8 +82,6 @@ class Watcher:
         self._thread.join(5.0)
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
-        with contextlib.suppress(OSError):  # of a full disk `check` has told
-            self._timeline.close()
 
     def _spin(self) -> None:
         executor = (EventsExecutor or SingleThreadedExecutor)(context=self._context)
@@ -138,14 +105,3 @@ class Watcher:
 
     def _on_learner(self, message: LearnerStatus) -> None:
         self._view.learner = message
-        now = time.monotonic()
-        if now - self._written[0] < TIMELINE_PERIOD_S and message.state == self._written[1]:
-            return
-        self._written = (now, message.state)
-        entry = {
-            't': now - self._view.started,
-            **{name: getattr(message, name) for name in TIMELINE_FIELDS},
-        }
-        with saying_why(self._timeline.name):
-            self._timeline.write(json.dumps(finite_or_none(entry)) + '\n')
-            self._timeline.flush()

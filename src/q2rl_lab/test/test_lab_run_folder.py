@@ -88,6 +88,14 @@ def test_a_missing_run_names_those_there(tmp_path):
         open_run(tmp_path, 'two')
 
 
+def test_a_folder_that_is_no_run_is_said_to_be_there(tmp_path):
+    (tmp_path / 'notes').mkdir()
+    with pytest.raises(InputError, match='notes: is not the folder of a run'):
+        open_run(tmp_path, 'notes')
+    with pytest.raises(InputError, match='is not the folder of a run'):
+        open_run(tmp_path / 'runs', str(tmp_path / 'notes'))
+
+
 def test_a_run_is_used_by_one_process(tmp_path):
     run = create_run(tmp_path, 'one', CONFIG, {})
     with run.lock(), pytest.raises(InputError, match='another q2rl is at work'):

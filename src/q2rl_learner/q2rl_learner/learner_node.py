@@ -12,6 +12,7 @@ from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.learner_state import load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.replay_inbox import HEARTBEAT_S, ReplayInbox
+from q2rl_learner.timeline import Timeline
 from q2rl_learner.training_loop import LearnerView, TrainingLoop
 from q2rl_learner.weights_numbers import WeightsNumbers
 from q2rl_msgs.msg import LearnerStatus, RunState, WeightsChunk
@@ -90,6 +91,7 @@ class LearnerNode(Q2rlNode):
         self._inbox = ReplayInbox(self, run_dir / 'transitions.db')
         self._shown: LearnerView | None = None
         self._shown_at = 0.0
+        self._timeline = Timeline(run_dir / 'timeline.jsonl', time.monotonic())
         self._status = self.publisher(LearnerStatus, 'learner_status', self.qos.latched)
         self._weights = {
             kind: self.publisher(WeightsChunk, f'{kind}_weights', self.qos.weights)
@@ -188,23 +190,10 @@ class LearnerNode(Q2rlNode):
         if view is self._shown and now - self._shown_at < HEARTBEAT_S:
             return
         self._shown, self._shown_at = view, now
-        msg = LearnerStatus(
-            state=int(view.state),
-            detail=view.detail,
-            ingested=self._inbox.count,
-            online_steps=view.online_steps,
-            gradient_steps=view.gradient_steps,
-            actor_steps=view.actor_steps,
-            credit=view.credit,
-            updates_per_second=view.updates_per_second,
-            demo_fraction=view.demo_fraction,
-            weights_version=view.weights_version,
-            value_version=view.value_version,
-            rollouts=view.rollouts,
-            rollout_successes=view.rollout_successes,
-            value_error=view.value_error,
-            return_variance=view.return_variance,
-        )
+        numbers = {**vars(view), 'state': int(view.state), 'ingested': self._inbox.count}
+        detail = numbers.pop('detail')
+        self._timeline.tell(now, numbers)
+        msg = LearnerStatus(detail=detail, **numbers)
         msg.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(msg)
 

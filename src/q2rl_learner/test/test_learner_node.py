@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import json
 from pathlib import Path
 import threading
 
@@ -126,6 +127,10 @@ def test_from_rollouts_to_weights_and_through_a_restart(bench, settings):
     assert status.weights_version > version and status.rollouts == 12
     bench.until(lambda: talk.actor[-1].version == status.weights_version)
     assert {m.learner for m in talk.actor} == {learner} and learner
+    entries = [json.loads(line) for line in (Path(settings['run_dir']) / 'timeline.jsonl').open()]
+    assert {LearnerStatus.READY, LearnerStatus.TRAINING} <= {entry['state'] for entry in entries}
+    assert entries[-1]['ingested'] == len(rollouts) + len(online)
+    assert [entry['t'] for entry in entries] == sorted(entry['t'] for entry in entries)
 
 
 def test_deactivated_in_a_long_fit_it_stops_and_begins_anew_in_one_thread(bench, settings):
