@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 import numpy as np
 
-from q2rl_lab.bench_report import COLUMNS, course_of, notes, table_rows
+from q2rl_lab.bench_report import COLUMNS, course_of, notes, start_words, table_rows
 from q2rl_lab.bench_results import FinishedRun, finished_runs
 from q2rl_lab.plots import ALERT, BC_COLOUR, INK, draw
 from q2rl_lab.statistics import moving_success
@@ -43,7 +43,8 @@ def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>q2rl: {escape(title)}</title><style>{style}</style></head>\n<body><main>'
         f'<header><h1>{escape(title)}</h1><p>{escape(", ".join(result["tasks"]))}: '
-        f'{len(runs)} runs; of one seed all methods start from the same clone, demonstrations and rollouts.</p>'
+        f'{len(runs)} runs; of one seed all methods start from the same demonstrations, rollouts and BC: '
+        f'{escape(start_words(result))}.</p>'
         f'</header><h2>Comparison</h2>{_table(result)}{said}'
         f'<h2>How they learned</h2>{_legend(lines_of)}<div class="figures">{shown}</div>'
         '<h2>All numbers</h2><details><summary>JSON</summary><div class="table">'

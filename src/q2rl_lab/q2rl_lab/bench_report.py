@@ -99,6 +99,7 @@ def build_bench_result(
         )
     return {
         'suites': sorted({run.final['suite'] for run in runs}),
+        'adopted': sorted({run.final['bc'].get('adopted') or '' for run in runs}),
         'tasks': tasks,
         'reference': reference,
         'seeds': {m: sorted({r.seed for r in runs if r.method == m}) for m in methods},
@@ -268,12 +269,22 @@ def _cost_words(cost: dict[str, Any] | None, force_measured: bool) -> tuple[str,
     )
 
 
+def start_words(result: dict[str, Any]) -> str:
+    """Say what the methods start from: a clone per seed, or a policy that was given (`--bc`)."""
+    named = ' or '.join(name for name in result['adopted'] if name)
+    if not named:
+        return 'a clone of the demonstrations of each seed'
+    more = ', or a clone of its demonstrations' if '' in result['adopted'] else ''
+    return f'the policy {named} that was given, the same for every seed{more}'
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """Return what has to be said beside the table."""
     said = [
         f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
         f'{result["reference"]}. Medians over the runs that began; the window of the counts until a level is '
         f'{result["window"]} episodes.',
+        f'BC, which all methods of a seed start from: {start_words(result)}.',
         f'Failures at first: in the rollouts of BC alone, and in the first {FIRST} episodes after.',
         'Force peaks: episodes beyond the softening force until 95 %, and the highest force; -: not measured.',
     ]

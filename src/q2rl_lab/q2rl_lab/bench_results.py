@@ -43,7 +43,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         texts = path.read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError as error:
-        remedy = 'make one with: q2rl bench learning --suite tiny'
+        remedy = 'make one with: ./q2rl bench learning --suite tiny'
         raise InputError(path, f'cannot be read ({error.strerror})', remedy) from None
     lines = [line for text in texts if (line := _parsed(text)) is not None]
     if texts and not lines:

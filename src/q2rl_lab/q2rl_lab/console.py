@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import signal
@@ -15,6 +16,8 @@ from typer.core import TyperGroup
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""A disk that is full or write-protected, a folder that is someone else's: no fault of a program."""
 
 
 class CommandGroup(TyperGroup):
@@ -41,6 +44,10 @@ class CommandGroup(TyperGroup):
             if _is_input_error(error):
                 say(f'q2rl: {error}')
                 raise typer.Exit(EXIT_BAD_INPUT) from None
+            if isinstance(error, OSError) and error.errno in NO_PLACE:
+                where = error.filename or 'a file'
+                say(f'q2rl: {where}: {error.strerror}; make room, or choose another place')
+                raise typer.Exit(EXIT_FAILED) from None
             raise
         finally:
             signal.signal(signal.SIGINT, before)

@@ -15,11 +15,12 @@ from typer.testing import CliRunner
 from q2rl_lab import bench_pool
 from q2rl_lab.bench_page import render_bench_page
 from q2rl_lab.bench_pool import run_here, run_on_ray
-from q2rl_lab.bench_report import build_bench_result, course_of, notes, table_rows
+from q2rl_lab.bench_report import build_bench_result, course_of, notes, start_words, table_rows
 from q2rl_lab.bench_results import append_line, finished_runs, read_lines, refuse_other_settings
 from q2rl_lab.bench_run import Job
 from q2rl_lab.bench_suites import SUITES, bench_task, find_suite, parse_seeds, pick_tasks
 from q2rl_lab.cli import app
+from q2rl_lab.suite_file import shipped_suites
 from q2rl_lab.tiny_task import DEPTH, SLOT, Slot, TinyCell, tiny_demonstrations, tiny_task
 from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
 
@@ -222,6 +223,11 @@ def test_what_is_finished_is_not_run_again_and_one_failure_does_not_stop_the_res
         (['updates', '--devices', 'cpu,gpu'], 'device gpu'),
         (['updates', '--presets', 'tiny,laptop+bc'], 'laptop+bc: learns nothing online'),
         (['report', 'nothing.jsonl'], 'cannot be read'),
+        (
+            ['report', 'nothing.jsonl', '--html', '/dev/null/page.html'],
+            'page.html: cannot be written',
+        ),
+        (['learning', '--out', '/dev/null/r.jsonl'], 'r.jsonl: cannot be written'),
     ],
 )
 def test_bad_input_is_one_line(arguments, said, tmp_path, monkeypatch):
@@ -395,6 +401,21 @@ def test_the_report_is_a_table_and_a_page_that_needs_nothing_else(tmp_path):
     assert page.count('<svg') == 4 and 'Performance profile' in page
     for outside in ('src="http', 'href="http', '<script', '<link'):
         assert outside not in page
+
+
+def test_the_report_says_what_the_methods_started_from():
+    clones = build_bench_result(results(), None)
+    assert 'a clone of the demonstrations of each seed' in render_bench_page(results(), clones)
+    given = [found | {'bc': found['bc'] | {'adopted': 'mine.safetensors'}} for found in results()]
+    page = render_bench_page(given, build_bench_result(given, None))
+    assert 'the policy mine.safetensors that was given' in page and 'clone' not in page
+    both = start_words(build_bench_result(results()[:2] + given[2:], None))
+    assert 'mine.safetensors' in both and 'clone' in both
+
+
+def test_the_help_names_every_suite():
+    shown = runner.invoke(app, ['bench', 'learning', '--help'], env={'COLUMNS': '200'}).stdout
+    assert all(name in shown for name in (*SUITES, *shipped_suites()))
 
 
 def test_a_method_that_changes_nothing_says_so():

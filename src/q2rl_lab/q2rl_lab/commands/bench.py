@@ -29,7 +29,11 @@ bench = typer.Typer(
 @bench.command()
 def learning(
     suite: Annotated[
-        str, typer.Option(help='Tasks and budget: a shipped suite, or the path of a suite YAML.')
+        str,
+        typer.Option(
+            help='Tasks and budget: tiny, pipe, kitting, tight, ablation, metaworld, adroit, robosuite, or the '
+            'path of a suite YAML.'
+        ),
     ] = 'tiny',
     tasks: Annotated[
         str | None,
@@ -92,6 +96,7 @@ def learning(
     q2rl bench learning --suite pipe --bc bc.safetensors --methods q2rl,ibrl
     """  # noqa: D301
     import dataclasses
+    import shlex
 
     from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
@@ -118,6 +123,7 @@ def learning(
     from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
     from q2rl_lab.bench_run import WITHOUT, Given, Job
     from q2rl_policies.torch_runtime import find_device
+    from q2rl_task.atomic_file import check_writable
 
     if device is not None:
         find_device(device)
@@ -131,6 +137,7 @@ def learning(
         given.check(bench_task(*chosen.tasks, chosen.gym), [f'{chosen.preset}+{n}' for n in names])
     named = chosen.name if bc is None else f'{chosen.name}-{bc.stem}'
     out = (out or Path('bench') / f'{named}.jsonl').absolute()
+    check_writable(out)
     folder = out.parent / 'starts'
     # Seeds go round fastest: runs that start together then do not wait for one another's start.
     planned = [
@@ -159,6 +166,7 @@ def learning(
         run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
     if len(failed) < len(planned):
         show([out], None, as_json)
+        say(f'curves and all numbers: ./q2rl bench report {shlex.quote(str(out))}')
     if failed:
         say(f'failed: {", ".join(failed)}; give the same command again to try them again')
         raise typer.Exit(EXIT_FAILED)
@@ -324,14 +332,17 @@ def show(
     from q2rl_lab.bench_report import COLUMNS, WINDOW, build_bench_result, notes, table_rows
     from q2rl_lab.bench_results import read_files
     from q2rl_lab.console import emit, say
+    from q2rl_task.atomic_file import check_writable, saying_why, write_atomically
 
+    if html is not None:
+        check_writable(html)
     lines = read_files(results)
     result = build_bench_result(lines, reference, window or WINDOW)
     if html is not None:
         from q2rl_lab.bench_page import render_bench_page
-        from q2rl_task.atomic_file import write_atomically
 
-        write_atomically(html, render_bench_page(lines, result))
+        with saying_why(html):
+            write_atomically(html, render_bench_page(lines, result))
         say(f'page: {html}')
     if as_json:
         emit(result, True)
