@@ -57,8 +57,11 @@ def load_method(name_or_path: str | Path) -> Method:
 
     :raises InputError: no such method, or not what `Method` describes
     """
-    method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
     name = str(name_or_path)
+    known = [variant for variant in variant_names() if variant.startswith(f'{Path(name).parent}/')]
+    if known and name not in known and not Path(name).is_file():
+        raise InputError(name, 'no such variant', f'name one of {", ".join(known)}')
+    method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
     shipped = name in method_names() or name in variant_names()
     return method.model_copy(update={'name': name if shipped else Path(name).stem})
 

@@ -97,6 +97,7 @@ def test_the_difference_of_two_methods_is_short_and_names_what_differs():
     ('name', 'said'),
     [
         ('laptop+nothing', 'no such method'),
+        ('laptop+q2rl/alpha-9', 'no such variant; name one of q2rl/alpha-0,'),
         ('nothing+ibrl', 'no such preset'),
         ('laptop+METHOD', 'settings'),
         ('laptop+OVER', 'fit.foldz'),
