@@ -32,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode='rich',
+    context_settings={'help_option_names': ['-h', '--help']},
     help=(
         'Let a robot arm improve its own behaviour-cloned policy, safely, while it works.\n\n'
         'Start here: q2rl up pipe_assembly records demonstrations, clones them, starts the '

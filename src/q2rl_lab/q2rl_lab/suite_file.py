@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from q2rl_lab.gym_task import GymHost, GymTask, PythonEnvironment
-from q2rl_task.settings_file import Section, load_settings
+from q2rl_task.settings_file import Section, load_settings, shipped_names
 
 
 class SuiteFile(Section):
@@ -39,8 +39,7 @@ class SuiteFile(Section):
 
 def shipped_suites() -> list[str]:
     """Return the names of the suites in this package."""
-    folder = resources.files('q2rl_lab') / 'suites'
-    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith('.yaml'))
+    return shipped_names('q2rl_lab', 'suites')
 
 
 def read_suite(name_or_path: str) -> tuple[SuiteFile, GymHost]:

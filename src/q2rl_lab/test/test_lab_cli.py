@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -137,6 +138,30 @@ def test_a_task_is_shown_with_its_contract():
     assert result.exit_code == 0, result.output
     shown = json.loads(result.stdout)
     assert shown['contract'] == load_task('kitting').contract_hash and shown['action'] == 7
+
+
+def test_without_a_task_the_shipped_ones_are_listed():
+    told = json.loads(runner.invoke(app, ['task', '--json']).stdout)
+    assert {'pipe_assembly', 'kitting'} <= told.keys() and all(told.values())
+    shown = runner.invoke(app, ['task']).stdout
+    assert all(name in shown for name in told)
+
+
+def test_help_by_a_single_letter():
+    result = runner.invoke(app, ['bench', 'learning', '-h'])
+    assert result.exit_code == 0 and 'Usage' in result.output
+
+
+def test_a_place_that_takes_no_file_is_one_line(monkeypatch):
+    def full(runs_dir):
+        raise OSError(errno.ENOSPC, 'No space left on device', str(runs_dir / 'x'))
+
+    monkeypatch.setattr(checks, 'all_checks', full)
+    result = runner.invoke(app, ['doctor'])
+    assert result.exit_code == 1
+    assert result.stderr.strip() == (
+        'q2rl: runs/x: No space left on device; make room, or choose another place'
+    )
 
 
 def test_an_unknown_verb_is_bad_input():

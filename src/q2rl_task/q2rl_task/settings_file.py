@@ -34,6 +34,12 @@ UNKNOWN, MISSING = 'extra_forbidden', 'missing'
 Model = TypeVar('Model', bound=Section)
 
 
+def shipped_names(package: str, folder: str) -> list[str]:
+    """Return the names of the settings that are shipped in a package's folder."""
+    files = (resources.files(package) / folder).iterdir()
+    return sorted(file.name[:-5] for file in files if file.name.endswith('.yaml'))
+
+
 def load_settings(
     model: type[Model], kind: str, package: str, folder: str, name_or_path: str | Path
 ) -> Model:
@@ -45,7 +51,7 @@ def load_settings(
     shipped = resources.files(package) / folder
     named = shipped / f'{name_or_path}.yaml'
     path = Path(str(named)) if named.is_file() else Path(name_or_path)
-    known = sorted(p.name[:-5] for p in shipped.iterdir() if p.name.endswith('.yaml'))
+    known = shipped_names(package, folder)
     choices = f'name one of {", ".join(known)} or the path of a {kind} YAML'
     if not os.path.exists(path):
         meant = get_close_matches(str(name_or_path), known, n=1)

@@ -12,11 +12,13 @@ from q2rl_lab.commands.options import Json
 
 def task(
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar='TASK', help='Task: the name of a shipped one, or the path of a task YAML.'
+            metavar='TASK',
+            help='Task: the name of a shipped one, or the path of a task YAML.',
+            show_default='list the shipped ones',
         ),
-    ],
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a task: its YAML, its scene, and whether the simulated arm reaches it.
@@ -25,12 +27,23 @@ def task(
     contract, by which demonstrations, policies and transitions know the task.
 
     \b
+    q2rl task                what is shipped
     q2rl task my_task.yaml
     """  # noqa: D301
     from q2rl_lab.console import emit
     from q2rl_lab.task_check import check_simulated
     from q2rl_task import load_task
+    from q2rl_task.settings_file import shipped_names
 
+    if source is None:
+        shipped = {
+            name: load_task(name).description for name in shipped_names('q2rl_task', 'tasks')
+        }
+        if as_json:
+            emit(shipped, True)
+        else:
+            print('\n'.join(f'{name:<22}{said}' for name, said in shipped.items()))
+        return
     spec = load_task(source)
     if spec.scene:
         check_simulated(source, spec)
@@ -44,4 +57,9 @@ def task(
         'base_frame': spec.frames.base,
         'scene': spec.scene or None,
     }
+    if not as_json:
+        result['observation'] = f'{spec.observation_size} numbers'
+        result['action'] = f'{spec.action_size} numbers'
+        result['rate_hz'] = f'{spec.rate_hz:g}'
+        result['max_steps'] = f'{spec.max_steps} ({spec.max_steps * spec.period_s:.1f} s)'
     emit(result, as_json)
