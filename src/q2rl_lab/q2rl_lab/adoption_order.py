@@ -101,7 +101,7 @@ def improving(order: Order, task: Contract, output: Path) -> Improving:
     def command(method: str) -> str:
         other = '' if method == 'q2rl' else method
         if suite is not None:
-            words = [f'q2rl bench learning --suite {shlex.quote(suite)} --tasks {task.name}']
+            words = [f'./q2rl bench learning --suite {shlex.quote(suite)} --tasks {task.name}']
             words += [
                 f'--bc {policy}',
                 mixed and f'--demonstrations {mixed}',
@@ -114,7 +114,7 @@ def improving(order: Order, task: Contract, output: Path) -> Improving:
             words += [other and f'preset:={task.learning.preset}+{other}']
             words += ['(and what your cell needs: docs/bring-your-own-robot.md)']
         else:
-            words = [f'q2rl up {shlex.quote(order.task)} --bc {policy}']
+            words = [f'./q2rl up {shlex.quote(order.task)} --bc {policy}']
             words += [mixed and f'--demonstrations {mixed}', other and f'--method {other}']
         return ' '.join(filter(None, words))
 

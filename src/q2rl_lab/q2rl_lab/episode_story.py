@@ -193,7 +193,10 @@ def _guard(ticks: EpisodeTicks) -> list[Remark]:
         return []
     codes = sorted({code for k in limited for code in ticks.interventions[k] or ()} - {'lead'})
     return [
-        Remark(f'The guard limited {len(limited)} ticks ({", ".join(codes)}).', int(limited[0]))
+        Remark(
+            f'The guard limited {len(limited)} tick{"s" * (len(limited) > 1)} ({", ".join(codes)}).',
+            int(limited[0]),
+        )
     ]
 
 

@@ -9,11 +9,14 @@ from html import escape
 from importlib import resources
 import json
 from pathlib import Path
+import re
+import shlex
 from typing import Any
 
 from q2rl_lab import plots
 from q2rl_lab.result import BAND_MEANS, BAND_TEXT, outside_band
 from q2rl_lab.run_data import EpisodeRow, RunData
+from q2rl_lab.run_folder import named
 from q2rl_lab.run_view import clock_text
 from q2rl_task import Mode, Phase
 from q2rl_task.atomic_file import write_atomically
@@ -103,13 +106,19 @@ def _header(data: RunData, result: dict[str, Any]) -> str:
         for kind, value, text in tiles
     )
     state = '' if result['finished'] else ' · <strong>not finished</strong>'
-    started = escape(str(data.about.get('started', '')))
+    started = escape(_moment(str(data.about.get('started', ''))))
     return (
         f'<header><h1>{escape(data.task.name.replace("_", " "))}</h1>'
         f'<p>{escape(data.task.description)}</p>'
         f'<p>run {escape(data.folder.id)} · seed {data.config.seed} · preset {escape(data.config.preset)}'
         f' · started {started}{state}</p></header><div class="tiles">{boxes}</div>'
     )
+
+
+def _moment(stamp: str) -> str:
+    """Word a time stamp: '2026-11-27 18:20 +0000'; what is none stays as it is."""
+    found = re.fullmatch(r'(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(.*)', stamp)
+    return f'{found[1]} {found[2]} {found[3]}' if found else stamp
 
 
 def _evaluation(result: dict[str, Any]) -> str:
@@ -208,10 +217,12 @@ def _failures(data: RunData) -> str:
     more = f', the last {len(shown)} are listed' if len(gated) > len(shown) else ''
     return (
         f'<h2>Failed episodes</h2><p class="lead">{len(gated)} gated episodes failed ({why}){more}; '
-        f'{len(rows) - len(gated)} more failed with one policy alone.{said}</p><details><summary>List</summary>'
+        f'{len(rows) - len(gated)} more failed with one policy alone.{said} Film and values of one, tick by '
+        f'tick: <code>./q2rl why {escape(shlex.quote(named(data.folder)))} last</code>, or its id for last.</p>'
+        '<details><summary>List</summary>'
         '<div class="table"><table><tr><th>episode</th><th>phase</th><th>ended by</th>'
         '<th class="n">steps</th><th class="n">by RL</th><th class="n">peak force</th>'
-        f'<th class="n">guard</th></tr>{cells}</table></div></details>'
+        f'<th class="n">steps limited</th></tr>{cells}</table></div></details>'
     )
 
 

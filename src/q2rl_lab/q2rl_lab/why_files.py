@@ -10,7 +10,7 @@ from q2rl_lab.episode_story import by_instruction, remarks
 from q2rl_lab.episode_ticks import read_ticks, short_name
 from q2rl_lab.film import FilmMaker
 from q2rl_lab.run_data import EpisodeRow, RunData
-from q2rl_lab.why_page import render_episode, render_list
+from q2rl_lab.why_page import render_episode, render_list, why_command
 from q2rl_task import InputError, Mode, Phase
 from q2rl_task.atomic_file import write_atomically
 
@@ -68,7 +68,7 @@ def write_list(data: RunData) -> Path:
 
 
 def _how_to_film(data: RunData, row: EpisodeRow) -> str:
-    return f'Not filmed yet: q2rl why {data.folder.id} {short_name(row)}'
+    return f'Not filmed yet: {why_command(data, row)}'
 
 
 def _twins(data: RunData, row: EpisodeRow) -> list[tuple[str, str]]:

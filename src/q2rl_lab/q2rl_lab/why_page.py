@@ -9,6 +9,7 @@ from html import escape
 from importlib import resources
 import json
 import math
+import shlex
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from q2rl_lab.console import finite_or_none
 from q2rl_lab.episode_story import Remark, verdict, words
 from q2rl_lab.episode_ticks import REASONS, EpisodeTicks, component_names, short_name
 from q2rl_lab.run_data import EpisodeRow, RunData
+from q2rl_lab.run_folder import named
 from q2rl_task import TaskSpec
 
 KINDS = {
@@ -222,22 +224,27 @@ def render_list(
         f'{len(rows)} episodes, {failed} failed. Failures first, those on top that tell most. Without a page '
         'yet: open one by the command in its row.</p></header>'
         '<div class="table list"><table><tr><th>episode</th><th>phase</th><th>mode</th><th>ended by</th>'
-        '<th class="n">ticks</th><th class="n">by RL</th><th class="n">peak force</th><th class="n">guard</th>'
-        f'<th class="n">weights</th><th></th></tr>{lines}</table></div>'
+        '<th class="n">ticks</th><th class="n">by RL</th><th class="n">peak force</th><th class="n">ticks limited</th>'
+        f'<th class="n">weights of</th><th></th></tr>{lines}</table></div>'
     )
     return document(f'why, {data.folder.id}', body)
+
+
+def why_command(data: RunData, row: EpisodeRow) -> str:
+    """Return how an episode's page is asked for."""
+    return f'./q2rl why {shlex.quote(named(data.folder))} {short_name(row)}'
 
 
 def _list_row(data: RunData, row: EpisodeRow, page: str | None, reason: str) -> str:
     short = short_name(row)
     name = f'<a href="{escape(page)}">{escape(short)}</a>' if page else escape(short)
     share = f'{100 * row.rl_steps / row.steps:.0f} %' if row.steps else '–'
-    how = '' if page else f'<code>q2rl why {escape(data.folder.id)} {escape(short)}</code>'
+    how = '' if page else f'<code>{escape(why_command(data, row))}</code>'
     ended, kind = verdict(row)
     return (
         f'<tr><td>{name}</td><td>{words(row.phase.name)}</td><td>{words(row.mode.name)}</td>'
         f'<td class="{kind}">{ended}</td><td class="n">{row.steps}</td>'
         f'<td class="n">{share}</td><td class="n">{row.peak_force:.0f} N</td>'
-        f'<td class="n">{row.guard_interventions}</td><td class="n">{row.weights_version}</td>'
+        f'<td class="n">{row.guard_interventions}</td><td class="n">v{row.weights_version}</td>'
         f'<td>{escape(reason)}{how}</td></tr>'
     )

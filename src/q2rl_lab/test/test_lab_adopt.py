@@ -363,7 +363,7 @@ def test_people_read_a_verdict_and_what_to_do_next(adopt):
     assert done.exit_code == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith('OK   contract')
-    bench = 'q2rl bench learning --suite tiny --tasks tiny --bc bc.yaml --methods'
+    bench = './q2rl bench learning --suite tiny --tasks tiny --bc bc.yaml --methods'
     assert lines[-1].startswith(f'Next: {bench} q2rl/alpha-0, or: ')
     assert ', or: q2rl adopt mine.py:Silent --distil --task tiny, or: ' in lines[-1]
     assert lines[-1].endswith(f'{bench} ibrl')

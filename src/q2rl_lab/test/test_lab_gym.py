@@ -376,7 +376,7 @@ def test_ones_own_policy_is_adopted_and_takes_the_place_of_the_clones(
     done = CliRunner().invoke(app, [*words, 'buoy'])
     assert done.exit_code == 0, done.output + repr(done.exception)
     said = json.loads(done.stdout)
-    bench = 'q2rl bench learning --suite boats.yaml --tasks buoy --bc bc.yaml --methods q2rl'
+    bench = './q2rl bench learning --suite boats.yaml --tasks buoy --bc bc.yaml --methods q2rl'
     assert said['next'] == bench and said['success']['success'] > 0
     kept = json.loads(Path('bc.task.json').read_text())
 

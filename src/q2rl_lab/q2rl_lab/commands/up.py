@@ -126,6 +126,7 @@ def up(
     q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
     """  # noqa: D301
+    import shlex
     import time
 
     started = time.monotonic()
@@ -183,9 +184,9 @@ def up(
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
-        how = f'q2rl up {config.task} --resume --run {folder.id}'
+        how = f'./q2rl up {shlex.quote(config.task)} --resume --run {folder.id}'
         if runs_dir != Path('runs'):
-            how += f' --runs-dir {runs_dir}'
+            how += f' --runs-dir {shlex.quote(str(runs_dir))}'
         try:
             say(f'run {folder.id} in {folder.path}')
             with latest_run(folder):
