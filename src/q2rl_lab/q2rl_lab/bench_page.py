@@ -53,7 +53,8 @@ def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -
 
 
 def _table(result: dict[str, Any]) -> str:
-    head = ''.join(f'<th>{escape(column)}</th>' for column in COLUMNS)
+    # A head may break, but not within a number and its unit.
+    head = ''.join(f'<th>{escape(column).replace(" %", "&nbsp;%")}</th>' for column in COLUMNS)
     rows = ''.join(
         '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>'
         for row in table_rows(result)

@@ -33,7 +33,7 @@ def show_shadow(result: dict[str, Any]) -> None:
     console.print(about)
     places = Table(title='where RL would act', title_justify='left', pad_edge=False)
     places.add_column('phase of the insertion')
-    for name in ('ticks', 'RL would act', 'margin p5', 'p50', 'p95'):
+    for name in ('ticks', 'RL would act', 'margin, 5 %', 'median', '95 %'):
         places.add_column(name, justify='right')
     for place in result['by_place']:
         places.add_row(place['place'], *_place_cells(place))
@@ -70,7 +70,7 @@ def render_shadow(result: dict[str, Any], judged: ShadowTicks, pages: dict[str, 
         for name, svg in _figures(judged).items()
     )
     places = _table(
-        ('phase of the insertion', 'ticks', 'RL would act', 'margin p5', 'p50', 'p95'),
+        ('phase of the insertion', 'ticks', 'RL would act', 'margin, 5 %', 'median', '95 %'),
         [[escape(p['place']), *map(escape, _place_cells(p))] for p in result['by_place']],
     )
     failures = _table(
