@@ -78,8 +78,8 @@ def adopt(
     q2rl adopt model_epoch_600.pth -o bc.safetensors     robomimic
     q2rl adopt policy.onnx --spec policy.yaml            ONNX or TorchScript
     q2rl adopt mine.py:MyPolicy --distil                 a class, a mixture of it
-    q2rl adopt p.onnx --task my.yaml -n 0 --demonstrations d.hdf5   nothing simulated
-    q2rl adopt model.pth --suite robosuite --task robosuite_lift    a Gymnasium task
+    q2rl adopt p.onnx --task my.yaml -n 0 --demonstrations d.hdf5
+    q2rl adopt model.pth --suite robosuite --task robosuite_lift
     q2rl up pipe_assembly --bc bc.safetensors            then: improve it
     """  # noqa: D301
     from q2rl_lab.adopting import DISTIL_EPISODES, EPISODES, adopt_policy

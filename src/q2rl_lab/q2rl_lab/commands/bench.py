@@ -91,7 +91,7 @@ def learning(
     \b
     q2rl bench learning --suite tiny --methods q2rl,rlpd --seeds 0-2
     q2rl bench learning --suite pipe --methods q2rl,q2rl-legacy --explain
-    q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate,q2rl/alpha-0.2
+    q2rl bench learning --suite ablation --methods q2rl,q2rl/no-gate
     q2rl bench learning --suite metaworld --tasks peg_insert_side --seeds 0-2
     q2rl bench learning --suite pipe --bc bc.safetensors --methods q2rl,ibrl
     """  # noqa: D301

@@ -44,9 +44,9 @@ def test(
     \b
     q2rl test                             all but the long ones
     q2rl test --all                       the long ones too
-    q2rl test src/q2rl_task -k pose -x    some of one package, to the first failure
-    q2rl test --skips embedded            as a workflow runs them: no skip by oversight
-    q2rl test --prove                     every protection has a test that misses it
+    q2rl test src/q2rl_task -k pose -x    some, to the first failure
+    q2rl test --skips embedded            as a workflow runs them
+    q2rl test --prove                     takes each protection out
     q2rl test --prove jerk force          those with these words in their names
     """  # noqa: D301
     import subprocess

@@ -49,7 +49,7 @@ def why(
     \b
     q2rl why                     list of the latest run's episodes, failures first
     q2rl why seven last          the last failed episode of runs/seven
-    q2rl why seven v3            evaluation episode 3 of it (e: rollouts, o: online)
+    q2rl why seven v3            evaluation episode 3 (e: rollouts, o: online)
     q2rl why seven o12 --json    its ticks, for a program
     """  # noqa: D301
     from q2rl_lab.browser import open_page
