@@ -31,8 +31,8 @@ def learning(
     suite: Annotated[
         str,
         typer.Option(
-            help='Tasks and budget: tiny, pipe, kitting, tight, ablation, metaworld, adroit, robosuite, or the '
-            'path of a suite YAML.'
+            help='Tasks and budget: tiny, pipe, kitting, tight, ablation, adroit, metaworld, '
+            'metaworld_better_clones, robosuite, or the path of a suite YAML.'
         ),
     ] = 'tiny',
     tasks: Annotated[
