@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 
 from q2rl_task import InputError, Pose
+from q2rl_task.errors import one_line
 
 WHERE = 'robot_description'
 ITERATIONS = 200
@@ -152,7 +153,7 @@ class ArmKinematics:
                 self._whole, self._urdf, self._pin.GeometryType.COLLISION
             )
         except (RuntimeError, ValueError) as error:
-            problem = ' '.join(str(error).split())
+            problem = one_line(error)
             raise InputError(
                 WHERE, f'its meshes cannot be read: {problem}', 'name them by their absolute paths'
             ) from None

@@ -8,6 +8,7 @@ from typing import Any
 import xml.etree.ElementTree as ElementTree
 
 from q2rl_task import InputError
+from q2rl_task.errors import one_line
 from q2rl_task.settings_file import read_mapping
 
 SECTIONS = {
@@ -56,7 +57,7 @@ def _read_srdf(file: Path) -> str:
         text = file.read_text(encoding='utf-8')
         ElementTree.fromstring(text)
     except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
-        raise InputError(file, ' '.join(str(error).split()), REMEDY) from None
+        raise InputError(file, one_line(error), REMEDY) from None
     return text
 
 

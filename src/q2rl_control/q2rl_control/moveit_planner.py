@@ -17,6 +17,7 @@ from q2rl_control.moveit_config import GROUP, moveit_config
 from q2rl_control.obstacles import Solid
 from q2rl_control.planning import PlannedPath, PlanRefused, PlanRequest, check_goal, outside
 from q2rl_task import InputError, Pose
+from q2rl_task.errors import one_line
 
 NODE_NAME = 'q2rl_planner'
 
@@ -58,7 +59,7 @@ class MoveItPlanner:
             self._moveit = MoveItPy(node_name=NODE_NAME, config_dict=parameters)
             self._component = self._moveit.get_planning_component(GROUP)
         except RuntimeError as error:
-            problem = ' '.join(str(error).split())
+            problem = one_line(error)
             raise InputError('MoveIt', problem, 'see its log, and `moveit_config`') from None
         self._parameters = PlanRequestParameters(self._moveit, '')
         self._parameters.planning_time = time_limit_s

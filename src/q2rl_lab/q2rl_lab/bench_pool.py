@@ -22,6 +22,7 @@ from q2rl_lab.bench_run import Emit, Job, run_job
 from q2rl_lab.console import say
 from q2rl_lab.gym_process import THREADS
 from q2rl_task import InputError
+from q2rl_task.errors import one_line
 
 Told = Callable[[Job, str], None]
 """Hears of a job's end: '' for done, else what went wrong."""
@@ -65,7 +66,7 @@ def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None
     try:
         ray.init(address=address, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        problem = f'no Ray cluster answers ({" ".join(str(error).split())[:200]})'
+        problem = f'no Ray cluster answers ({one_line(error, 200)})'
         raise InputError(f'--address {address}', problem, 'start one with: ray start') from None
     try:
         remote = ray.remote(num_cpus=1, max_retries=0)(_collect)
@@ -111,4 +112,4 @@ def _answer(call: Callable[[], str]) -> str:
     try:
         return call()
     except Exception as error:
-        return f'{type(error).__name__}: {" ".join(str(error).split())}'
+        return f'{type(error).__name__}: {one_line(error)}'

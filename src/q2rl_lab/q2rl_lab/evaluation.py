@@ -20,6 +20,7 @@ from q2rl_policies.inference import GateCritic, Live, Pinned, RLPolicy
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.policy_file import load_bc
 from q2rl_task import Contract, EndReason, InputError, Mode, TaskSpec
+from q2rl_task.errors import one_line
 
 
 def summarize(mode: Mode, records: Sequence[EpisodeRecord]) -> dict[str, Any]:
@@ -158,5 +159,5 @@ def _config_of(state: Path) -> LearnerConfig:
         with safe_open(state, framework='pt') as file:
             return config_in(file.metadata() or {})
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        problem = f'is not a readable state of a learner ({" ".join(str(error).split())})'
+        problem = f'is not a readable state of a learner ({one_line(error)})'
         raise InputError(state, problem, 'evaluate another run') from None

@@ -13,6 +13,7 @@ from q2rl_lab.gym_process import GymProcess
 from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_sim.demonstrations import Demonstration
 from q2rl_task import InputError, episode_seed
+from q2rl_task.errors import one_line
 
 ATTEMPTS = 10
 """Per demonstration."""
@@ -116,7 +117,7 @@ def _read(
                 if (raw := _in_units(task, process, *found)) is not None:
                     yield raw
     except (OSError, KeyError, ValueError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         remedy = 'give HDF5 in the layout of Minari or robomimic, recorded in this environment'
         raise InputError(path, f'cannot be used ({reason})', remedy) from None
 

@@ -17,6 +17,7 @@ import numpy as np
 from q2rl_learner.episodes import Episode
 from q2rl_learner.methods import flat
 from q2rl_task import Contract, InputError
+from q2rl_task.errors import one_line
 
 ANEW = 'record the demonstrations anew'
 
@@ -35,7 +36,7 @@ def load_demonstrations(path: str | Path, task: Contract) -> list[Episode]:
         with h5py.File(path, 'r') as file:
             return _read(path, file, task)
     except (OSError, RuntimeError) as error:
-        reason = ' '.join(str(error).split())
+        reason = one_line(error)
         raise InputError(
             path,
             f'not a readable HDF5 file, truncated perhaps ({reason})',

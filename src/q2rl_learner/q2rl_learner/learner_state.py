@@ -23,6 +23,7 @@ from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import InputError
 from q2rl_task.atomic_file import write_atomically
+from q2rl_task.errors import one_line
 
 FORMAT = 'q2rl-learner-1'
 ANEW = 'remove it: the learner then starts over from the log'
@@ -101,7 +102,7 @@ def load_state(path: str | Path, learner: OnlineLearner) -> None:
             raise
         raise InputError(
             path,
-            f'is not a readable state of a learner ({" ".join(str(error).split())})',
+            f'is not a readable state of a learner ({one_line(error)})',
             ANEW,
         ) from None
 

@@ -21,6 +21,7 @@ from q2rl_learner.demonstration_files import Read, check_demonstration
 from q2rl_learner.episodes import Episode
 from q2rl_task import InputError, TaskSpec
 from q2rl_task.atomic_file import replacing
+from q2rl_task.errors import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -186,7 +187,7 @@ def read_lerobot(path: Path, task: TaskSpec, as_is: bool) -> Read:
     try:
         table = pa.concat_tables([pq.read_table(file) for file in files])
     except (pa.ArrowInvalid, OSError) as error:
-        problem = f'is not readable, truncated perhaps ({_line(error)})'
+        problem = f'is not readable, truncated perhaps ({one_line(error, 200)})'
         raise InputError(path / 'data', problem, ANEW) from None
     numbers = _numbers(table, 'episode_index', path)
     if len(numbers) != info.get('total_frames') or not len(numbers):
@@ -261,7 +262,7 @@ def _json(path: Path) -> dict[str, Any]:
         problem = f'cannot be read ({error.strerror})'
         raise InputError(path, problem, 'name the folder of a LeRobotDataset') from None
     except ValueError as error:
-        raise InputError(path, f'is no JSON ({_line(error)})', ANEW) from None
+        raise InputError(path, f'is no JSON ({one_line(error, 200)})', ANEW) from None
     if not isinstance(content, dict):
         raise InputError(path, 'is no JSON object', ANEW)
     return content
@@ -301,7 +302,3 @@ def _arrow(path: Path) -> tuple[Any, Any]:
         remedy = 'pip install -r requirements/formats.txt'
         raise InputError(path, 'needs pyarrow', remedy) from None
     return pyarrow, pyarrow.parquet
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:200]

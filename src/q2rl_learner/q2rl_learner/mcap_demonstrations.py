@@ -27,6 +27,7 @@ from q2rl_task import (
     Transition,
 )
 from q2rl_task.atomic_file import replacing
+from q2rl_task.errors import one_line
 from q2rl_task.records import NAN, no_vector
 
 TYPE = 'q2rl_msgs/msg/Transition'
@@ -168,10 +169,10 @@ def _transitions(path: Path, task: TaskSpec) -> Iterator[Transition]:
         problem = f'cannot be read ({error.strerror})'
         raise InputError(path, problem, 'name an MCAP file') from None
     except MessageError as error:
-        problem = f'holds a transition that is not of task {task.name} ({_line(error)})'
+        problem = f'holds a transition that is not of task {task.name} ({one_line(error, 200)})'
         raise InputError(path, problem, 'name the task it was recorded with') from None
     except Exception as error:  # a cut-off file fails wherever its reader happens to be
-        problem = f'is not a readable MCAP file, truncated perhaps ({_line(error)})'
+        problem = f'is not a readable MCAP file, truncated perhaps ({one_line(error, 200)})'
         raise InputError(path, problem, 'try `mcap recover`, or copy it again') from None
 
 
@@ -198,7 +199,3 @@ def _mcap(path: Path) -> tuple[Any, Any]:
         remedy = 'pip install -r requirements/formats.txt'
         raise InputError(path, 'needs mcap', remedy) from None
     return Writer, make_reader
-
-
-def _line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -19,7 +19,7 @@ import torch
 from q2rl_policies.foreign_policy import Answer
 from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
 from q2rl_task.contract import Contract
-from q2rl_task.errors import InputError
+from q2rl_task.errors import InputError, one_line
 
 WHAT = {
     'act': 'regresses chunks of actions: no density',
@@ -66,7 +66,7 @@ def read_folder(path: Path, task: Contract) -> LeRobotFolder:
             where, f'cannot be read ({reason})', 'name a policy folder of LeRobot'
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f'is no configuration of a LeRobot policy ({" ".join(str(error).split())})'
+        problem = f'is no configuration of a LeRobot policy ({one_line(error)})'
         raise InputError(
             where, problem, 'name the folder pretrained_model of a checkpoint'
         ) from None
@@ -150,6 +150,6 @@ def _load(folder: Path, kind: str) -> tuple[Any, Any, Any]:
             config, str(folder), preprocessor_overrides=device, postprocessor_overrides=device
         )
     except Exception as error:  # a library whose errors are many
-        problem = f'LeRobot cannot load it ({" ".join(str(error).split())[:200]})'
+        problem = f'LeRobot cannot load it ({one_line(error, 200)})'
         raise InputError(folder, problem, 'try it with the LeRobot that trained it') from None
     return policy.eval(), before, after

@@ -24,7 +24,7 @@ from q2rl_policies.bc import DensityNet, GaussianNet, GmmNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
 from q2rl_policies.recurrent import RecurrentGmmNet
 from q2rl_task.atomic_file import write_atomically
-from q2rl_task.errors import InputError
+from q2rl_task.errors import InputError, one_line
 
 FORMAT = 'q2rl-networks-1'
 KINDS = ('actor', 'critic', 'bc', 'program')
@@ -97,7 +97,7 @@ def unpack(
         tensors = safetensors.torch.load(data)
         intact = _checksum(kind, meta, tensors) == header.get('checksum')
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise InputError(where, f'is damaged ({_one_line(error)})', FETCH_AGAIN) from None
+        raise InputError(where, f'is damaged ({one_line(error)})', FETCH_AGAIN) from None
     if not intact:
         raise InputError(where, 'is damaged (the checksum does not match)', FETCH_AGAIN)
     if problem := _meta_problem(meta):
@@ -261,7 +261,7 @@ def _build(
             network = TYPES[architecture['type']](**arguments)
     except TypeError as error:
         raise InputError(
-            where, f'describes no network that q2rl knows ({_one_line(error)})', FETCH_AGAIN
+            where, f'describes no network that q2rl knows ({one_line(error)})', FETCH_AGAIN
         ) from None
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -305,7 +305,3 @@ def _size_problem(arguments: Mapping[str, Any]) -> str | None:
 def _is_number(value: Any) -> bool:
     # Text of a file may hold an integer that no float is as large as.
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split()) or type(error).__name__

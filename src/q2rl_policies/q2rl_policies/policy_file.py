@@ -31,7 +31,7 @@ from q2rl_policies.policy_spec import ActionMap, PolicySpec, read_spec, spec_of
 from q2rl_policies.python_policy import PythonPredictor, SamplingPolicy, load_class
 from q2rl_policies.recurrent import RecurrentBCPolicy
 from q2rl_task import Contract
-from q2rl_task.errors import InputError
+from q2rl_task.errors import InputError, one_line
 
 PROGRAMS = {'torchscript': TorchScriptPredictor, 'onnx': OnnxPredictor}
 Make = Callable[[int, EntropyKind, bool], BCPolicy]
@@ -172,7 +172,7 @@ def probe(
     except InputError:
         raise
     except Exception as error:  # the user's code may raise anything
-        problem = f'does not answer as it should ({" ".join(str(error).split())[:200]})'
+        problem = f'does not answer as it should ({one_line(error, 200)})'
         raise InputError(where, problem, 'see docs/adopt-a-policy.md') from None
     finally:
         predictor.reset()

@@ -37,7 +37,7 @@ from q2rl_policies.policy_spec import (
 )
 from q2rl_policies.recurrent import RecurrentGmmNet
 from q2rl_task.contract import Contract
-from q2rl_task.errors import InputError
+from q2rl_task.errors import InputError, one_line
 
 MAX_STD = 7.5
 """Where robomimic's Gaussian policy caps its standard deviations."""
@@ -121,7 +121,7 @@ def read_robomimic(
                 tensors[f'{PREFIX}decoder.nets.scale.{part}'].zero_()
         net.load_state_dict(_renamed(tensors, net, order, shown, task.observation_size))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        problem = f'its weights are not those of its configuration ({_one_line(error)})'
+        problem = f'its weights are not those of its configuration ({one_line(error, 200)})'
         raise InputError(path, problem, 'give the checkpoint as robomimic saved it') from None
     if not all(torch.isfinite(tensor).all() for tensor in net.state_dict().values()):
         raise InputError(path, 'has weights that are not finite', 'give an earlier checkpoint')
@@ -141,7 +141,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         problem = f'holds more than tensors and plain data, and is not unpickled ({_why(error)})'
         raise InputError(path, problem, remedy) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        problem = f'is no readable torch file, cut off perhaps ({_one_line(error)})'
+        problem = f'is no readable torch file, cut off perhaps ({one_line(error, 200)})'
         raise InputError(path, problem, 'copy it again') from None
     if not isinstance(checkpoint, Mapping):
         problem = f'holds a {type(checkpoint).__name__}, not a checkpoint of robomimic'
@@ -161,7 +161,7 @@ def _parts(
         if not isinstance(shapes['all_shapes'], Mapping) or not isinstance(config['algo'], dict):
             raise TypeError('shape_metadata or config')
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        missing = f'misses {error}' if isinstance(error, KeyError) else _one_line(error)
+        missing = f'misses {error}' if isinstance(error, KeyError) else one_line(error, 200)
         problem = f'is no checkpoint of robomimic ({missing})'
         raise InputError(path, problem, f'for another network: {GUIDE}') from None
     if checkpoint.get('algo_name') != 'bc':
@@ -352,12 +352,8 @@ def _joined_head(
 
 def _why(error: Exception) -> str:
     """The part of torch's long message that names what was found."""
-    text = _one_line(error)
+    text = one_line(error, 200)
     for mark in ('Unsupported global: ', 'WeightsUnpickler error: '):
         if mark in text:
             return text[text.index(mark) :].partition(' was not')[0][:120]
     return text[:120]
-
-
-def _one_line(error: Exception) -> str:
-    return ' '.join(str(error).split())[:200] or type(error).__name__

@@ -8,6 +8,7 @@ import ctypes
 import torch
 
 from q2rl_task import InputError
+from q2rl_task.errors import one_line
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -40,7 +41,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise InputError(
             f'device {name}',
             f'is none that torch {torch.__version__} can use here ({reason})',

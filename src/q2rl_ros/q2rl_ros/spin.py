@@ -22,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from q2rl_ros.node import Q2rlNode
 from q2rl_task import InputError
+from q2rl_task.errors import one_line
 
 try:
     from rclpy.experimental import EventsExecutor
@@ -55,7 +56,7 @@ def spin(factory: Callable[[], Q2rlNode], args: Sequence[str] | None = None) -> 
         InvalidParameterValueException,
         ParameterUninitializedException,
     ) as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {one_line(error)}', file=sys.stderr)
         rclpy.try_shutdown()
         return 2
     executor = make_executor()

@@ -19,6 +19,7 @@ from q2rl_sim.round_insert import VISIBLE_GROUP
 from q2rl_sim.scene import MAX_PICTURE_PX, build_scene
 from q2rl_task import InputError, Pose, TaskSpec
 from q2rl_task.atomic_file import replacing
+from q2rl_task.errors import one_line
 
 BACKENDS = {'egl': 'libegl1', 'osmesa': 'libosmesa6'}
 """OpenGL platforms in the order they are tried, and the Debian package of each."""
@@ -157,9 +158,7 @@ def _open_context(width: int, height: int):
         try:
             return _open(name, width, height)
         except Exception as error:  # the platforms fail with errors of many kinds
-            reasons.append(
-                f'{name}: {" ".join(str(error).split())[:120]} (Debian package {package})'
-            )
+            reasons.append(f'{name}: {one_line(error, 120)} (Debian package {package})')
     raise RenderError('no off-screen OpenGL; ' + '; '.join(reasons))
 
 

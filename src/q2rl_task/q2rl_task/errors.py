@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception for bad input: it names the place, the problem and the remedy."""
+"""The one exception for bad input: it names the place, the problem and the remedy. And what other errors say."""
 
 from __future__ import annotations
 
@@ -21,3 +21,8 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple:
         """Let it come back whole from another process."""
         return type(self), (self.where, self.problem, self.remedy)
+
+
+def one_line(error: Exception, most: int | None = None) -> str:
+    """Return what an error says in one line, of `most` characters if that is given; its kind where it says nothing."""
+    return ' '.join(str(error).split())[:most] or type(error).__name__

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 import yaml
 
-from q2rl_task.errors import InputError
+from q2rl_task.errors import InputError, one_line
 
 
 class Section(BaseModel):
@@ -76,7 +76,7 @@ def read_mapping(path: Path, remedy: str, where: object = None) -> dict[str, Any
     except (OSError, UnicodeDecodeError) as error:
         problem = f'cannot be read ({getattr(error, "strerror", None) or "not UTF-8 text"})'
     except yaml.YAMLError as error:
-        problem = f'is not valid YAML ({" ".join(str(error).split())})'
+        problem = f'is not valid YAML ({one_line(error)})'
     else:
         if isinstance(content, dict | None):
             return content or {}
