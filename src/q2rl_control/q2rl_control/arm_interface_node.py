@@ -115,6 +115,7 @@ class ArmInterface(Q2rlNode):
             'rejected': counters.rejected,
             'holds': counters.holds,
             'unusable measurements': counters.unusable,
+            'incomplete measurements': self._joiner.incomplete,
             **self._sink.diagnose(),
             **self._gripper.diagnose(),
             **self._panel.diagnose(),
