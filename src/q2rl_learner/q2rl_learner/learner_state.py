@@ -34,6 +34,7 @@ _COUNTERS = (
     'actor_steps',
     'weights_version',
     'value_version',
+    'refreshes',
     'networks_made',
     'rollbacks',
     'forgotten',
@@ -48,11 +49,19 @@ def save_state(path: str | Path, learner: OnlineLearner) -> None:
 
     :raises ValueError: the learner has diverged; the state of before stays, to go on with
     """
+    write_atomically(path, pack_state(learner), durable=True)
+
+
+def pack_state(learner: OnlineLearner) -> bytes:
+    """Return the content of the file that `save_state` writes.
+
+    :raises ValueError: the learner has diverged
+    """
     tensors = {name: t.detach().contiguous() for name, t in _everything(learner).items()}
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f'the learner has diverged: {name} holds numbers that are not finite')
-    write_atomically(path, save(tensors, _description(learner)), durable=True)
+    return save(tensors, _description(learner))
 
 
 class Snapshot:
@@ -163,7 +172,7 @@ def _restore(learner: OnlineLearner, stored: dict[str, Tensor], meta: dict[str, 
                     moment: stored[name].to(parameter.device, copy=True)
                     for moment, name in zip(_MOMENTS, names, strict=True)
                 }
-    counters: dict[str, int] = json.loads(meta['counters'])
+    counters: dict[str, int] = {'refreshes': 0, **json.loads(meta['counters'])}
     report: dict[str, Any] | None = json.loads(meta['report'])
     for name in _COUNTERS:
         setattr(learner, name, int(counters[name]))

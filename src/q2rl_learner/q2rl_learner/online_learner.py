@@ -16,6 +16,7 @@ from q2rl_learner.drawing import Device
 from q2rl_learner.episodes import Episode
 from q2rl_learner.estimation import EstimateReport, ValueFit, fit_value, without_value
 from q2rl_learner.fitted_q import fit_bellman
+from q2rl_learner.interruption import Interrupted
 from q2rl_learner.judgement import judge_value, look_at
 from q2rl_learner.kept_weights import KeptWeights
 from q2rl_learner.offline import learn_offline
@@ -25,7 +26,7 @@ from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
 from q2rl_learner.warm_start import warm_start
-from q2rl_learner.weights_files import actor_file, critic_file
+from q2rl_learner.weights_files import weights_file
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble
@@ -103,6 +104,7 @@ class OnlineLearner:
         self._parent: int | None = None
         self._went_back_to: int | None = None
         self.value_version = 0
+        self.refreshes = 0
         self.rollbacks = 0
         self.forgotten = 0
         self.report: EstimateReport | None = None
@@ -232,8 +234,9 @@ class OnlineLearner:
         return fitted
 
     def _fit_value(self, episodes: Sequence[Episode]) -> ValueFit:
-        """Fit V, and Q_BC where that is how it is estimated."""
+        """Fit V, and Q_BC where that is how it is estimated; a fit that is given up leaves nothing behind."""
         given = (episodes, self.config, self.task.reward.discount, self.attainable)
+        before = self.generator.get_state(), self.networks_made
         try:
             if self.bc_critics is not None:
                 make = (self._networks.critics, self._networks.value)
@@ -241,6 +244,10 @@ class OnlineLearner:
             return fit_value(*given, self._networks.value, self.generator)
         except ValueError as error:
             raise InputError('rollouts', str(error), 'run more BC rollouts') from None
+        except Interrupted:
+            self.generator.set_state(before[0])
+            self.networks_made = before[1]
+            raise
 
     def _take(self, fitted: ValueFit) -> None:
         """Take what was fitted as a new version."""
@@ -267,7 +274,7 @@ class OnlineLearner:
     @property
     def busy(self) -> bool:
         """Whether `update` has something to do."""
-        return bool(self._pending) or self.owed > 0
+        return bool(self._pending) or self.owed > 0 or self._refreshes_due > self.refreshes
 
     def update(self, drain: bool = False) -> dict[str, float]:
         """Take in one online transition and make the gradient steps of one environment step; return their scalars.
@@ -276,19 +283,32 @@ class OnlineLearner:
         environment step's worth per call. Does nothing and returns {} if nothing is owed.
 
         :param drain: take in all waiting transitions, not one (real time: learn from the newest while paying)
+        :raises Interrupted: a refresh of V was given up; the next call begins with it, and all comes out the same
         """
-        for _ in range(len(self._pending) if drain else min(1, len(self._pending))):
-            ended = self._bc_only.ended
+        # What a refresh that was given up was due for is taken in already.
+        waiting = len(self._pending) if drain else min(1, len(self._pending))
+        for _ in range(0 if self._refresh() and not drain else waiting):
             self._take_in(self._pending.popleft())
             self.trained_steps += 1
-            every = self.config.refresh_every
-            if every and self._bc_only.ended > ended and self._bc_only.ended % every == 0:
-                self.refresh_value()
+            self._refresh()
         metrics: dict[str, float] = {}
         repeats = self.config.critic_updates_per_step
         for _ in range(min(2, self.owed // repeats) if repeats else 0):
             metrics = self.learn_once()
         return metrics
+
+    @property
+    def _refreshes_due(self) -> int:
+        every = self.config.refresh_every
+        return self._bc_only.ended // every if every else 0
+
+    def _refresh(self) -> bool:
+        """Refresh V if that is due; return whether it was."""
+        if self._refreshes_due <= self.refreshes:
+            return False
+        self.refresh_value()
+        self.refreshes = self._refreshes_due
+        return True
 
     def learn_once(self) -> dict[str, float]:
         """Make the gradient steps of one environment step on what the replay has, owed or not; return their scalars."""
@@ -308,30 +328,10 @@ class OnlineLearner:
         return dict(zip(metrics, values, strict=True)) | {'bc_weight': weight}
 
     def weights(self, kind: str) -> bytes:
-        """Return the networks file of the `actor`, or of `critic`: critics and V, with Q_BC where the gate asks it.
-
-        The version is `weights_version`; `publish` raises it.
+        """Return the networks file of the `actor` or the `critic`; its version is `weights_version`, which `publish`
+        raises.
         """
-        meta = {
-            'contract': self.task.contract_hash,
-            'task': self.task.name,
-            'version': self.weights_version,
-            'parent': self.parent,
-            'gradient_steps': self.gradient_steps,
-        }
-        if kind == 'actor':
-            return actor_file(self.acting, meta)
-        if kind != 'critic':
-            raise ValueError(f'no weights of kind {kind!r}')
-        parts = {'critics': self.critics, 'value': self.value}
-        if self.config.acting.bc_value == 'fitted':
-            parts['bc_critics'] = self.bc_critics
-        for_gate = {
-            'value_version': self.value_version,
-            'alpha': self.config.alpha,
-            'attainable': list(self.attainable),
-        }
-        return critic_file(parts, meta | for_gate)
+        return weights_file(self, kind)
 
     def replay_until(self, trained_steps: int) -> None:
         """Take the first `trained_steps` online transitions to come as ones whose gradient steps are made already."""
@@ -391,15 +391,15 @@ class OnlineLearner:
         the task is the best guess there is. With fewer than two episodes since then nothing changes.
 
         :param count: how often the run has been rolled back, this time included
+        :raises Interrupted: the fit was given up; nothing is forgotten yet
         """
-        self.rollbacks = count
         failed = self._bc_only.since_it_failed()
-        if len(failed) < 2:
-            return
-        self.forgotten = self._bc_only.began(failed[0])
-        self._bc_only.forget(self.forgotten)
-        # The newest steps of episodes under way are no samples yet: their windows are not full.
-        newest = self._bc_only.taken - self.forgotten - self.replay.waiting
-        self.replay.keep_newest(max(0, newest))
-        if self.config.needs_value:
-            self._take(self._fit_value(failed))
+        if len(failed) >= 2:
+            if self.config.needs_value:
+                self._take(self._fit_value(failed))
+            self.forgotten = self._bc_only.began(failed[0])
+            self._bc_only.forget(self.forgotten)
+            # The newest steps of episodes under way are no samples yet: their windows are not full.
+            newest = self._bc_only.taken - self.forgotten - self.replay.waiting
+            self.replay.keep_newest(max(0, newest))
+        self.rollbacks = count

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import threading
@@ -105,7 +106,7 @@ class TrainingLoop:
     def close(self, timeout_s: float = 30.0) -> bool:
         """End the thread after the step it is at; the state is saved if something was learned.
 
-        A fit under way is given up: it begins anew at the next start.
+        A fit under way, or a refresh of V, is given up: it begins anew at the next start.
 
         :return: whether the thread has ended
         """
@@ -204,8 +205,14 @@ class TrainingLoop:
     def _turn(self, stop: threading.Event) -> None:
         if not self._has_work():
             return
+        # What is given up begins anew at the next start.
+        with suppress(Interrupted), given_up_when(stop.is_set), watched_by(self._tell_fit):
+            self._do_next()
+        self._show()
+
+    def _do_next(self) -> None:
         if not self.fitted:
-            self._fit(stop)
+            self._fit()
         elif self._published >= 0 and self._rollback[0] > self._learner.rollbacks:
             count, version = self._rollback
             self._learner.turn_back(version, count)
@@ -217,17 +224,15 @@ class TrainingLoop:
             if self._last_weights_due():
                 self._save()  # first: a learner that dies during the evaluation has nothing left to learn again
             self._publish()
-        self._show()
 
-    def _fit(self, stop: threading.Event) -> None:
+    def _fit(self) -> None:
         self._show(LearnerState.FITTING)
         before = Snapshot(self._learner)
         try:
-            with given_up_when(stop.is_set), watched_by(self._tell_fit):
-                report = self._learner.fit_estimate()
+            report = self._learner.fit_estimate()
         except Interrupted:
             before.restore()
-            return
+            raise
         except InputError as error:
             self._fail(str(error))
             return

@@ -1,30 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a learner publishes, as networks files: the actor, which acts, and the critics and V, which the gate asks."""
+"""What a learner publishes: the networks files of the actor, and of critics and V."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.networks_file import pack
 
+if TYPE_CHECKING:
+    from q2rl_learner.online_learner import OnlineLearner
 
-def actor_file(actor: TanhGaussianActor, meta: Mapping[str, Any]) -> bytes:
-    """Return the file of kind `actor`.
 
-    :param meta: what it says of its origin: contract, task, version, parent, gradient steps
+def weights_file(learner: OnlineLearner, kind: str) -> bytes:
+    """Return the networks file of a learner's `actor`, or of `critic`: critics and V, with Q_BC where the gate asks it.
+
+    :raises ValueError: no such kind
     """
-    return pack('actor', actor.state_dict(), {**meta, 'architecture': actor.architecture})
-
-
-def critic_file(parts: Mapping[str, nn.Module], meta: Mapping[str, Any]) -> bytes:
-    """Return the file of kind `critic`, which holds several networks, each under its name.
-
-    :param meta: as of `actor_file`, and what the gate needs besides networks: alpha, attainable returns, V's version
-    """
-    tensors = {f'{part}.{k}': v for part, net in parts.items() for k, v in net.state_dict().items()}
-    architecture = {part: net.architecture for part, net in parts.items()}
-    return pack('critic', tensors, {**meta, 'architecture': architecture})
+    task = learner.task
+    common = {
+        'contract': task.contract_hash,
+        'task': task.name,
+        'version': learner.weights_version,
+        'parent': learner.parent,
+        'gradient_steps': learner.gradient_steps,
+    }
+    if kind == 'actor':
+        architecture = {'architecture': learner.actor.architecture}
+        return pack('actor', learner.acting.state_dict(), common | architecture)
+    if kind != 'critic':
+        raise ValueError(f'no weights of kind {kind!r}')
+    parts = {'critics': learner.critics, 'value': learner.value}
+    if learner.config.acting.bc_value == 'fitted':
+        parts['bc_critics'] = learner.bc_critics
+    return pack(
+        'critic',
+        {f'{p}.{k}': v for p, net in parts.items() for k, v in net.state_dict().items()},
+        common
+        | {
+            'architecture': {part: net.architecture for part, net in parts.items()},
+            'value_version': learner.value_version,
+            'alpha': learner.config.alpha,
+            'attainable': list(learner.attainable),
+        },
+    )

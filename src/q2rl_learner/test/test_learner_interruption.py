@@ -14,7 +14,7 @@ import torch
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.interruption import Interrupted, given_up_when, interruptible, watched_by
-from q2rl_learner.learner_state import Snapshot
+from q2rl_learner.learner_state import Snapshot, load_state, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import TrainingLoop
 from q2rl_task import LearnerState, Phase, Transition
@@ -152,3 +152,83 @@ def test_two_threads_never_run_one_learner(tmp_path):
     until(lambda: loop.view.state is LearnerState.READY)
     assert len(threads) == 2 and not threads[0].is_alive()
     assert loop.close(WAIT_S)
+
+
+def refreshing(folder: Path | None = None) -> tuple[OnlineLearner, list[Transition]]:
+    """Return a learner that fits V anew after every second BC-only online episode, and such episodes.
+
+    :param folder: where its state and log are read from; None: it has just been fitted
+    """
+    toy = Toy(TASK, 3, noisy_bc(TASK, 2, std=0.3))
+    alone = [t for i in range(3) for t in toy.run(f'b{i}', Phase.ONLINE)]
+    made = OnlineLearner(small_config(refresh_every=2), TASK, 0, demonstrations(TASK, 2, seed=1))
+    if folder is not None:
+        load_state(folder / 'state', made)
+    for t in rollouts():
+        made.add(t)
+    if folder is None:
+        made.fit_estimate()
+    return made, alone
+
+
+@pytest.mark.parametrize('restarted', [False, True])
+def test_a_refresh_that_was_given_up_comes_out_the_same_the_next_time(tmp_path, restarted):
+    whole, transitions = refreshing()
+    interrupted, _ = refreshing()
+    for of in (whole, interrupted):
+        for t in transitions:
+            of.add(t)
+    with pytest.raises(Interrupted), given_up_when(after_steps(30)):
+        while interrupted.busy:
+            interrupted.update()
+    assert interrupted.refreshes == 0 and interrupted.value_version == 1
+    per_step = interrupted.config.critic_updates_per_step
+    assert 0 < interrupted.gradient_steps == per_step * (interrupted.trained_steps - 1)
+    if restarted:
+        save_state(tmp_path / 'state', interrupted)
+        interrupted, _ = refreshing(tmp_path)
+        for t in transitions:
+            interrupted.add(t)
+    for of in (whole, interrupted):
+        while of.busy:
+            of.update()
+        assert of.refreshes == 1 and of.trained_steps == len(transitions)
+    assert_same(everything(whole), everything(interrupted))
+
+
+def test_forgetting_that_was_given_up_has_forgotten_nothing():
+    of, transitions = refreshing()
+    for t in transitions:
+        of.add(t)
+    while of.busy:
+        of.update()
+    of._bc_only.since_it_failed = of._bc_only.online
+    before, version, kept = everything(of), of.value_version, len(of.replay)
+    with pytest.raises(Interrupted), given_up_when(after_steps(30)):
+        of.start_afresh(1)
+    assert of.rollbacks == of.forgotten == 0 and len(of.replay) == kept
+    assert_same(everything(of), before)
+    of.start_afresh(1)
+    assert of.rollbacks == 1 and of.value_version == version + 1
+
+
+def test_closing_ends_a_refresh_and_a_start_begins_it_anew(tmp_path):
+    of, transitions = refreshing()
+    loop = TrainingLoop(of, True, tmp_path / 'state', lambda *_: None, lambda *_: None)
+    loop.set_phase(Phase.ONLINE)
+    at_it, fit = threading.Event(), of._fit_value
+
+    def endless(episodes):
+        at_it.set()
+        of.config = of.config.model_copy(update={'fit': of.config.fit.model_copy(update=ENDLESS)})
+        return fit(episodes)
+
+    of._fit_value = endless
+    loop.offer(transitions)
+    for _ in range(2):
+        at_it.clear()
+        loop.start()
+        assert at_it.wait(WAIT_S)
+        assert loop.close(WAIT_S)
+        assert of.value_version == 1 and of.refreshes == 0
+    assert loop.view.state is not LearnerState.FAILED
