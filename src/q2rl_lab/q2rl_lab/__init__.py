@@ -6,7 +6,7 @@ Modules by subject:
 - the command line: `cli`, `commands/` (a module a verb), `console`, `progress`, `display`, `browser`, `workspace`
 - a run through the nodes: `start_check`, `up_run`, `supervisor`, `ros_environment`, `watch`, `run_view`,
   `operator_call` (stop and hold from another terminal)
-- a run in one process: `learn_run`, `in_process`, `cell`
+- a run in one process: `learn_run`, `in_process`, `kept_run` (what it goes on from), `cell`
 - what every run has: `task_check`, `run_folder`, `preparation`, `hand_recording` (a person's demonstrations),
   `prepare_run` (for a launch), `recording`, `run_data`, `finish`,
   `result`, `report`, `plots`, `clips`

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
 from q2rl_policies.bc import BCPolicy
@@ -42,6 +44,11 @@ class Deciders:
     ) -> None:
         self._bc, self._gate, self._rl, self._critic = bc, gate, rl, critic
         self._seed = seed
+
+    def streams(self) -> dict[str, np.random.Generator]:
+        """Return the random streams that run on from episode to episode; that of RL begins anew at every one."""
+        owners = {'bc': self._bc, 'gate': self._gate}
+        return {name: owner.rng for name, owner in owners.items() if hasattr(owner, 'rng')}
 
     def __call__(self, record: ObservationRecord) -> Decision:
         """Decide on one observation; a new episode (step 0) resets a recurrent BC policy."""

@@ -9,33 +9,34 @@ live as soon as they are published.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import dataclass
 import math
 from pathlib import Path
 import time
 
 from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
-from q2rl_control.run_plan import LearnerReport, RunPlan
+from q2rl_control.run_plan import Command, LearnerReport, RunPlan
 from q2rl_control.run_settings import RunSettings
-from q2rl_control.run_store import RunStore
 from q2rl_control.transition_assembler import TransitionAssembler
 from q2rl_lab.cell import Cell, Deciders, MakeCell
 from q2rl_lab.evaluation import learned_deciders
+from q2rl_lab.kept_run import KeptRun
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.learner_state import Snapshot, save_state
+from q2rl_learner.learner_state import Snapshot
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.remedies import OF_LEARN, Remedies
-from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
+from q2rl_task.episode import LEARNING
 
 ROBOT = 'arm'
+FITTED = (*LEARNING, Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
+"""Phases after the fit."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ class Progress:
 class InProcessRun:
     """One run of Q2RL without ROS: estimate, fit, learn online, evaluate.
 
+    Begins a run, or takes up one where its directory says it stood. The episode under way when it ended, if there was
+    one, is counted nowhere and runs again.
+
     :param bc: the policy that is to be improved; it keeps its own random stream
     :param learner: fresh; its demonstrations and configuration are the caller's
     :param directory: where episodes, transitions, the run's and the learner's state go; None keeps nothing
     :param make_cell: the robot, if not the simulated arm
     :param remedies: what a run that cannot start to learn names
+    :raises InputError: the directory cannot be used, or is of another run
     """
 
     def __init__(
@@ -70,7 +75,13 @@ class InProcessRun:
         remedies: Remedies = OF_LEARN,
     ) -> None:
         prepare_torch()
-        self.plan = RunPlan(settings)
+        self._kept = (
+            KeptRun(directory, task.contract_hash, ROBOT, learner.config.save_every)
+            if directory
+            else None
+        )
+        self._saved = self._kept.load() if self._kept else None
+        self.plan = RunPlan(settings, self._saved.progress if self._saved else None)
         self.learner = learner
         self.records: list[EpisodeRecord] = []
         self.actor, self.critic = Pinned(None), Pinned(None)
@@ -78,16 +89,13 @@ class InProcessRun:
         self._deciders = learned_deciders(
             learner.config, task, bc, self.actor, self.critic, settings.seed
         )
-        self._assembler = TransitionAssembler(ROBOT)
         self._remedies = remedies
-        self._directory = directory
-        self._store = RunStore(directory) if directory else None
-        self._log = (
-            TransitionLog(directory / 'transitions.db', task.contract_hash) if directory else None
+        self._assembler = TransitionAssembler(
+            ROBOT, self._saved.next_sequence if self._saved else 1
         )
         self._on_progress = on_progress
-        self._published = self._saved = 0
-        self._began = time.monotonic()
+        self._published = 0
+        self._began = time.monotonic() - (self._saved.wall_s if self._saved else 0.0)
 
     @property
     def config(self) -> LearnerConfig:
@@ -95,12 +103,13 @@ class InProcessRun:
         return self.learner.config
 
     def run(self) -> list[EpisodeRecord]:
-        """Run all phases; return the records of all episodes.
+        """Run all phases that are left; return the records of all their episodes.
 
         What was learned is kept however this ends.
 
-        :raises InputError: Q-Estimation cannot be done on these rollouts
+        :raises InputError: Q-Estimation cannot be done on these rollouts, or what was kept is damaged
         """
+        self._take_up()
         self.plan.start()
         try:
             while self.plan.phase not in (Phase.FINISHED, Phase.STOPPED):
@@ -115,22 +124,49 @@ class InProcessRun:
             self._finish()
         return self.records
 
+    def _take_up(self) -> None:
+        """Go on where the run stood: what was learned since it was last saved is learned again, from the log."""
+        if self._saved is None:
+            return
+        self._saved.restore(self._deciders.streams())
+        if self._kept.restore(self.learner):
+            self._let_act({kind: self.learner.weights(kind) for kind in ('actor', 'critic')})
+        for transition in self._kept.replay(self._saved, self.learner):
+            if transition.phase is Phase.ONLINE:
+                self._fit_anew()
+            self._learn_from(transition)
+        if self.plan.phase in FITTED:
+            self._fit_anew()
+        self._turn_back()
+        if self.plan.phase is Phase.STOPPED:
+            self.plan.command(Command.RESUME)
+
+    def _fit_anew(self) -> None:
+        """Fit what has been fitted already, where that was not saved or is gone."""
+        if self.learner.report is None:
+            self.learner.fit_estimate()
+            self.publish()
+
     def _fit(self) -> None:
-        before = Snapshot(self.learner)
-        found = self.learner.fit_estimate()
+        before, found = Snapshot(self.learner), self.learner.report
+        if found is None:
+            found = self.learner.fit_estimate()
+            if not found.problem():
+                self.publish()
         if problem := found.problem(self._remedies):
             before.restore()
             report = LearnerReport(LearnerState.UNSURE, problem, rollouts=found.rollouts)
         else:
-            self.publish()
             report = LearnerReport(LearnerState.READY, found.warning())
         self.plan.learner_reported(report)
+        self._save()
 
     def _settle(self) -> None:
         """Evaluate what was learned last: every online step has its gradient steps already."""
         self.publish()
         version = self.learner.weights_version
         self.plan.learner_reported(LearnerReport(LearnerState.SETTLED, weights_version=version))
+        self._save(learned=True)
 
     def _run_episode(self, plan: EpisodePlan) -> None:
         tally = EpisodeTally(plan, ROBOT, self._cell.time)
@@ -144,41 +180,15 @@ class InProcessRun:
             if transition is None:
                 continue
             transitions.append(transition)
-            self.learner.add(transition)
-            if plan.phase is Phase.ONLINE:
-                self._learn()
-        if transitions and self._log is not None:
-            self._log.append(transitions)
+            self._learn_from(transition)
         self._assembler.acknowledge(ROBOT, self._assembler.next_sequence - 1)
         self.plan.episode_finished(plan, tally.result(len(transitions)))
-        progress = self.plan.progress
-        if progress.rollbacks > self.learner.rollbacks:
-            self.learner.turn_back(progress.rollback_version, progress.rollbacks)
-            self.publish()
-        self._record(tally.record())
-
-    def _learn(self) -> None:
-        while self.learner.busy:
-            self.learner.update()
-        every = self.config.publish_every
-        if self.learner.gradient_steps // every > self._published // every:
-            self.publish()
-
-    def publish(self) -> None:
-        """Let what has been learned so far act."""
-        files = self.learner.publish()
-        contract = self._cell.task.contract_hash
-        self.actor.current = LiveActor.from_file(files['actor'], 'actor weights', contract)
-        self.critic.current = LiveCritic.from_file(files['critic'], 'critic weights', contract)
-        self._published = self.learner.gradient_steps
-
-    def _record(self, record: EpisodeRecord) -> None:
+        turned_back = self._turn_back()
+        record = tally.record()
         self.records.append(record)
-        if self._store:
-            self._store.append_episode(asdict(record))
-            self._save()
-            if self.learner.gradient_steps - self._saved >= self.config.save_every:
-                self._save_learner()
+        if self._kept:
+            self._kept.add_episode(transitions, record)
+            self._save(learned=turned_back)
         self._on_progress(
             Progress(
                 record,
@@ -188,37 +198,56 @@ class InProcessRun:
             )
         )
 
-    def _save(self) -> None:
-        extra = {
-            'next_sequence': self._assembler.next_sequence,
-            'acknowledged': self._assembler.acknowledged,
-            'episodes_recorded': len(self.records),
-            'dropped': dict(self._assembler.dropped),
-        }
-        self._store.save(self.plan.progress, extra)
+    def _turn_back(self) -> bool:
+        """Let the learner go back where the run is to; return whether it was."""
+        progress = self.plan.progress
+        if progress.rollbacks <= self.learner.rollbacks:
+            return False
+        self.learner.turn_back(progress.rollback_version, progress.rollbacks)
+        self.publish()
+        return True
 
-    def _save_learner(self) -> None:
-        folder = self._directory / 'learner'
-        folder.mkdir(exist_ok=True)
-        save_state(folder / 'state.safetensors', self.learner)
-        self._saved = self.learner.gradient_steps
+    def _learn_from(self, transition: Transition) -> None:
+        self.learner.add(transition)
+        if transition.phase is not Phase.ONLINE:
+            return
+        while self.learner.busy:
+            self.learner.update()
+        every = self.config.publish_every
+        if self.learner.gradient_steps // every > self._published // every:
+            self.publish()
+
+    def publish(self) -> None:
+        """Let what has been learned so far act."""
+        self._let_act(self.learner.publish())
+        if self._kept:
+            self._kept.published(self.learner)
+
+    def _let_act(self, files: dict[str, bytes]) -> None:
+        contract = self._cell.task.contract_hash
+        self.actor.current = LiveActor.from_file(files['actor'], 'actor weights', contract)
+        self.critic.current = LiveCritic.from_file(files['critic'], 'critic weights', contract)
+        self._published = self.learner.gradient_steps
+
+    def _save(self, learned: bool = False) -> None:
+        if self._kept:
+            wall_s = time.monotonic() - self._began
+            streams = self._deciders.streams()
+            self._kept.save(self.plan.progress, self._assembler, streams, wall_s, learned)
 
     def _finish(self) -> None:
-        if not self._directory:
+        if not self._kept:
             return
-        self._save()
-        self._log.close()
-        if self.learner.weights_version:
-            self._save_learner()
         replay = self.learner.replay
-        line = {
-            'online_steps': self.learner.online_steps,
-            'gradient_steps': self.learner.gradient_steps,
-            'weights_version': self.learner.weights_version,
-            'demo_fraction': replay.drawn_demonstrations / max(1, replay.drawn),
-            'wall_s': time.monotonic() - self._began,
-        }
-        (self._directory / 'timeline.jsonl').write_text(json.dumps(line) + '\n')
+        self._kept.close(
+            {
+                'online_steps': self.learner.online_steps,
+                'gradient_steps': self.learner.gradient_steps,
+                'weights_version': self.learner.weights_version,
+                'demo_fraction': replay.drawn_demonstrations / max(1, replay.drawn),
+                'wall_s': time.monotonic() - self._began,
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ WINDOW = 50
 
 
 def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str], None]) -> RunPlan:
-    """Run all phases; returns the plan as it ended.
+    """Run all phases, or those that are left of a run that ended before; returns the plan as it ended.
 
     :param tell: called with a line now and then
+    :raises InputError: of `InProcessRun`
     """
     task = load_task(config.task)
     preset = load_preset(config.preset)
@@ -45,6 +46,10 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         evaluation_episodes=config.eval_episodes,
     )
     teller = _Teller(tell)
+    if folder.state.is_file():
+        tell(
+            'going on where the run stood; what it learned since that was last saved is learned again'
+        )
     run = fresh_run(
         task,
         settings,
@@ -69,12 +74,13 @@ def fresh_run(
     policy: Path,
     *,
     device: str = 'cpu',
+    directory: Path | None = None,
     **more: Any,
 ) -> InProcessRun:
     """Return a run whose learner has seen nothing yet, from the files of demonstrations and BC policy.
 
     :param device: where it learns, see `find_device`
-    :param more: of `InProcessRun`
+    :param directory, more: of `InProcessRun`
     :raises InputError: a file is missing, damaged, or of another task; no such device
     """
     learner = OnlineLearner(
@@ -83,10 +89,11 @@ def fresh_run(
         episode_seed(settings.seed, 'learner', 0),
         load_demonstrations(demonstrations, task) if demonstrations else (),
         load_density(policy, task),
-        device=find_device(device),
+        directory / 'learner' / 'kept' if directory else None,
+        find_device(device),
     )
     bc = bc_from_file(policy, task, settings.seed, config.entropy)
-    return InProcessRun(task, settings, bc, learner, **more)
+    return InProcessRun(task, settings, bc, learner, directory, **more)
 
 
 class _Teller:

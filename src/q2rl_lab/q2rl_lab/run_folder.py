@@ -233,8 +233,8 @@ def create_run(
     try:
         run.path.mkdir(parents=True, exist_ok=name is not None)
         if any(run.path.iterdir()):
-            going_on = '' if config.in_process else f'continue it with --resume --run {run.id}, or '
-            raise InputError(run.path, 'is occupied', f'{going_on}name another run')
+            going_on = f'continue it with --resume --run {run.id}'
+            raise InputError(run.path, 'is occupied', f'{going_on}, or name another run')
         run.write_config(config, versions)
     except OSError as error:
         raise InputError(

@@ -18,7 +18,7 @@ SHORT = dataclasses.replace(
     TINY, online_steps=45, evaluate_every=15, probe_episodes=3, evaluation_episodes=12
 )
 LEARNERS = (
-    'q2rl', 'q2rl/bellman', 'ibrl', 'rlpd', 'sac-from-demos', 'awac', 'iql', 'cal-ql', 'wsrl', 'pex',
+    'q2rl', 'q2rl-legacy', 'q2rl/bellman', 'ibrl', 'rlpd', 'sac-from-demos', 'awac', 'iql', 'cal-ql', 'wsrl', 'pex',
 )  # fmt: skip
 MARGIN = 0.1
 pytestmark = pytest.mark.timeout(400)  # seconds on a quiet core

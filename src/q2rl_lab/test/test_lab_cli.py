@@ -17,10 +17,8 @@ from typer.testing import CliRunner
 from q2rl_lab import checks
 from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
-from q2rl_lab.commands.learn import kept_of
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.outcomes import read_summary
-from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_task import load_task
 
 runner = CliRunner()
@@ -121,16 +119,34 @@ def test_a_task_that_cannot_be_simulated_is_refused_before_anything_is_made(
     assert not list(runs.iterdir())
 
 
-def test_an_interrupted_learning_says_what_is_kept_and_what_to_do_with_it(tmp_path):
-    folder = create_run(tmp_path, 'one', RunConfig('pipe_assembly', in_process=True), {})
-    assert kept_of(folder).startswith('stopped before anything was kept; a new')
-    folder.demonstrations.touch()
-    assert f'with --demonstrations {folder.demonstrations}' in kept_of(folder)
-    folder.bc.touch()
-    assert f'--bc {folder.bc}' in kept_of(folder)
-    folder.learner.mkdir()
-    (folder.learner / 'state.safetensors').touch()
-    assert f'q2rl eval {folder.path}' in kept_of(folder)
+def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_path, monkeypatch):
+    """All but the learning itself, which `test_lab_resume.py` has."""
+    begun = []
+
+    def learn_in_process(folder, config, tell):
+        begun.append((folder.id, config.seed, config.steps))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('q2rl_lab.learn_run.learn_in_process', learn_in_process)
+    monkeypatch.setattr('q2rl_lab.preparation.prepare', lambda folder, config: {})
+    of = ('pipe_assembly', '--runs-dir', str(tmp_path))
+    first = runner.invoke(app, ['learn', *of, '--run', 'one', '--seed', '3', '--steps', '90'])
+    assert first.exit_code == 130, first.output
+    line = f'go on with: q2rl learn pipe_assembly --resume --run one --runs-dir {tmp_path}'
+    assert line in first.stderr
+    assert runner.invoke(app, line.split()[4:]).exit_code == 130
+    assert runner.invoke(app, ['learn', *of, '--resume']).exit_code == 130
+    assert begun == [('one', 3, 90)] * 3
+    for words, said in (
+        (['learn', *of, '--resume', '--seed', '4'], '--seed: run one was started with 3, not 4'),
+        (['learn', *of, '--resume', '--steps', '80'], '--steps: run one was started with 90'),
+        (['learn', *of, '--run', 'one'], 'continue it with --resume --run one'),
+        (['up', *of, '--resume'], 'is a run of `q2rl learn`; go on with it by q2rl learn --resume'),
+    ):
+        refused = runner.invoke(app, words)
+        assert refused.exit_code == 2 and said in refused.stderr, refused.output
+        assert refused.stderr.count('\n') == 1
+    assert len(begun) == 3
 
 
 def test_a_task_is_shown_with_its_contract():

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from q2rl_control.run_settings import RunSettings
 from q2rl_lab.cell import Deciders
@@ -91,7 +92,8 @@ def test_a_run_goes_through_its_phases_and_accounts_for_every_step(finished):
     assert (folder / 'learner' / 'state.safetensors').is_file()
 
 
-def test_what_was_learned_is_kept_when_a_run_is_interrupted(tmp_path, demonstrations, net):
+def test_a_run_of_the_simulated_arm_goes_on_with_all_it_had_learned(tmp_path, demonstrations, net):
+    """As on an arm that was switched off: it begins at its ready pose. What it learned is the same to the bit."""
     trial = run(tmp_path, demonstrations, net)
 
     def interrupt(progress):
@@ -101,11 +103,25 @@ def test_what_was_learned_is_kept_when_a_run_is_interrupted(tmp_path, demonstrat
     trial._on_progress = interrupt
     with pytest.raises(KeyboardInterrupt):
         trial.run()
+    steps = sum(r.steps for r in trial.records)
     fresh = OnlineLearner(small_config(), TASK, SEED, demonstrations, net)
     load_state(tmp_path / 'learner' / 'state.safetensors', fresh)
-    assert fresh.gradient_steps == trial.learner.gradient_steps > 0
+    assert 0 < fresh.gradient_steps <= trial.learner.gradient_steps
+    again = run(tmp_path, demonstrations, net)
+    again._take_up()
+    assert again.learner.gradient_steps == trial.learner.gradient_steps
+    assert again.learner.weights_version == trial.learner.weights_version
+    for one, other in zip(
+        again.learner.critics.parameters(), trial.learner.critics.parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    records = run(tmp_path, demonstrations, net).run()
+    assert [r.mode for r in records if r.phase == 'EVALUATING'] == ['BC', 'GATED', 'RL']
+    every = [r.episode for r in trial.records + records]
+    assert len(set(every)) == len(every) and every[8] == 't-o0001'
     log = TransitionLog(tmp_path / 'transitions.db', read_only=True)
-    assert len(list(log.replay())) == sum(r.steps for r in trial.records)
+    steps += sum(r.steps for r in records)
+    assert [t.sequence for t in log.replay()] == list(range(1, steps + 1))
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path, finished, demonstrations, net):

@@ -18,5 +18,5 @@ OF_NODES = Remedies(
     './q2rl up TASK --resume --rollouts {0}; of a launch: resume:=true rollouts:={0}',
     '--method ibrl or rlpd; of a launch: preset:=PRESET+ibrl',
 )
-OF_LEARN = Remedies('--rollouts {0}', '--method ibrl or rlpd')
+OF_LEARN = Remedies('--rollouts {0}, and --resume to go on with the run', '--method ibrl or rlpd')
 OF_BENCH = Remedies('--methods q2rl/rollouts-50', '--methods ibrl,rlpd')

@@ -152,6 +152,11 @@ class TransitionLog:
             'restore a copy or start a new run',
         )
 
+    def _unwritable(self, error: Exception) -> InputError:
+        return InputError(
+            self.path, f'cannot be written ({error})', 'free disk space or check its permissions'
+        )
+
     def _find_contiguous(self, robot: str) -> int:
         count, last = self._db.execute(
             'SELECT COUNT(*), MAX(sequence) FROM transitions WHERE robot = ? AND sequence > 0',
@@ -201,11 +206,7 @@ class TransitionLog:
                     if cursor.rowcount:
                         fresh.append(t)
         except sqlite3.DatabaseError as error:
-            raise InputError(
-                self.path,
-                f'cannot be written ({error})',
-                'free disk space or check its permissions',
-            ) from None
+            raise self._unwritable(error) from None
         self._count += len(fresh)
         for robot in {t.robot for t in fresh}:
             self._advance(robot, {t.sequence for t in fresh if t.robot == robot})
@@ -220,6 +221,21 @@ class TransitionLog:
     def _holds(self, robot: str, sequence: int) -> bool:
         query = 'SELECT 1 FROM transitions WHERE robot = ? AND sequence = ?'
         return self._db.execute(query, (robot, sequence)).fetchone() is not None
+
+    def cut(self, robot: str, count: int) -> None:
+        """Keep the first `count` transitions of a robot only: later ones are of an episode that was never counted.
+
+        :raises InputError: the file cannot be written
+        """
+        try:
+            with self._db:
+                self._count -= self._db.execute(
+                    'DELETE FROM transitions WHERE robot = ? AND sequence > ?', (robot, count)
+                ).rowcount
+        except sqlite3.DatabaseError as error:
+            raise self._unwritable(error) from None
+        if robot in self._contiguous:
+            self._contiguous[robot] = min(self._contiguous[robot], count)
 
     def replay(self) -> Iterator[Transition]:
         """Yield the transitions in the order they came; a damaged row is skipped and named in `damaged`.

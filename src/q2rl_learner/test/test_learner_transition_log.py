@@ -115,6 +115,17 @@ def test_the_ticks_of_an_episode_and_the_count(tmp_path):
     assert len(log) == 4 == len(TransitionLog(tmp_path / 'log.db', read_only=True))
 
 
+def test_what_was_never_counted_is_cut_off_and_may_come_again(tmp_path):
+    log = TransitionLog(tmp_path / 'log.db', CONTRACT)
+    log.append(run(6) + run(2, robot='other'))
+    log.cut('arm', 4)
+    assert (len(log), log.contiguous('arm'), log.contiguous('other')) == (6, 4, 2)
+    assert [t.sequence for t in log.append(run(3, start=5))] == [5, 6, 7]
+    log.cut('nobody', 0)
+    again = TransitionLog(tmp_path / 'log.db', CONTRACT)
+    assert (len(again), again.contiguous('arm'), again.robots) == (9, 7, ('arm', 'other'))
+
+
 def test_a_log_of_another_contract_is_refused(tmp_path):
     TransitionLog(tmp_path / 'log.db', CONTRACT).close()
     with pytest.raises(InputError, match=f'of contract {CONTRACT}, not 0123'):

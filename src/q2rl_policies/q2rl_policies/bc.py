@@ -170,6 +170,11 @@ class DensityPolicy:
         self.version = version
         self._sampler = MixtureSampler(seed, entropy_kind, deterministic)
 
+    @property
+    def rng(self) -> np.random.Generator:
+        """The random stream that runs through all episodes."""
+        return self._sampler.rng
+
 
 class MixtureBCPolicy(DensityPolicy):
     """Sample a density network without memory.

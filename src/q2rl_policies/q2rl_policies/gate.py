@@ -99,7 +99,7 @@ class QGate:
         self.soft_temperature = soft_temperature
         self.max_spread = max_spread
         self.counts: Counter[Reason] = Counter()
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self.reset()
 
     def reset(self) -> None:
@@ -242,7 +242,7 @@ class QGate:
         if self._favoured in (Source.BC, Source.RL) and self._dwelt < self.min_dwell:
             return self._favoured, reason
         if gates and self.soft_temperature > 0.0:
-            rl_acts = self._rng.random() < 0.5 * (
+            rl_acts = self.rng.random() < 0.5 * (
                 1.0 + math.tanh(0.5 * advantage / self.soft_temperature)
             )
         else:

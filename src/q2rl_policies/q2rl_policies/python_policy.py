@@ -133,7 +133,7 @@ class SamplingPolicy:
         self.contract, self.version = contract, version
         self.recurrent = bool(getattr(made, 'recurrent', False))
         self._made, self._where, self._size = made, where, action_size
-        self._rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed)
         self.reset()
 
     def reset(self) -> None:
@@ -146,7 +146,7 @@ class SamplingPolicy:
         :raises InputError: it returns something else than action, log_prob and entropy
         """
         try:
-            action, log_prob, entropy = self._made.sample(observation.copy(), self._rng)
+            action, log_prob, entropy = self._made.sample(observation.copy(), self.rng)
             action = np.asarray(action, dtype=np.float32).reshape(self._size)
             return Proposal(
                 np.clip(action, -1.0, 1.0), float(log_prob), float(entropy), self.version

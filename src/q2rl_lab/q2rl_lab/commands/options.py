@@ -10,6 +10,26 @@ import typer
 
 Json = Annotated[bool, typer.Option('--json', help='Write the result as JSON to stdout.')]
 Seed = Annotated[int, typer.Option('--seed', min=0, help='Seed of everything random.')]
+RunSeed = Annotated[
+    int | None,
+    typer.Option('--seed', min=0, help='Seed of scenes, samples and networks.', show_default='0'),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
+]
+Resume = Annotated[
+    bool, typer.Option('--resume', help='Go on with a run (--run, else the latest).')
+]
+EvalEpisodes = Annotated[
+    int | None,
+    typer.Option(
+        '--eval-episodes',
+        min=0,
+        help='Fresh scenes at the end, each run by BC, gated and RL.',
+        show_default='100',
+    ),
+]
 RunsDir = Annotated[Path, typer.Option('--runs-dir', help='Folder of all runs.')]
 Task = Annotated[
     str, typer.Option('--task', help='Task: the name of a shipped one, or the path of a task YAML.')

@@ -12,11 +12,15 @@ from q2rl_lab.commands.options import (
     Bc,
     Demonstrations,
     Device,
+    EvalEpisodes,
     Goal,
     Json,
     Method,
+    Resume,
     Rollouts,
+    RunName,
     RunsDir,
+    RunSeed,
     Steps,
     TaskPreset,
 )
@@ -26,27 +30,14 @@ def up(
     task: Annotated[
         str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
     ],
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            '--seed', min=0, help='Seed of scenes, samples and networks.', show_default='0'
-        ),
-    ] = None,
+    seed: RunSeed = None,
     preset: TaskPreset = None,
     method: Method = None,
     device: Device = None,
     steps: Steps = None,
     rollouts: Rollouts = None,
     goal: Goal = None,
-    eval_episodes: Annotated[
-        int | None,
-        typer.Option(
-            '--eval-episodes',
-            min=0,
-            help='Fresh scenes at the end, each run by BC, gated and RL.',
-            show_default='100',
-        ),
-    ] = None,
+    eval_episodes: EvalEpisodes = None,
     demonstrations: Demonstrations = None,
     bc: Bc = None,
     realtime: Annotated[
@@ -88,13 +79,8 @@ def up(
             show_default='auto',
         ),
     ] = None,
-    name: Annotated[
-        str | None,
-        typer.Option('--run', help='Name of the run.', show_default='the time, or the latest run'),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option('--resume', help='Go on with a run (--run, else the latest).')
-    ] = False,
+    name: RunName = None,
+    resume: Resume = False,
     runs_dir: RunsDir = Path('runs'),
     browser: Annotated[
         bool, typer.Option('--browser', help='Serve a page to watch and stop the arm on.')
@@ -170,7 +156,8 @@ def up(
         config = resume_config(folder, asked, method)
         find_device(config.device)
         if config.in_process:
-            raise InputError(folder.path, 'is a run of `q2rl learn`', 'start a new one')
+            remedy = 'go on with it by q2rl learn --resume, or start a new one'
+            raise InputError(folder.path, 'is a run of `q2rl learn`', remedy)
         if config.bc is not None and folder.bc.is_file():
             check_adopted(folder.bc, spec, config.preset)
         check_start(config, spec)
