@@ -240,9 +240,9 @@ class RunPlan:
             self._stop(f'the learner failed: {report.detail or "see its log"}{nothing}')
         fitted = report.state in (LearnerState.READY, LearnerState.TRAINING)
         if self.phase is Phase.FITTING and fitted:
-            if report.detail:
+            if report.detail:  # for the report: it asks nothing of anybody
                 self.progress.events.append([0, report.detail])
-            self._enter(self._onward(Phase.ONLINE), report.detail)
+            self._enter(self._onward(Phase.ONLINE))
         elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
             self.progress.last_weights = report.weights_version
             self._enter(self._onward(Phase.EVALUATING))

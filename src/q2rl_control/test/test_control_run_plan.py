@@ -111,15 +111,15 @@ def test_a_fit_that_is_no_good_stops_the_run_and_says_why():
     assert plan.phase is Phase.ONLINE
 
 
-def test_what_is_to_be_known_of_a_good_enough_fit_is_told_and_kept():
+def test_what_is_found_out_about_a_good_enough_fit_is_kept_for_the_report():
     plan = RunPlan(settings_of())
     plan.start()
     for _ in range(3):
         finish(plan)
-    plan.learner_reported(LearnerReport(LearnerState.READY, 'V may say nothing'))
-    assert plan.phase is Phase.ONLINE and plan.detail == 'V may say nothing'
-    plan.learner_reported(LearnerReport(LearnerState.TRAINING, 'V may say nothing'))
-    assert plan.progress.events == [[0, 'V may say nothing']]
+    plan.learner_reported(LearnerReport(LearnerState.READY, 'V is unproven'))
+    assert plan.phase is Phase.ONLINE and plan.detail == ''
+    plan.learner_reported(LearnerReport(LearnerState.TRAINING, 'V is unproven'))
+    assert plan.progress.events == [[0, 'V is unproven']]
 
 
 def unsure(rollouts: int) -> LearnerReport:

@@ -224,15 +224,15 @@ def test_plain_lines_are_few(view, capsys):
 def test_what_is_to_be_known_of_a_run_that_learns_is_said_once(view, capsys):
     display = PlainDisplay()
     for second, detail in (
-        (0, 'V may say nothing'),
-        (20, 'V may say nothing'),
+        (0, 'RL alone beats BC'),
+        (20, 'RL alone beats BC'),
         (40, 'BC acts alone'),
     ):
         view.hear_run(run_state(Phase.ONLINE, detail=detail), 125.0 + second)
         display.update(view, 165.0 + second)
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if not line.startswith('[')] == [
-        '  V may say nothing',
+        '  RL alone beats BC',
         '  BC acts alone',
     ]
     assert dict(view.rows(205.0))['to know'] == 'BC acts alone'

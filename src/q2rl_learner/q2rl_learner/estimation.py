@@ -101,13 +101,16 @@ class EstimateReport:
         return ''
 
     def warning(self) -> str:
-        """Say in one line that V may tell nothing, where the rollouts left out do not rule that out; else empty."""
+        """Say in one line that V may tell nothing, where the rollouts left out do not rule that out; else empty.
+
+        For the report alone, as it predicted nothing that was measured (docs/method.md).
+        """
         if self.problem() or not self.chance > LEVEL * 0.5**self.look:
             return ''
         return (
-            f'V may say nothing: it rates a success above a failure in {100 * self.ordered:.0f} % of held-out pairs, '
-            f'as chance alone does with probability {self.chance:.2g} ({self.successes} of {self.rollouts} rollouts '
-            'succeeded; more of them would tell)'
+            f'V is not shown to tell success from failure: it rates a success higher in {100 * self.ordered:.0f} % of '
+            f'held-out pairs, as chance alone does with probability {self.chance:.2g} ({self.successes} of '
+            f'{self.rollouts} rollouts succeeded); that has not told how learning goes'
         )
 
 
