@@ -231,7 +231,7 @@ def test_a_value_that_may_say_nothing_is_warned_of(changes, warned):
     ('remedies', 'named', 'not_named'),
     [
         (OF_NODES, ('--resume --rollouts 40', 'rollouts:=40', '--method ibrl'), '--methods'),
-        (OF_LEARN, ('--rollouts 40', '--method ibrl'), '--resume'),
+        (OF_LEARN, ('--rollouts 40, and --resume', '--method ibrl'), 'q2rl up'),
         (OF_BENCH, ('--methods q2rl/rollouts-50', '--methods ibrl,rlpd'), '--rollouts'),
     ],
 )

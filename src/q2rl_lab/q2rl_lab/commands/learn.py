@@ -59,6 +59,7 @@ def learn(
     q2rl learn pipe_assembly --resume            go on with the latest run
     for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
     """  # noqa: D301
+    import shlex
     import time
 
     started = time.monotonic()
@@ -105,9 +106,9 @@ def learn(
     check_simulated(task, spec)
     if not resume:
         folder = create_run(runs_dir, name, config, versions())
-    how = f'q2rl learn {config.task} --resume --run {folder.id}'
+    how = f'./q2rl learn {shlex.quote(config.task)} --resume --run {folder.id}'
     if runs_dir != Path('runs'):
-        how += f' --runs-dir {runs_dir}'
+        how += f' --runs-dir {shlex.quote(str(runs_dir))}'
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         say(f'run {folder.id} in {folder.path}')
@@ -122,7 +123,9 @@ def learn(
             write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
             say(f'stopped; go on with: {how}')
             if folder.learned:
-                say(f'what it learned so far: q2rl eval {folder.path}, q2rl report {folder.path}')
+                say(
+                    f'what it learned so far: ./q2rl eval {folder.path}, ./q2rl report {folder.path}'
+                )
             raise typer.Exit(EXIT_INTERRUPTED) from None
         if plan.phase is not Phase.FINISHED:
             write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})

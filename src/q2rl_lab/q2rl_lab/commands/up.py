@@ -156,7 +156,7 @@ def up(
         config = resume_config(folder, asked, method)
         find_device(config.device)
         if config.in_process:
-            remedy = 'go on with it by q2rl learn --resume, or start a new one'
+            remedy = 'go on with it by ./q2rl learn --resume, or start a new one'
             raise InputError(folder.path, 'is a run of `q2rl learn`', remedy)
         if config.bc is not None and folder.bc.is_file():
             check_adopted(folder.bc, spec, config.preset)
