@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-import time
 from typing import Any
 
 from q2rl_lab.clips import make_clips
@@ -12,7 +11,7 @@ from q2rl_lab.report import write_report
 from q2rl_lab.result import write_result
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunFolder
-from q2rl_lab.up_run import read_session, write_session
+from q2rl_lab.up_run import keep_wall_time
 
 
 def finish_run(
@@ -26,9 +25,7 @@ def finish_run(
     data = read_run(folder)
     films, note = make_clips(data) if clips else ([], '')
     if started is not None:
-        session = {**read_session(folder), 'wall_s': time.monotonic() - started}
-        write_session(folder, session)
-        data = replace(data, session=session)
+        data = replace(data, session=keep_wall_time(folder, started))
     result = write_result(data)
     write_report(data, result, films, note)
     return result

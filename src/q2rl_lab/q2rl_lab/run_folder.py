@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+import shlex
 import time
 from typing import IO, Any
 
@@ -272,6 +273,12 @@ def latest_run(run: RunFolder) -> Iterator[None]:
 def named(run: RunFolder) -> str:
     """Return how a verb is told which run is meant, from the same folder."""
     return run.id if run.path.parent == Path('runs').absolute() else str(run.path)
+
+
+def resume_line(verb: str, run: RunFolder, config: RunConfig, runs_dir: Path) -> str:
+    """Return the command that goes on with a run, as it can be pasted."""
+    line = f'./q2rl {verb} {shlex.quote(config.task)} --resume --run {run.id}'
+    return line if runs_dir == Path('runs') else f'{line} --runs-dir {shlex.quote(str(runs_dir))}'
 
 
 def open_run(runs_dir: Path, name: str | None) -> RunFolder:

@@ -330,3 +330,13 @@ def read_session(folder: RunFolder) -> dict[str, Any]:
 def write_session(folder: RunFolder, session: dict[str, Any]) -> None:
     """Keep what sessions of this run measured."""
     write_atomically(folder.session, json.dumps(session, indent=2))
+
+
+def keep_wall_time(folder: RunFolder, started: float) -> dict[str, Any]:
+    """Keep in the session how long the run has taken; returns the session.
+
+    :param started: when the run was launched, on the monotonic clock, less what earlier sessions took
+    """
+    session = {**read_session(folder), 'wall_s': time.monotonic() - started}
+    write_session(folder, session)
+    return session

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_task import InputError
-from q2rl_task.settings_file import Section, load_settings
-
-if TYPE_CHECKING:
-    # Its home moves with Python 3.11, and the old one goes with 3.14.
-    from importlib.abc import Traversable
+from q2rl_task.settings_file import Section, load_settings, shipped_names
 
 FOLDER = 'overlays'
 
@@ -68,18 +64,17 @@ def load_method(name_or_path: str | Path) -> Method:
 
 def method_names() -> list[str]:
     """Return the names of the shipped methods, q2rl first."""
-    names = _yaml_names(resources.files('q2rl_learner') / FOLDER)
+    names = shipped_names('q2rl_learner', FOLDER)
     return sorted(names, key=lambda name: (not name.startswith('q2rl'), name))
 
 
 def variant_names() -> list[str]:
     """Return the names of the shipped variants, METHOD/VARIANT."""
     folders = (resources.files('q2rl_learner') / FOLDER).iterdir()
-    return sorted(f'{f.name}/{name}' for f in folders if f.is_dir() for name in _yaml_names(f))
-
-
-def _yaml_names(folder: Traversable) -> list[str]:
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith('.yaml'))
+    of = {
+        f.name: shipped_names('q2rl_learner', f'{FOLDER}/{f.name}') for f in folders if f.is_dir()
+    }
+    return sorted(f'{method}/{name}' for method, names in of.items() for name in names)
 
 
 def flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:

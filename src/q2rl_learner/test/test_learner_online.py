@@ -201,14 +201,19 @@ def test_the_acting_actor_follows_ever_more_slowly_where_the_settings_say_so():
         assert torch.equal(first, second)
 
 
-def test_a_state_is_compared_by_what_its_settings_mean(tmp_path):
-    """A number alone is a Decay that stays: how it was written is no difference."""
-    path = tmp_path / 'state'
+def saved_state(path):
+    """Save a learner's state; return its tensors, its metadata, and its settings as they are written there."""
     save_state(path, learner())
     with safe_open(path, framework='pt') as file:
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
         meta = file.metadata()
-    config = json.loads(meta['config'])
+    return tensors, meta, json.loads(meta['config'])
+
+
+def test_a_state_is_compared_by_what_its_settings_mean(tmp_path):
+    """A number alone is a Decay that stays: how it was written is no difference."""
+    path = tmp_path / 'state'
+    tensors, meta, config = saved_state(path)
     assert config['actor_tau']['initial'] == 1.0
     config['actor_tau'] = 1.0
     save_file(tensors, path, {**meta, 'config': json.dumps(config)})
@@ -218,11 +223,7 @@ def test_a_state_is_compared_by_what_its_settings_mean(tmp_path):
 @pytest.mark.parametrize(('gone', 'readable'), [(False, True), (True, False)])
 def test_a_state_with_a_setting_that_is_gone_is_read_where_it_had_no_say(tmp_path, gone, readable):
     path = tmp_path / 'state'
-    save_state(path, learner())
-    with safe_open(path, framework='pt') as file:
-        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
-        meta = file.metadata()
-    config = json.loads(meta['config'])
+    tensors, meta, config = saved_state(path)
     config['q_filter'] = gone
     config['fit'] |= {'uniform_fraction': 0.0, 'actor_data': 'all'}
     save_file(tensors, path, {**meta, 'config': json.dumps(config)})

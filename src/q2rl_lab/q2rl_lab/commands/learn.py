@@ -59,7 +59,6 @@ def learn(
     q2rl learn pipe_assembly --resume            go on with the latest run
     for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
     """  # noqa: D301
-    import shlex
     import time
 
     started = time.monotonic()
@@ -67,9 +66,16 @@ def learn(
     from q2rl_lab.finish import finish_run
     from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
-    from q2rl_lab.run_folder import RunConfig, create_run, latest_run, open_run, resume_config
+    from q2rl_lab.run_folder import (
+        RunConfig,
+        create_run,
+        latest_run,
+        open_run,
+        resume_config,
+        resume_line,
+    )
     from q2rl_lab.task_check import check_simulated
-    from q2rl_lab.up_run import read_session, write_session
+    from q2rl_lab.up_run import keep_wall_time, read_session
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_policies.torch_runtime import find_device
@@ -106,9 +112,7 @@ def learn(
     check_simulated(task, spec)
     if not resume:
         folder = create_run(runs_dir, name, config, versions())
-    how = f'./q2rl learn {shlex.quote(config.task)} --resume --run {folder.id}'
-    if runs_dir != Path('runs'):
-        how += f' --runs-dir {shlex.quote(str(runs_dir))}'
+    how = resume_line('learn', folder, config, runs_dir)
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         say(f'run {folder.id} in {folder.path}')
@@ -120,7 +124,7 @@ def learn(
 
                 plan = learn_in_process(folder, config, say)
         except KeyboardInterrupt:
-            write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
+            keep_wall_time(folder, started)
             say(f'stopped; go on with: {how}')
             if folder.learned:
                 say(
@@ -128,7 +132,7 @@ def learn(
                 )
             raise typer.Exit(EXIT_INTERRUPTED) from None
         if plan.phase is not Phase.FINISHED:
-            write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
+            keep_wall_time(folder, started)
             say(f'the run stopped: {plan.detail}')
             say(f'go on with: {how}')
             raise typer.Exit(EXIT_FAILED)

@@ -112,7 +112,6 @@ def up(
     q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
     """  # noqa: D301
-    import shlex
     import time
 
     started = time.monotonic()
@@ -122,9 +121,16 @@ def up(
     from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
     from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
-    from q2rl_lab.run_folder import RunConfig, create_run, latest_run, open_run, resume_config
+    from q2rl_lab.run_folder import (
+        RunConfig,
+        create_run,
+        latest_run,
+        open_run,
+        resume_config,
+        resume_line,
+    )
     from q2rl_lab.start_check import check_start
-    from q2rl_lab.up_run import End, node_processes, read_session, run_graph, write_session
+    from q2rl_lab.up_run import End, keep_wall_time, node_processes, read_session, run_graph
     from q2rl_lab.workspace import versions
     from q2rl_learner.config import load_preset
     from q2rl_policies.torch_runtime import find_device
@@ -171,9 +177,7 @@ def up(
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
-        how = f'./q2rl up {shlex.quote(config.task)} --resume --run {folder.id}'
-        if runs_dir != Path('runs'):
-            how += f' --runs-dir {shlex.quote(str(runs_dir))}'
+        how = resume_line('up', folder, config, runs_dir)
         try:
             say(f'run {folder.id} in {folder.path}')
             with latest_run(folder):
@@ -184,7 +188,7 @@ def up(
                     say(f'watch and stop the arm at http://127.0.0.1:{browser_port}')
                 display = open_display(f'q2rl up {config.task}, run {folder.id}')
                 ending = run_graph(folder, config, spec, specs, display, started, domain)
-            write_session(folder, {**read_session(folder), 'wall_s': time.monotonic() - started})
+            keep_wall_time(folder, started)
             if ending.end is not End.FINISHED:
                 say(ending.text or 'stopped')
                 say(f'{"mend that first, then " if ending.lasting else ""}go on with: {how}')
