@@ -40,9 +40,10 @@ class PlainDisplay:
 
     def update(self, view: RunView, now: float) -> None:
         """Write a line if one is due, and a remark when it is new."""
-        if view.remark and view.remark != self._remark:
-            say(f'  {view.remark}')
-        self._remark = view.remark
+        remark = view.remark(now)
+        if remark and remark != self._remark:
+            say(f'  {remark}')
+        self._remark = remark
         if view.phase == self._phase and now < self._next:
             return
         line = view.line(now)

@@ -259,8 +259,8 @@ def _speed_tile(
     goal = f'{100 * result[name]["level"]:.0f} % success over {result[name]["window"]} episodes'
     if reached is not None:
         return '', str(reached), f'{counted} until {goal}'
-    if not result['episodes_to_80']['of']:
-        return '', '-', f'{counted} until {goal}: none yet'
+    if result['episodes_to_80']['of'] < result[name]['window']:
+        return '', '-', f'{goal}; {there} {counted} so far'
     if result['finished']:
         return 'alert', 'never', f'{goal}; {there} {counted} in all'
     return '', 'not yet', f'{goal}; {there} {counted} so far'

@@ -134,6 +134,9 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     ratio = result['update_ratio']
     wall = result['wall_s']
     begun = reached['of'] > 0
+    gone, least = reached['of'], reached['window']
+    short = None if gone >= least else f'unknown: {gone} of the {least} episodes that it takes'
+    short = short if begun else NOT_BEGUN
     # The learner keeps a timeline; a run whose learner was on another machine has none here.
     unknown = 'not recorded' if begun else 'no online step yet'
     achieved = unknown if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
@@ -142,12 +145,10 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
         'BC alone': _bc_text(result),
         'gated': rate_text(result['gated']),
         'RL alone': rate_text(result['rl']),
-        'episodes to 80 %': _or(reached['episodes'], f'not within {reached["of"]}')
-        if begun
-        else NOT_BEGUN,
-        'failures to 95 %': _or(failures['failures'], f'more than {failures["failures_seen"]}')
-        if begun
-        else NOT_BEGUN,
+        'episodes to 80 %': _or(reached['episodes'], short or f'not within {gone}'),
+        'failures to 95 %': _or(
+            failures['failures'], short or f'more than {failures["failures_seen"]}'
+        ),
         'robot time': f'{result["robot_time_s"] / 60:.1f} min, {_or(result["env_steps"], "?")} steps, '
         f'{_or(result["acknowledged"], "?")} acknowledged',
         'gradient steps': f'{_or(result["gradient_steps"], "-")} ({achieved}, '

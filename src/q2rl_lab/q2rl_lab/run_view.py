@@ -21,6 +21,9 @@ from q2rl_task.episode import LEARNING, LearnerState, Mode, Phase
 WINDOW = 50
 RATE_SPAN_S = 60.0
 LEAST_SPAN_S = 5.0
+WITH_EPISODES = (Phase.ESTIMATING, *LEARNING, Phase.EVALUATING, Phase.DEMONSTRATING)
+LEAST_WAIT_S = 3.0
+"""What is waited for between two episodes is told once it takes longer than it should."""
 NO_LIMIT = 2**40
 """The learner's word for 'as far as you like' is some larger credit."""
 
@@ -51,6 +54,8 @@ class RunView:
     _seen: set[str] = field(default_factory=set)
     _progress: deque = field(default_factory=deque)
     _pace: float = math.nan
+    _detail: str = ''
+    _detail_since: float = -math.inf
 
     def hear_episode(self, summary: Any) -> None:
         """Take in an episode's summary; one that is repeated counts once."""
@@ -76,6 +81,8 @@ class RunView:
         if self.run is None or self.run.phase != state.phase:
             self._pace = self.steps_per_second()
             self._progress.clear()
+        if state.detail != self._detail:
+            self._detail, self._detail_since = state.detail, now
         self.run = state
         if self.phase in (Phase.FITTING, Phase.SETTLING):
             return
@@ -105,7 +112,11 @@ class RunView:
 
         They are of one phase, so that rollouts, learning and evaluation are never counted together.
         """
-        phase = self.phase if self.phase in (Phase.ONLINE, Phase.EVALUATING) else Phase.ONLINE
+        phase = Phase.ONLINE
+        if self.phase is Phase.EVALUATING or (
+            self.phase is Phase.FINISHED and self.telling(Phase.EVALUATING)
+        ):
+            phase = Phase.EVALUATING
         if not (told := self.telling(phase)) and (measured := self.measured()):
             last = measured[-1]
             told = [e for e in measured if (e.phase, e.mode) == (last.phase, last.mode)]
@@ -159,7 +170,7 @@ class RunView:
 
     def rows(self, now: float) -> list[tuple[str, str]]:
         """Return the table's rows as (name, text)."""
-        rows = [('phase', self._phase_text())]
+        rows = [('phase', self._phase_text(now))]
         recent = self.recent()
         if recent:
             rate = Rate.of([e.success for e in recent])
@@ -217,19 +228,18 @@ class RunView:
                     f'{f", {again} restarts" if again else ""}',
                 )
             )
-        if self.remark:
-            rows.append(('to know', self.remark))
+        if remark := self.remark(now):
+            rows.append(('to know', remark))
         rows.append(('time', self._time_text(now)))
         return rows
 
-    @property
-    def remark(self) -> str:
-        """What there is to know of a run that learns, until something else is; else empty."""
-        return self.run.detail if self.run is not None and self.phase in LEARNING else ''
+    def remark(self, now: float) -> str:
+        """Return what there is to know of a run that learns, until something else is; else an empty text."""
+        return self._lasting(now) if self.phase in LEARNING else ''
 
     def line(self, now: float) -> str:
         """Return the state as one plain line, without the remark."""
-        parts = [f'[{clock_text(now - self.started)}] {self._phase_text()}']
+        parts = [f'[{clock_text(now - self.started)}] {self._phase_text(now)}']
         recent = self.recent()
         if recent:
             rate = Rate.of([e.success for e in recent])
@@ -245,7 +255,7 @@ class RunView:
             parts.append(f'about {clock_text(left)} left')
         return ', '.join(parts)
 
-    def _phase_text(self) -> str:
+    def _phase_text(self, now: float) -> str:
         if self.run is None:
             return 'starting the nodes'
         text = self.phase.name.lower()
@@ -262,7 +272,13 @@ class RunView:
         if self.phase in (*LEARNING, Phase.EVALUATING):
             text += f' ({Mode(self.run.mode).name.lower()})'
         # While it learns, a detail stays for long: it has a place of its own.
-        return text + (f': {self.run.detail}' if self.run.detail and not self.remark else '')
+        detail = '' if self.phase in LEARNING else self._lasting(now)
+        return text + (f': {detail}' if detail else '')
+
+    def _lasting(self, now: float) -> str:
+        """Return the run's detail, unless it is one of those that come and go with every episode."""
+        passing = self.phase in WITH_EPISODES and now - self._detail_since < LEAST_WAIT_S
+        return '' if passing or self.run is None else self.run.detail
 
     def _time_text(self, now: float) -> str:
         left = self.seconds_left()

@@ -147,7 +147,7 @@ def test_a_run_with_nothing_in_it_yet_has_a_page(run):
     text = ' '.join(check(page).text)
     assert 'not finished' in text
     assert 'not measured' in text
-    assert 'failures until 95 % success over 50 episodes: none yet' in text
+    assert '95 % success over 50 episodes; 0 failures so far' in text
     assert 'install libegl1' in text
 
 

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 
+from q2rl_lab.report import render_report
 from q2rl_lab.result import build_result, short_result, write_result
 from q2rl_lab.run_data import read_run, source_counts
 from q2rl_lab.statistics import wilson
@@ -103,6 +104,16 @@ def test_before_the_first_online_episode_nothing_is_counted_that_was_not(run):
     assert short['BC alone'] == '33.3 % of 6 (95 %: 9.7 to 70.0), from rollouts'
     assert short['episodes to 80 %'] == short['failures to 95 %'] == 'no online episode yet'
     assert short['gradient steps'] == '0 (no online step yet, 4 per step configured)'
+
+
+def test_fewer_episodes_than_the_window_are_no_failure_to_get_there(run):
+    for k in range(40):
+        run.add(Phase.ONLINE, Mode.GATED, k > 3)
+    data = read_run(run.write())
+    short = short_result(build_result(data))
+    few = 'unknown: 40 of the 50 episodes that it takes'
+    assert short['episodes to 80 %'] == short['failures to 95 %'] == few
+    assert '>never<' not in render_report(data, build_result(data), [])
 
 
 def test_a_run_that_nobody_listened_to_says_so(run):

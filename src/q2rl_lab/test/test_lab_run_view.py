@@ -238,7 +238,28 @@ def test_what_is_to_be_known_of_a_run_that_learns_is_said_once(view, capsys):
     assert dict(view.rows(205.0))['to know'] == 'BC acts alone'
     assert dict(view.rows(205.0))['phase'].startswith('online 500')
     view.hear_run(run_state(Phase.STOPPED, detail='the learner failed'), 225.0)
-    assert 'stopped: the learner failed' in view.line(225.0) and not view.remark
+    assert 'stopped: the learner failed' in view.line(225.0) and not view.remark(225.0)
+
+
+@pytest.mark.parametrize('phase', [Phase.ESTIMATING, Phase.ONLINE, Phase.EVALUATING])
+def test_what_every_episode_waits_for_is_told_once_it_takes_long(view, capsys, phase):
+    display = PlainDisplay()
+    view.hear_run(run_state(phase, detail='waiting for the arm'), 200.0)
+    display.update(view, 201.0)
+    assert 'waiting' not in capsys.readouterr().err
+    assert 'to know' not in dict(view.rows(201.0))
+    view.hear_run(run_state(phase, detail='waiting for the arm'), 202.0)
+    display.update(view, 212.0)
+    assert 'waiting for the arm' in capsys.readouterr().err
+    assert 'waiting for the arm' in str(view.rows(212.0))
+
+
+def test_a_finished_run_shows_what_was_measured_last(view):
+    view.hear_run(run_state(Phase.FINISHED), 200.0)
+    assert 'gated success 75 % of last 4' in view.line(201.0)
+    for number in range(10, 13):
+        view.hear_episode(episode(number, True, phase=int(Phase.EVALUATING), explored=False))
+    assert 'gated success 100 % of last 3' in view.line(201.0)
 
 
 def test_the_live_table_shows_the_rows_and_notes(view, capsys):
