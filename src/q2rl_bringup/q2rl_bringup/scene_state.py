@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from q2rl_bringup.scene_markers import believed_fixture
+from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_ros.conversions import decision_from_msg, observation_from_msg, pose_from_msg
 from q2rl_ros.stamps import stamp_from_msg
 from q2rl_task import Decision, Mode, Phase, Pose, Source, TaskSpec
@@ -117,8 +118,8 @@ class SceneState:
         self._changed.add('run')
 
     def hear_episode(self, msg) -> None:
-        """Take in how an episode ended; one that is repeated counts once."""
-        if msg.episode != self._finished:
+        """Take in how an episode ended; one that is repeated counts once, one that was interrupted not at all."""
+        if msg.episode != self._finished and msg.end_reason not in INTERRUPTIONS:
             self._finished = msg.episode
             self.outcomes.append(bool(msg.success))
             self._changed.add('run')

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from q2rl_bringup.arguments import Value
 from q2rl_bringup.node_parameters import params_file
+from q2rl_task import InputError
 from q2rl_task.settings_file import read_mapping
 
 POSE_TOPIC = 'current_pose'
@@ -22,9 +23,17 @@ def wants_tip_state(args: Mapping[str, Value]) -> bool:
 
 
 def _pose_is_wanted(file: Path) -> bool:
-    """Return whether arm_interface waits for the topic that tip_state publishes."""
+    """Return whether arm_interface waits for the topic that tip_state publishes.
+
+    :raises InputError: the file cannot be read, or a section of it holds no parameters
+    """
     said = {'pose_source': 'topic', 'pose_topic': POSE_TOPIC}
-    sections = read_mapping(file, 'mend it, or name another params_file')
+    remedy = 'mend it, or name another params_file'
+    sections = read_mapping(file, remedy)
     for name in SECTIONS:
-        said |= (sections.get(name) or {}).get('ros__parameters') or {}
+        section = sections.get(name) or {}
+        parameters = (section.get('ros__parameters') or {}) if isinstance(section, dict) else None
+        if not isinstance(parameters, dict):
+            raise InputError(f'{file}: {name}', 'is not a mapping to ros__parameters', remedy)
+        said |= parameters
     return said['pose_source'] == 'topic' and said['pose_topic'] == POSE_TOPIC

@@ -403,9 +403,14 @@ def test_beside_a_real_arm_tip_state_starts_with_its_description_unless_the_pose
         given = {'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)}
         assert 'tip_state' not in names(build_graph(given))
     assert 'tip_state' not in names(build_graph({'description_file': str(urdf)}))
-    params.write_text('a: [')
-    with pytest.raises(InputError, match='is not valid YAML'):
-        build_graph({'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)})
+    for said, problem in (
+        ('a: [', 'is not valid YAML'),
+        ('arm_interface: 3', 'arm_interface.*is not a mapping'),
+        ('arm_interface: {ros__parameters: [pose_source]}', 'arm_interface.*is not a mapping'),
+    ):
+        params.write_text(said)
+        with pytest.raises(InputError, match=problem):
+            build_graph({'sim': 'none', 'description_file': str(urdf), 'params_file': str(params)})
 
 
 def test_a_bolted_fixture_has_its_scene_where_there_is_no_simulation():

@@ -14,6 +14,7 @@ from q2rl_ros.conversions import decision_to_msg, pose_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_task import (
     Decision,
+    EndReason,
     Mode,
     ObservationRecord,
     Phase,
@@ -114,6 +115,12 @@ def test_the_last_episodes_are_balls_of_two_colours_and_a_repeat_counts_once(sta
     greener = [colour.g > colour.r for colour in balls.colors]
     assert greener == list(state.outcomes)
     assert '10 of the last 20 succeeded' in shown(state, 'run')['run'].text
+
+
+def test_an_interrupted_episode_is_neither_green_nor_red(state):
+    for number, reason in enumerate(EndReason):
+        state.hear_episode(EpisodeSummary(episode=f'e{number}', end_reason=int(reason)))
+    assert len(state.outcomes) == len(EndReason) - len({EndReason.REQUESTED, EndReason.LOST})
 
 
 def test_a_guard_that_fell_silent_is_not_believed_any_more(state):
