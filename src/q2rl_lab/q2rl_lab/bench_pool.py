@@ -29,7 +29,10 @@ Told = Callable[[Job, str], None]
 
 
 def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
-    """Run jobs in `workers` processes; their lines go to `out` as they come. One worker: in this process."""
+    """Run jobs in `workers` processes; their lines go to `out` as they come. One worker: in this process.
+
+    What interrupts it ends the runs under way at once.
+    """
     if workers == 1:
         for job in jobs:
             told(job, _work(job, out))
@@ -42,6 +45,12 @@ def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
         pending = {pool.submit(_work, job, out): job for job in jobs}
         for future in as_completed(pending):
             told(pending[future], _answer(future.result))
+    except BaseException:
+        for (
+            worker
+        ) in multiprocessing.active_children():  # a shutdown waits for runs of many minutes
+            worker.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():

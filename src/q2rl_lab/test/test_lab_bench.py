@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import sys
 from types import SimpleNamespace
 
@@ -252,6 +253,21 @@ def test_a_worker_process_runs_a_job_and_says_what_went_wrong(tmp_path):
     run_here([job, job], 2, tmp_path / 'r.jsonl', lambda j, problem: told.append((j, problem)))
     assert len(told) == 2
     assert all(j == job and 'nowhere: no such task' in problem for j, problem in told)
+
+
+@pytest.mark.timeout(120)
+def test_an_interrupt_ends_runs_that_are_under_way(tmp_path):
+    """Beside a job that fails at once, one of thousands of minutes."""
+    endless = dataclasses.replace(SUITES['tiny'], online_steps=10**9)
+    jobs = [Job(SUITES['tiny'], 'nowhere', 'q2rl', 0, tmp_path)]
+    jobs += [Job(endless, 'tiny', 'q2rl', seed, tmp_path) for seed in range(4)]
+
+    def interrupt(job, problem):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_here(jobs, 2, tmp_path / 'r.jsonl', interrupt)
+    assert not multiprocessing.active_children()
 
 
 def test_ray_is_asked_for_only_with_an_address(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def learning(
 
     from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
-    from q2rl_lab.console import EXIT_FAILED, say
+    from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
     from q2rl_task import InputError
 
     chosen = find_suite(suite)
@@ -160,10 +160,16 @@ def learning(
             failed.append(job.name)
         say(f'{job.name}: {problem or "done"}')
 
-    if address is not None and left:
-        run_on_ray(left, address, out, told)
-    elif left:
-        run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
+    try:
+        if address is not None and left:
+            run_on_ray(left, address, out, told)
+        elif left:
+            run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
+    except KeyboardInterrupt:
+        say(
+            'stopped; the same command goes on: runs that were finished are kept, others start over'
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if len(failed) < len(planned):
         show([out], None, as_json)
         say(f'curves and all numbers: ./q2rl bench report {shlex.quote(str(out))}')
