@@ -275,9 +275,9 @@ def named(run: RunFolder) -> str:
     return run.id if run.path.parent == Path('runs').absolute() else str(run.path)
 
 
-def resume_line(verb: str, run: RunFolder, config: RunConfig, runs_dir: Path) -> str:
+def resume_line(verb: str, run: RunFolder, runs_dir: Path) -> str:
     """Return the command that goes on with a run, as it can be pasted."""
-    line = f'./q2rl {verb} {shlex.quote(config.task)} --resume --run {run.id}'
+    line = f'./q2rl {verb} --resume --run {run.id}'
     return line if runs_dir == Path('runs') else f'{line} --runs-dir {shlex.quote(str(runs_dir))}'
 
 
@@ -302,6 +302,22 @@ def open_run(runs_dir: Path, name: str | None) -> RunFolder:
     if there:
         raise InputError(there[0], 'is not the folder of a run: it has no config.json', remedy)
     raise InputError(candidates[0], 'no such run', remedy)
+
+
+def task_of_run(task: str | None, resumed: RunFolder | None) -> str:
+    """Return the task of a run that is started or gone on with: the one that is named, or that of the run before.
+
+    :raises InputError: neither is there, or the run was started with another one
+    """
+    if resumed is None:
+        if task is None:
+            raise InputError('task', 'is missing', 'name one, ./q2rl task lists them, or --resume')
+        return task
+    begun = resumed.read_config().task
+    if task not in (None, begun):
+        remedy = 'leave the task out, or start a new run'
+        raise InputError(task, f'run {resumed.id} was started with {begun}', remedy)
+    return begun
 
 
 def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = None) -> RunConfig:

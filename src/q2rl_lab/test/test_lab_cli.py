@@ -132,7 +132,7 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
     of = ('pipe_assembly', '--runs-dir', str(tmp_path))
     first = runner.invoke(app, ['learn', *of, '--run', 'one', '--seed', '3', '--steps', '90'])
     assert first.exit_code == 130, first.output
-    line = f'go on with: ./q2rl learn pipe_assembly --resume --run one --runs-dir {tmp_path}'
+    line = f'go on with: ./q2rl learn --resume --run one --runs-dir {tmp_path}'
     assert line in first.stderr
     assert runner.invoke(app, line.split()[4:]).exit_code == 130
     assert runner.invoke(app, ['learn', *of, '--resume']).exit_code == 130
@@ -141,6 +141,9 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
         (['learn', *of, '--resume', '--seed', '4'], '--seed: run one was started with 3, not 4'),
         (['learn', *of, '--resume', '--steps', '80'], '--steps: run one was started with 90'),
         (['learn', *of, '--run', 'one'], 'continue it with --resume --run one'),
+        (['learn', 'kitting', *of[1:], '--resume'], 'kitting: run one was started with pipe_ass'),
+        (['learn', *of[1:]], 'task: is missing; name one'),
+        (['up', *of[1:]], 'task: is missing; name one'),
         (
             ['up', *of, '--resume'],
             'is a run of `q2rl learn`; go on with it by ./q2rl learn --resume',

@@ -15,7 +15,7 @@ class Remedies:
 
 
 OF_NODES = Remedies(
-    './q2rl up TASK --resume --rollouts {0}; of a launch: resume:=true rollouts:={0}',
+    './q2rl up --resume --rollouts {0}; of a launch: resume:=true rollouts:={0}',
     '--method ibrl or rlpd; of a launch: preset:=PRESET+ibrl',
 )
 OF_LEARN = Remedies('--rollouts {0}, and --resume to go on with the run', '--method ibrl or rlpd')

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -21,15 +20,14 @@ from q2rl_lab.commands.options import (
     RunName,
     RunsDir,
     RunSeed,
+    RunTask,
     Steps,
     TaskPreset,
 )
 
 
 def learn(
-    task: Annotated[
-        str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
-    ],
+    task: RunTask = None,
     seed: RunSeed = None,
     preset: TaskPreset = None,
     method: Method = None,
@@ -56,7 +54,7 @@ def learn(
     \b
     q2rl learn pipe_assembly --seed 3
     q2rl learn pipe_assembly --method ibrl
-    q2rl learn pipe_assembly --resume            go on with the latest run
+    q2rl learn --resume                          go on with the latest run
     for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
     """  # noqa: D301
     import time
@@ -73,6 +71,7 @@ def learn(
         open_run,
         resume_config,
         resume_line,
+        task_of_run,
     )
     from q2rl_lab.task_check import check_simulated
     from q2rl_lab.up_run import keep_wall_time, read_session
@@ -81,6 +80,8 @@ def learn(
     from q2rl_policies.torch_runtime import find_device
     from q2rl_task import InputError, Phase, load_task
 
+    folder = open_run(runs_dir, name) if resume else None
+    task = task_of_run(task, folder)
     spec = load_task(task)
     asked = {
         'task': task,
@@ -94,8 +95,7 @@ def learn(
         'eval_episodes': eval_episodes,
         'bc': str(bc.absolute()) if bc else None,
     }
-    if resume:
-        folder = open_run(runs_dir, name)
+    if folder is not None:
         config = resume_config(folder, asked, method)
         find_device(config.device)
         if not config.in_process or config.shadow:
@@ -112,7 +112,7 @@ def learn(
     check_simulated(task, spec)
     if not resume:
         folder = create_run(runs_dir, name, config, versions())
-    how = resume_line('learn', folder, config, runs_dir)
+    how = resume_line('learn', folder, runs_dir)
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         say(f'run {folder.id} in {folder.path}')

@@ -8,6 +8,13 @@ from typing import Annotated
 
 import typer
 
+RunTask = Annotated[
+    str | None,
+    typer.Argument(
+        help='Task: the name of a shipped one, or the path of a task YAML.',
+        show_default='with --resume, that of the run',
+    ),
+]
 Json = Annotated[bool, typer.Option('--json', help='Write the result as JSON to stdout.')]
 Seed = Annotated[int, typer.Option('--seed', min=0, help='Seed of everything random.')]
 RunSeed = Annotated[

@@ -21,15 +21,14 @@ from q2rl_lab.commands.options import (
     RunName,
     RunsDir,
     RunSeed,
+    RunTask,
     Steps,
     TaskPreset,
 )
 
 
 def up(
-    task: Annotated[
-        str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
-    ],
+    task: RunTask = None,
     seed: RunSeed = None,
     preset: TaskPreset = None,
     method: Method = None,
@@ -107,7 +106,7 @@ def up(
     \b
     q2rl up pipe_assembly                        some ten minutes on two cores
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
-    q2rl up pipe_assembly --resume               go on with the latest run
+    q2rl up --resume                             go on with the latest run
     q2rl up pipe_assembly --browser              and a page with a stop button
     q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
@@ -128,6 +127,7 @@ def up(
         open_run,
         resume_config,
         resume_line,
+        task_of_run,
     )
     from q2rl_lab.start_check import check_start
     from q2rl_lab.up_run import End, keep_wall_time, node_processes, read_session, run_graph
@@ -136,6 +136,8 @@ def up(
     from q2rl_policies.torch_runtime import find_device
     from q2rl_task import InputError, load_task
 
+    folder = open_run(runs_dir, name) if resume else None
+    task = task_of_run(task, folder)
     spec = load_task(task)
     if browser:
         require_free_port('--browser-port', browser_port)
@@ -157,8 +159,7 @@ def up(
         'robot_type': robot_type,
         'command_sink': command_sink,
     }
-    if resume:
-        folder = open_run(runs_dir, name)
+    if folder is not None:
         config = resume_config(folder, asked, method)
         find_device(config.device)
         if config.in_process:
@@ -177,7 +178,7 @@ def up(
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
-        how = resume_line('up', folder, config, runs_dir)
+        how = resume_line('up', folder, runs_dir)
         try:
             say(f'run {folder.id} in {folder.path}')
             with latest_run(folder):
