@@ -46,9 +46,8 @@ def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
         for future in as_completed(pending):
             told(pending[future], _answer(future.result))
     except BaseException:
-        for (
-            worker
-        ) in multiprocessing.active_children():  # a shutdown waits for runs of many minutes
+        # A shutdown waits for the runs under way, for minutes.
+        for worker in multiprocessing.active_children():
             worker.terminate()
         raise
     finally:

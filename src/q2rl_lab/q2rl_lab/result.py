@@ -135,8 +135,8 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     wall = result['wall_s']
     begun = reached['of'] > 0
     gone, least = reached['of'], reached['window']
-    short = None if gone >= least else f'unknown: {gone} of the {least} episodes that it takes'
-    short = short if begun else NOT_BEGUN
+    too_few = f'unknown: {gone} of the {least} episodes that it takes' if gone < least else None
+    too_few = too_few if begun else NOT_BEGUN
     # The learner keeps a timeline; a run whose learner was on another machine has none here.
     unknown = 'not recorded' if begun else 'no online step yet'
     achieved = unknown if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
@@ -145,9 +145,9 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
         'BC alone': _bc_text(result),
         'gated': rate_text(result['gated']),
         'RL alone': rate_text(result['rl']),
-        'episodes to 80 %': _or(reached['episodes'], short or f'not within {gone}'),
+        'episodes to 80 %': _or(reached['episodes'], too_few or f'not within {gone}'),
         'failures to 95 %': _or(
-            failures['failures'], short or f'more than {failures["failures_seen"]}'
+            failures['failures'], too_few or f'more than {failures["failures_seen"]}'
         ),
         'robot time': f'{result["robot_time_s"] / 60:.1f} min, {_or(result["env_steps"], "?")} steps, '
         f'{_or(result["acknowledged"], "?")} acknowledged',
