@@ -259,11 +259,10 @@ def _speed_tile(
     goal = f'{100 * result[name]["level"]:.0f} % success over {result[name]["window"]} episodes'
     if reached is not None:
         return '', str(reached), f'{counted} until {goal}'
-    if result['episodes_to_80']['of'] < result[name]['window']:
-        return '', '-', f'{goal}; {there} {counted} so far'
-    if result['finished']:
+    too_few = result['episodes_to_80']['of'] < result[name]['window']
+    if result['finished'] and not too_few:
         return 'alert', 'never', f'{goal}; {there} {counted} in all'
-    return '', 'not yet', f'{goal}; {there} {counted} so far'
+    return '', '-' if too_few else 'not yet', f'{goal}; {there} {counted} so far'
 
 
 def _percent(rate: dict[str, Any]) -> str:

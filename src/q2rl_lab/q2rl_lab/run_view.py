@@ -54,7 +54,6 @@ class RunView:
     _seen: set[str] = field(default_factory=set)
     _progress: deque = field(default_factory=deque)
     _pace: float = math.nan
-    _detail: str = ''
     _detail_since: float = -math.inf
 
     def hear_episode(self, summary: Any) -> None:
@@ -81,8 +80,8 @@ class RunView:
         if self.run is None or self.run.phase != state.phase:
             self._pace = self.steps_per_second()
             self._progress.clear()
-        if state.detail != self._detail:
-            self._detail, self._detail_since = state.detail, now
+        if self.run is None or self.run.detail != state.detail:
+            self._detail_since = now
         self.run = state
         if self.phase in (Phase.FITTING, Phase.SETTLING):
             return

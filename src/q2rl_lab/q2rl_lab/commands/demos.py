@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from q2rl_lab.commands.options import Json, Seed
+from q2rl_lab.commands.options import TASK_HELP, Json, Seed
 
 
 def demos(
-    task: Annotated[
-        str, typer.Argument(help='Task: the name of a shipped one, or the path of a task YAML.')
-    ],
+    task: Annotated[str, typer.Argument(help=TASK_HELP)],
     output: Annotated[
         Path, typer.Option('--output', '-o', help='File to write (HDF5, robomimic layout).')
     ] = Path('demonstrations.hdf5'),

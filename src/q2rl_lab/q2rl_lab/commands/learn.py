@@ -110,7 +110,7 @@ def learn(
     if adopted is not None:
         check_adopted(adopted, spec, config.preset)
     check_simulated(task, spec)
-    if not resume:
+    if folder is None:
         folder = create_run(runs_dir, name, config, versions())
     how = resume_line('learn', folder, runs_dir)
     with folder.lock():

@@ -8,12 +8,9 @@ from typing import Annotated
 
 import typer
 
+TASK_HELP = 'Task: the name of a shipped one, or the path of a task YAML.'
 RunTask = Annotated[
-    str | None,
-    typer.Argument(
-        help='Task: the name of a shipped one, or the path of a task YAML.',
-        show_default='with --resume, that of the run',
-    ),
+    str | None, typer.Argument(help=TASK_HELP, show_default='with --resume, that of the run')
 ]
 Json = Annotated[bool, typer.Option('--json', help='Write the result as JSON to stdout.')]
 Seed = Annotated[int, typer.Option('--seed', min=0, help='Seed of everything random.')]
@@ -38,9 +35,7 @@ EvalEpisodes = Annotated[
     ),
 ]
 RunsDir = Annotated[Path, typer.Option('--runs-dir', help='Folder of all runs.')]
-Task = Annotated[
-    str, typer.Option('--task', help='Task: the name of a shipped one, or the path of a task YAML.')
-]
+Task = Annotated[str, typer.Option('--task', help=TASK_HELP)]
 PRESET_HELP = "The learner's settings: laptop, laptop-long, paper, or the path of a YAML."
 Preset = Annotated[
     str,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from q2rl_lab.commands.options import Json
+from q2rl_lab.commands.options import TASK_HELP, Json
 
 
 def task(
@@ -15,7 +15,7 @@ def task(
         str | None,
         typer.Argument(
             metavar='TASK',
-            help='Task: the name of a shipped one, or the path of a task YAML.',
+            help=TASK_HELP,
             show_default='list the shipped ones',
         ),
     ] = None,

@@ -165,16 +165,16 @@ def up(
         if config.in_process:
             remedy = 'go on with it by ./q2rl learn --resume, or start a new one'
             raise InputError(folder.path, 'is a run of `q2rl learn`', remedy)
-        if config.bc is not None and folder.bc.is_file():
-            check_adopted(folder.bc, spec, config.preset)
-        check_start(config, spec)
+        adopted = folder.bc if config.bc is not None and folder.bc.is_file() else None
     else:
         config = RunConfig.of_task(spec, method, **asked)
         load_preset(config.preset)
         find_device(config.device)
-        if bc is not None:
-            check_adopted(bc, spec, config.preset)
-        check_start(config, spec)
+        adopted = bc
+    if adopted is not None:
+        check_adopted(adopted, spec, config.preset)
+    check_start(config, spec)
+    if folder is None:
         folder = create_run(runs_dir, name, config, versions())
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
