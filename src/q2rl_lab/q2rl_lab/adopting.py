@@ -58,7 +58,7 @@ def adopt_policy(order: Order) -> tuple[dict[str, Any], Callable[[], None]]:
     prepare_torch()
     case = adopted_task(order)
     task = case.spec
-    candidate = find_candidate(order.policy, order.spec, task)
+    candidate = find_candidate(order.policy, order.spec, task, order.interpreter)
     suffix = NETWORK if order.distil else candidate.suffix
     output = _output(order, suffix, case)
     say(f'{candidate.kind}: {candidate.loaded.what}')
@@ -131,6 +131,8 @@ def _distilling(order: Order, output: Path) -> str:
         words += ['-n', '0', '--demonstrations', str(order.demonstrations)]
     if order.spec is not None:
         words += ['--spec', str(order.spec)]
+    if order.interpreter is not None:
+        words += ['--interpreter', str(order.interpreter)]
     if order.output is not None:
         words += ['-o', str(output.with_suffix(NETWORK))]
     return shlex.join(words)

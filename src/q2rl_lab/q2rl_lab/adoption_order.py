@@ -23,6 +23,7 @@ class Order:
 
     policy: str
     spec: Path | None
+    interpreter: Path | None
     suite: str | None
     task: str
     output: Path | None

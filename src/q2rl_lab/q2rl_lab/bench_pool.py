@@ -20,7 +20,7 @@ from typing import Any
 from q2rl_lab.bench_results import append_line
 from q2rl_lab.bench_run import Emit, Job, run_job
 from q2rl_lab.console import say
-from q2rl_lab.gym_process import THREADS
+from q2rl_policies.foreign_process import THREADS
 from q2rl_task import InputError
 from q2rl_task.errors import one_line
 

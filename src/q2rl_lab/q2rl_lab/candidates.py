@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 import zipfile
@@ -45,13 +46,21 @@ class Candidate:
     notes: tuple[str, ...] = ()
 
 
-def find_candidate(source: str, spec_path: Path | None, task: Contract) -> Candidate:
+def find_candidate(
+    source: str, spec_path: Path | None, task: Contract, interpreter: Path | None = None
+) -> Candidate:
     """Read what lies at a path, or the Python class of a name; `spec_path`: the YAML that says how it fits.
 
+    :param interpreter: of a policy folder, the Python that LeRobot is installed for
     :raises InputError: nothing that is known, or it does not fit the task
     """
     path = Path(source)
     spec = read_spec(spec_path) if spec_path is not None else PolicySpec()
+    if interpreter is not None:
+        if not path.is_dir():
+            problem = f'is for policy folders of LeRobot, and {source} is none'
+            raise InputError('--interpreter', problem, 'leave it out')
+        spec = spec.model_copy(update={'interpreter': str(interpreter)})
     if ':' in source and not path.exists():
         return _python(spec.model_copy(update={'python': source}), task)
     if path.is_dir():
@@ -155,6 +164,10 @@ def _python(spec: PolicySpec, task: Contract) -> Candidate:
 
 
 def _lerobot(spec: PolicySpec, task: Contract) -> Candidate:
+    if spec.interpreter:
+        # Links are kept: the Python of a virtual environment is one, and knows its packages by where that lies.
+        found = os.path.abspath(Path(spec.interpreter).expanduser())
+        spec = spec.model_copy(update={'interpreter': found})
     return Candidate('lerobot', lerobot_bc(spec, task), YAML, _yaml(spec, task, {}))
 
 

@@ -340,6 +340,7 @@ class Payload:
         (['mine.py:Novice', '-n', '1'], 'is too few'),
         (['mine.py:Novice', '--suite', 'pipe'], 'is not in suite pipe'),
         (['.'], 'config.json'),
+        (['plain.pt', '--interpreter', 'python3'], 'is for policy folders of LeRobot'),
     ],
 )
 def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A policy folder of LeRobot (`config.json`, `model.safetensors`, processors), run by LeRobot where it is installed.
+"""A policy folder of LeRobot (`config.json`, `model.safetensors`, processors), run by LeRobot in its own environment.
 
-Without LeRobot only its configuration is read: enough to say whether it fits the task and has a density. Its policies
-propose without one: what `select_action` returns is an action, and ACT, diffusion and the like have no cheap density.
+LeRobot asks for another torch than q2rl, so a process of its own runs it (`foreign/lerobot_server.py`). Here its
+configuration is read: enough to say whether it fits the task and has a density. Its policies propose without one: what
+`select_action` returns is an action, and ACT, diffusion and the like have no cheap density.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
+import sys
 
 import numpy as np
-import torch
 
 from q2rl_policies.foreign_policy import Answer
+from q2rl_policies.foreign_process import ForeignProcess
 from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError, one_line
@@ -28,6 +28,9 @@ WHAT = {
     'tdmpc': 'plans with a learned model: no density',
     'gaussian_actor': 'is an actor trained by reinforcement learning, a squashed Gaussian',
 }
+SERVER = Path(__file__).parent / 'foreign' / 'lerobot_server.py'
+LOAD_TIMEOUT_S, ACT_TIMEOUT_S = 300.0, 60.0
+INTERPRETER = 'name the Python of the environment that LeRobot is in: --interpreter, or `interpreter` of the YAML'
 PROCESSORS = ('policy_preprocessor.json', 'policy_postprocessor.json')
 
 
@@ -88,9 +91,11 @@ def read_folder(path: Path, task: Contract) -> LeRobotFolder:
 
 
 class LeRobotPredictor:
-    """A LeRobot policy through its own loader and its own processors, on the CPU; it answers with actions only.
+    """A LeRobot policy behind a pipe; it answers with actions only.
 
-    :raises InputError: LeRobot is not installed, cannot load it, or it does not fit the task
+    `spec.interpreter`: the Python that LeRobot is installed for; without it that of q2rl.
+
+    :raises InputError: LeRobot is not installed there, cannot load it, or it does not fit the task
     """
 
     def __init__(self, folder: LeRobotFolder, spec: PolicySpec, task: Contract) -> None:
@@ -108,48 +113,42 @@ class LeRobotPredictor:
                 problem = f'input {name} has {folder.inputs[name]} numbers, what it is shown {len(shown.index)}'
                 raise InputError(where, problem, f'say in `inputs` what it is: {GUIDE}')
         self.recurrent = folder.chunked
-        if importlib.util.find_spec('lerobot') is None:
-            raise InputError(
-                where,
-                f'{folder.what}; running it needs LeRobot, which is not installed',
-                'trace it to TorchScript in the environment that LeRobot is in (LeRobot asks for another torch than '
-                'q2rl, so the two do not install together): section 3 of docs/adopt-a-policy.md',
-            )
-        self._policy, self._before, self._after = _load(where, folder.type)
+        self._process = _start(folder, Path(spec.interpreter or sys.executable))
 
     def reset(self) -> None:
-        """Begin an episode: forget the queue of actions."""
-        for part in (self._policy, self._before, self._after):
-            if hasattr(part, 'reset'):
-                part.reset()
+        """Begin an episode: forget the queue of actions.
 
-    @torch.inference_mode()
+        :raises RuntimeError: LeRobot failed, here and below
+        """
+        self._process.asked({'do': 'reset'}, ACT_TIMEOUT_S)
+
     def predict(self, observation: np.ndarray) -> Answer:
         """See `foreign_policy.Predictor`."""
-        batch = {
-            name: torch.from_numpy(shown(observation))[None] for name, shown in self._inputs.items()
-        }
-        action = self._after(self._policy.select_action(self._before(batch)))
-        return {'action': action.detach().cpu().numpy()[0]}
+        inputs = {name: shown(observation).tolist() for name, shown in self._inputs.items()}
+        answer = self._process.asked({'do': 'act', 'inputs': inputs}, ACT_TIMEOUT_S)
+        return {'action': np.array(answer['action'])}
 
 
-def _load(folder: Path, kind: str) -> tuple[Any, Any, Any]:
-    missing = [name for name in PROCESSORS if not (folder / name).is_file()]
+def _start(folder: LeRobotFolder, python: Path) -> ForeignProcess:
+    missing = [name for name in PROCESSORS if not (folder.path / name).is_file()]
     if missing:
         problem = f'lacks {" and ".join(missing)}, without which its normalisation is unknown'
-        raise InputError(folder, problem, "migrate it with LeRobot's own script for its processors")
+        remedy = "migrate it with LeRobot's own script for its processors"
+        raise InputError(folder.path, problem, remedy)
     try:
-        from lerobot.configs.policies import PreTrainedConfig
-        from lerobot.policies.factory import get_policy_class, make_pre_post_processors
-
-        config = PreTrainedConfig.from_pretrained(folder)
-        config.device = 'cpu'
-        policy = get_policy_class(kind).from_pretrained(folder, config=config)
-        device = {'device_processor': {'device': 'cpu'}}
-        before, after = make_pre_post_processors(
-            config, str(folder), preprocessor_overrides=device, postprocessor_overrides=device
-        )
-    except Exception as error:  # a library whose errors are many
-        problem = f'LeRobot cannot load it ({one_line(error, 200)})'
-        raise InputError(folder, problem, 'try it with the LeRobot that trained it') from None
-    return policy.eval(), before, after
+        process = ForeignProcess(f'LeRobot policy {folder.path}', python, SERVER)
+    except OSError as error:
+        problem = f'{python} does not run ({error.strerror})'
+        raise InputError(folder.path, problem, INTERPRETER) from None
+    try:
+        answer = process.ask({'do': 'load', 'folder': str(folder.path)}, LOAD_TIMEOUT_S)
+    except RuntimeError as error:
+        problem = f'LeRobot does not start ({one_line(error, 200)})'
+        raise InputError(folder.path, problem, INTERPRETER) from None
+    if 'error' in answer:
+        problem = f'LeRobot cannot load it ({answer["kind"]}: {answer["error"][:200]})'
+        raise InputError(folder.path, problem, 'try it with the LeRobot that trained it')
+    if not answer['installed']:
+        problem = f'{folder.what}; running it needs LeRobot, which is not installed for {python}'
+        raise InputError(folder.path, problem, INTERPRETER)
+    return process

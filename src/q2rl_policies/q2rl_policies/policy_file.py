@@ -150,7 +150,7 @@ def python_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
 def lerobot_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
     """Return a policy folder of LeRobot as a BC policy, without a density. This runs LeRobot, not code of the folder.
 
-    :raises InputError: LeRobot is not installed, or the policy does not fit the task
+    :raises InputError: LeRobot is not installed for the interpreter that is named, or the policy does not fit the task
     """
     folder = read_folder(Path(spec.lerobot), task)
     predictor = LeRobotPredictor(folder, spec, task)
@@ -183,7 +183,7 @@ def pack_program(data: bytes, kind: str, spec: PolicySpec, task: Contract) -> by
     """Return the file of a TorchScript or ONNX program, with how it fits the task."""
     content = torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
     described = spec.model_dump(
-        mode='json', exclude_defaults=True, exclude={'file', 'python', 'lerobot'}
+        mode='json', exclude_defaults=True, exclude={'file', 'python', 'lerobot', 'interpreter'}
     )
     architecture = {'type': 'program', 'format': kind, 'spec': described}
     meta = {'contract': task.contract_hash, 'task': task.name, 'version': 1, 'parent': 0}

@@ -103,7 +103,7 @@ class Actions(Section):
 
 class PolicySpec(Section):
     """A policy and how it fits. `file`: TorchScript or ONNX; `python`: a class, `module:Class` or `path/file.py:Class`;
-    `lerobot`: a policy folder of LeRobot.
+    `lerobot`: a policy folder of LeRobot, and `interpreter` the Python that LeRobot is installed for.
 
     `task`, `contract` and `sha256` (of the file, or of the class's source) are what `q2rl adopt` found.
     """
@@ -111,6 +111,7 @@ class PolicySpec(Section):
     file: str = ''
     python: str = ''
     lerobot: str = ''
+    interpreter: str = ''
     inputs: tuple[Input, ...] = Field(default=(Input(),), min_length=1)
     outputs: Outputs | None = None
     actions: Actions = Actions()

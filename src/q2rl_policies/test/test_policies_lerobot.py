@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 import sys
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,85 +34,131 @@ def folder(path: Path, **changes) -> Path:
     return path
 
 
-class StandIn:
-    """Acts in chunks of two: the first number of the observation, then the same again."""
+POLICIES = """
+import json, pathlib
 
-    def __init__(self) -> None:
+class PreTrainedConfig:
+    device = 'cuda'
+
+    @staticmethod
+    def from_pretrained(path):
+        config = PreTrainedConfig()
+        config.type = json.loads((pathlib.Path(path) / 'config.json').read_text())['type']
+        return config
+"""
+FACTORY = """
+import sys
+
+class Policy:
+    # Acts in chunks of two: the first number of the observation, then the same again.
+    def __init__(self):
         self.queue = []
 
-    def reset(self) -> None:
+    @classmethod
+    def from_pretrained(cls, path, config):
+        assert config.device == 'cpu'
+        return cls()
+
+    def reset(self):
         self.queue.clear()
 
     def eval(self):
         return self
 
     def select_action(self, batch):
+        print('libraries talk')
+        state = batch['observation.state']
+        if state[0, 0] > 0.4:
+            sys.exit('out of memory')
         if not self.queue:
-            self.queue = 2 * [batch['observation.state'][:, :1].expand(1, D)]
+            self.queue = 2 * [state[:, :1].expand(1, SIZE)]
         return self.queue.pop(0)
+
+def get_policy_class(kind):
+    if kind == 'diffusion':
+        raise ValueError('no such policy')
+    return Policy
+
+def make_pre_post_processors(config, path, preprocessor_overrides, postprocessor_overrides):
+    assert preprocessor_overrides == postprocessor_overrides == {'device_processor': {'device': 'cpu'}}
+    return (lambda batch: {k: v / 2.0 for k, v in batch.items()}), (lambda a: 10.0 * a)
+""".replace('SIZE', str(D))
 
 
 @pytest.fixture
-def lerobot(monkeypatch):
-    """A LeRobot that has the few functions that are used."""
-    made = SimpleNamespace(loaded=[], devices=[])
-
-    class PolicyClass:
-        @staticmethod
-        def from_pretrained(path, config):
-            made.loaded.append((path, config.device))
-            return StandIn()
-
-    def processors(config, path, preprocessor_overrides, postprocessor_overrides):
-        made.devices += [preprocessor_overrides, postprocessor_overrides]
-        return (lambda batch: {k: v / 2.0 for k, v in batch.items()}), (lambda a: 10.0 * a)
-
-    modules = {
-        'lerobot': {'__spec__': SimpleNamespace(), '__path__': []},
-        'lerobot.configs': {'__path__': []},
-        'lerobot.policies': {'__path__': []},
-        'lerobot.configs.policies': {
-            'PreTrainedConfig': SimpleNamespace(
-                from_pretrained=lambda path: SimpleNamespace(device='cuda')
-            )
-        },
-        'lerobot.policies.factory': {
-            'get_policy_class': lambda kind: PolicyClass,
-            'make_pre_post_processors': processors,
-        },
-    }
-    for name, content in modules.items():
-        module = ModuleType(name)
-        vars(module).update(content)
-        monkeypatch.setitem(sys.modules, name, module)
-    return made
+def lerobot(tmp_path):
+    """The Python of an environment with a LeRobot that has the few functions that are used."""
+    packages = tmp_path / 'lerobot_environment'
+    for name, content in {
+        'lerobot/__init__.py': '',
+        'lerobot/configs/__init__.py': '',
+        'lerobot/configs/policies.py': POLICIES,
+        'lerobot/policies/__init__.py': '',
+        'lerobot/policies/factory.py': FACTORY,
+    }.items():
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text(content)
+    python = packages / 'python'
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    return str(python)
 
 
-def test_without_lerobot_it_says_what_the_policy_is_and_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'lerobot', None)
-    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+def state(value: float) -> np.ndarray:
+    return np.full(O, value, dtype=np.float32)
+
+
+def test_without_lerobot_it_says_what_the_policy_is_and_what_to_do(tmp_path):
     for kind, said in (('act', 'no density'), ('diffusion', 'no cheap density'), ('new', 'new')):
         path = folder(tmp_path / kind, type=kind)
         with pytest.raises(InputError, match=said) as caught:
             lerobot_bc(PolicySpec(lerobot=str(path)), TASK)
-        assert 'not installed' in caught.value.problem and 'TorchScript' in caught.value.remedy
+        assert f'not installed for {sys.executable}' in caught.value.problem
+        assert '--interpreter' in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    'python, said',
+    [
+        ('no/such/python', 'no/such/python does not run .No such file'),
+        ('/bin/false', 'does not start'),
+    ],
+)
+def test_an_interpreter_that_is_none_is_one_line(tmp_path, python, said):
+    path = folder(tmp_path / 'p')
+    with pytest.raises(InputError, match=said) as caught:
+        lerobot_bc(PolicySpec(lerobot=str(path), interpreter=python), TASK)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_policy_that_lerobot_cannot_load_is_one_line(tmp_path, lerobot):
+    path = folder(tmp_path / 'p', type='diffusion')
+    with pytest.raises(InputError, match=r'cannot load it .ValueError: no such policy'):
+        lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK)
 
 
 def test_with_it_the_policy_acts_in_its_chunks_until_the_episode_ends(tmp_path, lerobot):
     path = folder(tmp_path / 'p')
-    loaded = lerobot_bc(PolicySpec(lerobot=str(path)), TASK)
+    loaded = lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK)
     assert loaded.recurrent and not loaded.has_density and 'act' in loaded.what
-    assert lerobot.loaded == [(path, 'cpu')]
-    assert lerobot.devices == 2 * [{'device_processor': {'device': 'cpu'}}]
     policy = loaded.make(0, 'monte_carlo', False)
     said = []
     for value in (0.02, 0.04, 0.06):
-        proposal = policy.act(np.full(O, value, dtype=np.float32))
+        proposal = policy.act(state(value))
         assert np.isnan([proposal.log_prob, proposal.entropy]).all()
         said.append(proposal.action[0])
     assert said == pytest.approx([0.1, 0.1, 0.3])
     policy.reset()
-    assert policy.act(np.full(O, 0.04, dtype=np.float32)).action[0] == pytest.approx(0.2)
+    assert policy.act(state(0.04)).action[0] == pytest.approx(0.2)
+
+
+def test_a_lerobot_that_dies_says_so(tmp_path, lerobot):
+    path = folder(tmp_path / 'p')
+    policy = lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK).make(
+        0, 'monte_carlo', False
+    )
+    with pytest.raises(RuntimeError, match=r'its process ended: .*out of memory'):
+        policy.act(state(0.9))
 
 
 def test_an_adopted_folder_is_a_yaml(tmp_path, lerobot):
@@ -123,9 +168,10 @@ def test_an_adopted_folder_is_a_yaml(tmp_path, lerobot):
     with pytest.raises(
         InputError, match=f'has 3 numbers, what it is shown {TASK.observation_size}'
     ):
-        lerobot_bc(PolicySpec(lerobot=str(path)), TASK)
+        lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK)
     block = Block(field='force', scale=1.0)
-    spec = PolicySpec(lerobot=str(path), inputs=(Input(name='observation.state', blocks=(block,)),))
+    inputs = (Input(name='observation.state', blocks=(block,)),)
+    spec = PolicySpec(lerobot=str(path), interpreter=lerobot, inputs=inputs)
     adopted = tmp_path / 'bc.yaml'
     adopted.write_text(json.dumps(spec.model_dump(mode='json', exclude_defaults=True)))
     policy = load_bc(adopted, TASK).make(0, 'monte_carlo', False)

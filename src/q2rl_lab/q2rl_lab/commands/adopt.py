@@ -32,6 +32,14 @@ def adopt(
         Path | None,
         typer.Option('--spec', help='YAML: what it is shown, what it answers, in which units.'),
     ] = None,
+    interpreter: Annotated[
+        Path | None,
+        typer.Option(
+            '--interpreter',
+            help='Of a LeRobot folder: the Python that LeRobot is installed for, such as lerobot/.venv/bin/python.',
+            show_default="q2rl's own",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +86,7 @@ def adopt(
     q2rl adopt model_epoch_600.pth -o bc.safetensors     robomimic
     q2rl adopt policy.onnx --spec policy.yaml            ONNX or TorchScript
     q2rl adopt mine.py:MyPolicy --distil                 a class, a mixture of it
+    q2rl adopt pretrained_model --interpreter ~/lerobot/.venv/bin/python --distil
     q2rl adopt p.onnx --task my.yaml -n 0 --demonstrations d.hdf5
     q2rl adopt model.pth --suite robosuite --task robosuite_lift
     q2rl up pipe_assembly --bc bc.safetensors            then: improve it
@@ -88,7 +97,19 @@ def adopt(
 
     if episodes is None:
         episodes = DISTIL_EPISODES if distil else EPISODES
-    order = Order(policy, spec, suite, task, output, episodes, distil, demonstrations, seed, force)
+    order = Order(
+        policy,
+        spec,
+        interpreter,
+        suite,
+        task,
+        output,
+        episodes,
+        distil,
+        demonstrations,
+        seed,
+        force,
+    )
     result, shown = adopt_policy(order)
     if as_json:
         emit(result, True)

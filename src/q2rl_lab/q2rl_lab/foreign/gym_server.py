@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serve one Gymnasium environment over stdin and stdout, one JSON object per line each way.
+"""One Gymnasium environment, for the interpreter that it is installed for; see `serve.py` of q2rl_policies.
 
-A script for the interpreter that the environment is installed for, which may hold other releases of everything:
-it imports the standard library, numpy and gymnasium only. Requests (`do`): `make`, `reset`, `step`, `expert`; the
-answer to one that failed is `{"error": ..., "kind": ...}`. What the environment prints goes to stderr. Ends with its
-stdin.
+That interpreter may hold other releases of everything: this imports the standard library, numpy and gymnasium only.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import os
 import random
-import sys
-import traceback
 from typing import Any
 
 import numpy as np
@@ -31,7 +24,7 @@ def find(name: str) -> Any:
 
 
 class Server:
-    """One environment and its scripted demonstrator, if it has one."""
+    """One environment and its scripted demonstrator, if it has one; requests: `make`, `reset`, `step`, `expert`."""
 
     def __init__(self) -> None:
         self.env: Any = None
@@ -124,24 +117,3 @@ def boxes_only(space: Any) -> bool:
     if isinstance(space, spaces.Dict):
         return all(map(boxes_only, space.spaces.values()))
     return isinstance(space, spaces.Box)
-
-
-def main() -> None:
-    """Answer requests until there are no more."""
-    # A stream of its own for answers: environments print, also from C.
-    answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
-    os.dup2(2, 1)
-    server = Server()
-    for line in sys.stdin:
-        try:
-            request = json.loads(line)
-            answer = getattr(server, request['do'])(request)
-        except Exception as error:
-            traceback.print_exc()
-            answer = {'error': ' '.join(str(error).split()), 'kind': type(error).__name__}
-        answers.write(json.dumps(answer) + '\n')
-        answers.flush()
-
-
-if __name__ == '__main__':
-    main()
