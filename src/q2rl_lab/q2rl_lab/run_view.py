@@ -78,7 +78,8 @@ class RunView:
     def hear_run(self, state: Any, now: float) -> None:
         """Take in the run's state."""
         if self.run is None or self.run.phase != state.phase:
-            self._pace = self.steps_per_second()
+            learns = state.phase in LEARNING and self.phase not in LEARNING
+            self._pace = math.nan if learns else self.steps_per_second()
             self._progress.clear()
         if self.run is None or self.run.detail != state.detail:
             self._detail_since = now
@@ -136,7 +137,8 @@ class RunView:
     def steps_per_second(self) -> float:
         """Environment steps per second of wall time over the last minute of this phase.
 
-        Until there is enough of it, and while nothing moves, that of the phase before; NaN without one.
+        Until there is enough of it, and while nothing moves, that of the phase before; NaN without one, and where
+        learning begins.
         """
         if len(self._progress) < 2:
             return self._pace
@@ -144,9 +146,13 @@ class RunView:
         return (s1 - s0) / (t1 - t0) if t1 - t0 >= LEAST_SPAN_S else self._pace
 
     def seconds_left(self) -> float:
-        """Rough time to the end of the run [s]; NaN while unknown."""
+        """Rough time to the end of the run [s]; NaN while unknown.
+
+        So it is until learning has a pace of its own: it slows each step down, by how much is for the machine to tell.
+        """
         rate = self.steps_per_second()
-        if not rate > 0.0:
+        unlearned = self.phase <= Phase.FITTING and self.plan.online_steps
+        if not rate > 0.0 or unlearned:
             return math.nan
         lengths = [e.steps for e in self.episodes[-WINDOW:]]
         length = sum(lengths) / len(lengths) if lengths else 80.0
@@ -154,9 +160,7 @@ class RunView:
         left = 0.0
         if self.phase <= Phase.ESTIMATING:
             left += max(0, self.plan.rollouts - number) * length
-        if self.phase <= Phase.FITTING:
-            left += self.plan.online_steps
-        elif self.phase in LEARNING:
+        if self.phase in LEARNING:
             left += max(0, self.plan.online_steps - self.run.online_steps)
         if self.phase < Phase.EVALUATING:
             left += self.plan.evaluation_episodes * length

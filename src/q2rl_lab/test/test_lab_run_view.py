@@ -156,8 +156,6 @@ def test_the_success_says_whose_it_is_and_mixes_no_phases():
 @pytest.mark.parametrize(
     'phase, left',
     [
-        (Phase.ESTIMATING, 13 * 50 + 4000 + 300 * 50),
-        (Phase.FITTING, 4000 + 300 * 50),
         (Phase.ONLINE, 3500 + 300 * 50),
         (Phase.SETTLING, 300 * 50),
         (Phase.EVALUATING, 13 * 50),
@@ -167,6 +165,28 @@ def test_the_success_says_whose_it_is_and_mixes_no_phases():
 def test_the_time_left_covers_what_is_to_come(view, phase, left):
     view.run = run_state(phase)
     assert view.seconds_left() == pytest.approx(left / 10.0)
+
+
+def test_the_time_left_is_told_once_learning_has_a_pace_of_its_own():
+    view = RunView(Plan(20, 4000, 300), started=0.0)
+    for second, phase, sequence in (
+        (0, Phase.ESTIMATING, 100),
+        (10, Phase.ESTIMATING, 500),
+        (20, Phase.FITTING, 900),
+        (30, Phase.ONLINE, 900),
+        (31, Phase.ONLINE, 920),
+    ):
+        view.hear_run(run_state(phase, sequence=sequence), float(second))
+        assert math.isnan(view.seconds_left())
+    view.hear_run(run_state(Phase.ONLINE, sequence=1100), 40.0)
+    assert view.seconds_left() == pytest.approx((3500 + 300 * 80) / 20.0)
+
+
+def test_without_learning_the_pace_of_the_rollouts_tells_the_time_left():
+    view = RunView(Plan(20, 0, 300), started=0.0)
+    view.hear_run(run_state(Phase.ESTIMATING, sequence=100), 0.0)
+    view.hear_run(run_state(Phase.ESTIMATING, sequence=500), 10.0)
+    assert view.seconds_left() == pytest.approx((13 * 80 + 300 * 80) / 40.0)
 
 
 def test_a_stop_says_why(view):
@@ -280,14 +300,14 @@ def test_the_display_fits_the_terminal():
     display.close()
 
 
-def test_fitting_keeps_the_pace_of_the_rollouts(view):
+def test_fitting_keeps_the_pace_of_the_rollouts_and_learning_has_its_own(view):
     view.hear_run(run_state(Phase.FITTING), 121.0)
     for second in range(130, 200, 10):
         view.hear_run(run_state(Phase.FITTING), float(second))
     assert view.steps_per_second() == 10.0
     view.hear_run(run_state(Phase.ONLINE, sequence=1000), 200.0)
     view.hear_run(run_state(Phase.ONLINE, sequence=1001), 201.0)
-    assert view.steps_per_second() == 10.0
+    assert math.isnan(view.steps_per_second())
     view.hear_run(run_state(Phase.ONLINE, sequence=1300), 210.0)
     assert view.steps_per_second() == 30.0
 
