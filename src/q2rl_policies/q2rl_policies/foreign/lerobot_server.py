@@ -19,6 +19,7 @@ class Server:
             return {'installed': False}
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+        import torch
 
         folder = request['folder']
         config = PreTrainedConfig.from_pretrained(folder)
@@ -28,6 +29,7 @@ class Server:
         self._before, self._after = make_pre_post_processors(
             config, folder, preprocessor_overrides=device, postprocessor_overrides=device
         )
+        torch.manual_seed(0)  # a policy that draws noise draws the same in every run
         return {'installed': True}
 
     def reset(self, request: dict[str, Any]) -> dict[str, Any]:
