@@ -139,6 +139,8 @@ VARIANTS = {
         'fixture.radial_clearance_m',
         'demonstrations.count',
         'demonstrations.noise',
+        'learning.preset',
+        'learning.online_steps',
     },
 }
 

@@ -104,7 +104,7 @@ def up(
     way; --resume goes on from there, also after a crash or a power cut.
 
     \b
-    q2rl up pipe_assembly                        some ten minutes on two cores
+    q2rl up pipe_assembly                        a quarter of an hour on two cores
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
     q2rl up --resume                             go on with the latest run
     q2rl up pipe_assembly --browser              and a page with a stop button
