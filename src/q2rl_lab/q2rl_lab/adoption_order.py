@@ -11,6 +11,7 @@ import shlex
 from q2rl_lab.bench_suites import BenchTask, bench_task, find_suite, pick_tasks
 from q2rl_lab.console import say
 from q2rl_lab.gym_scaling import name_in, read_fixed, task_beside
+from q2rl_learner.config import without_method
 from q2rl_task import Contract, InputError
 
 Improving = Callable[[str], str]
@@ -112,7 +113,7 @@ def improving(order: Order, task: Contract, output: Path) -> Improving:
             words = ['ros2 launch q2rl_bringup pipe_assembly.launch.py sim:=none']
             words += [f'task:={shlex.quote(order.task)} bc_checkpoint:={policy}']
             words += [mixed and f'demos:={mixed}']
-            words += [other and f'preset:={task.learning.preset}+{other}']
+            words += [other and f'preset:={without_method(task.learning.preset)}+{other}']
             words += ['(and what your cell needs: docs/bring-your-own-robot.md)']
         else:
             words = [f'./q2rl up {shlex.quote(order.task)} --bc {policy}']

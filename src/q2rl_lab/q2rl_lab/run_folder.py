@@ -14,6 +14,7 @@ import shlex
 import time
 from typing import IO, Any
 
+from q2rl_learner.config import without_method
 from q2rl_task.atomic_file import saying_why, write_atomically
 from q2rl_task.errors import InputError
 from q2rl_task.spec import LearningSpec, TaskSpec
@@ -47,11 +48,11 @@ class RunConfig:
     def of_task(cls, spec: TaskSpec, method: str | None = None, **asked: Any) -> RunConfig:
         """Return what was `asked` for, with the task's own word on how it is learned where that is None.
 
-        :param method: laid over the preset
+        :param method: laid over the preset; over that of the task in place of the method which the task names
         """
         said = spec.learning
         default = {
-            'preset': said.preset,
+            'preset': said.preset if method is None else without_method(said.preset),
             'steps': said.online_steps,
             'rollouts': said.rollouts,
         }

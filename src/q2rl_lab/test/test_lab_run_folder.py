@@ -15,7 +15,8 @@ from q2rl_lab.run_folder import (
     open_run,
     resume_config,
 )
-from q2rl_task import InputError
+from q2rl_learner.config import load_preset
+from q2rl_task import InputError, load_task
 
 CONFIG = RunConfig('pipe_assembly', seed=4)
 
@@ -144,6 +145,22 @@ def test_a_resume_keeps_how_the_arm_is_commanded_and_an_older_run_has_the_usual_
     del content['asked']['command_sink']
     run.config.write_text(json.dumps(content))
     assert resume_config(run, {}).command_sink == 'auto'
+
+
+@pytest.mark.parametrize(
+    'method, preset, wanted',
+    [
+        (None, None, 'laptop-long+q2rl/self-imitation'),
+        ('q2rl', None, 'laptop-long+q2rl'),
+        ('ibrl', None, 'laptop-long+ibrl'),
+        ('ibrl', 'laptop', 'laptop+ibrl'),
+        (None, 'laptop', 'laptop'),
+    ],
+)
+def test_a_method_takes_the_place_of_the_one_that_the_task_names(method, preset, wanted):
+    config = RunConfig.of_task(load_task('kitting'), method, task='kitting', preset=preset)
+    assert config.preset == wanted
+    assert 'imitation' in wanted or load_preset(config.preset).imitation == 'both'
 
 
 def test_resuming_takes_the_method_that_the_run_was_started_with(tmp_path):

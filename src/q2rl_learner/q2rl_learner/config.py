@@ -243,3 +243,10 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
 
         return load_method(method).over(load_preset(preset))
     return load_settings(LearnerConfig, 'preset', 'q2rl_learner', 'presets', name_or_path)
+
+
+def without_method(name_or_path: str | Path) -> str:
+    """Return the name of a preset without what is laid over it: `laptop` of `laptop+ibrl`."""
+    name = str(name_or_path)
+    preset, plus, _ = name.rpartition('+')
+    return without_method(preset) if plus and not Path(name).is_file() else name

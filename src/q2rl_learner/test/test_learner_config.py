@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from q2rl_learner.config import Decay, LearnerConfig, load_preset
+from q2rl_learner.config import Decay, LearnerConfig, load_preset, without_method
 from q2rl_task import InputError
 
 
@@ -66,3 +67,11 @@ def test_a_number_alone_stays():
         LearnerConfig(actor_tau=0.0)
     with pytest.raises(ValueError, match='actor_tau'):
         LearnerConfig(actor_tau=True)
+
+
+def test_what_is_laid_over_a_preset_is_taken_off_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert without_method('laptop') == 'laptop'
+    assert without_method('laptop-long+q2rl/self-imitation') == 'laptop-long'
+    Path('one+two.yaml').touch()
+    assert without_method('one+two.yaml+ibrl') == without_method('one+two.yaml') == 'one+two.yaml'

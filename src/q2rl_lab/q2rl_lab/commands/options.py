@@ -100,6 +100,8 @@ Demonstrations = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(
-        '--method', help='Method laid over the preset, see `q2rl methods`.', show_default='q2rl'
+        '--method',
+        help='Method laid over the preset, see `q2rl methods`.',
+        show_default="the task's, else q2rl",
     ),
 ]
