@@ -26,6 +26,8 @@ FIRST = 20
 """Online episodes that tell how a run begins."""
 WINDOW = 20
 """Online episodes that the shares of the counts until a level are taken over, unless told otherwise."""
+SAME_BUDGET = 1.25
+"""By how much medians of online steps may differ: a run ends with its last episode, over what it was given."""
 PROFILE_LEVELS = np.linspace(0.0, 1.0, 51)
 
 
@@ -106,6 +108,7 @@ def build_bench_result(
         'unfinished': _unfinished(lines, runs),
         'window': window,
         'mixed': _mixed(runs),
+        'unequal': _unequal(runs),
         'methods': table,
         'profile': {
             'levels': PROFILE_LEVELS.tolist(),
@@ -186,6 +189,21 @@ def _mixed(runs: Sequence[FinishedRun]) -> list[str]:
             if len(values) > 1:
                 parts = (f'{v} (seeds {", ".join(map(str, s))})' for v, s in values.items())
                 found.append(f'{method} on {task}, {name}: {"; ".join(parts)}')
+    return found
+
+
+def _unequal(runs: Sequence[FinishedRun]) -> list[str]:
+    """Name the tasks on which methods had other numbers of online steps, and these [median]."""
+    found = []
+    for task in dict.fromkeys(run.task for run in runs):
+        steps: dict[str, list[int]] = {}
+        for run in runs:
+            if run.task == task and not run.final['stopped'] and run.final['online_steps']:
+                steps.setdefault(run.method, []).append(run.final['online_steps'])
+        medians = {method: float(np.median(of)) for method, of in steps.items()}
+        if medians and max(medians.values()) > SAME_BUDGET * min(medians.values()):
+            parts = (f'{method} {median:.0f}' for method, median in medians.items())
+            found.append(f'{task} ({", ".join(parts)})')
     return found
 
 
@@ -297,6 +315,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     for method, of in result['methods'].items():
         said += [f'{method} did not start: {why}' for why in of['stopped']]
     said += [f'Counted together, though not alike: {what}.' for what in result['mixed']]
+    if result['unequal']:
+        said.append(f'Not the same budget, online steps on {"; ".join(result["unequal"])}.')
     if result['unfinished']:
         said.append(f'Not finished: {", ".join(result["unfinished"])}.')
     return said

@@ -327,6 +327,21 @@ def test_the_course_of_a_run():
     assert (reached.first_failures, reached.rollout_failures) == (6, 3)
 
 
+def test_a_comparison_of_other_budgets_says_so():
+    lines = [
+        line('q2rl', outcomes=LEARNS, online_steps=8040),
+        line('bc', outcomes='', online_steps=0),
+    ]
+    more = [
+        line('q2rl/self-imitation', seed, outcomes=LEARNS, online_steps=26000) for seed in (0, 1)
+    ]
+    result = build_bench_result([*lines, *more], None)
+    assert result['unequal'] == ['tiny (q2rl 8040, q2rl/self-imitation 26000)']
+    assert any('Not the same budget' in note for note in notes(result))
+    alike = line('ibrl', outcomes=LEARNS, online_steps=8010)
+    assert build_bench_result([*lines, alike], None)['unequal'] == []
+
+
 def test_the_numbers_of_a_comparison():
     result = build_bench_result(results(), None, window=10)
     assert result['reference'] == 'q2rl' and list(result['methods']) == ['q2rl', 'ibrl']
@@ -342,7 +357,7 @@ def test_the_numbers_of_a_comparison():
     assert rows['ibrl'][6] == '> 30 (2 of 2 never)' and rows['q2rl'][7] == '6'
     assert rows['ibrl'][8] == '> 25 (2 of 2 never), 50 N' and rows['q2rl'][8] == '6, 50 N'
     assert rows['q2rl'][5] == '3 + 6'
-    assert result['mixed'] == []
+    assert result['mixed'] == [] and result['unequal'] == []
     assert build_bench_result(results(), 'ibrl')['methods']['q2rl']['better_than_reference'] == 1.0
     with pytest.raises(InputError, match='no finished run'):
         build_bench_result(results(), 'bc')
