@@ -95,7 +95,10 @@ def _by_yaml(path: Path, task: Contract) -> Candidate:
         return _python(spec, task)
     beside = path.parent / (spec.file or spec.lerobot)
     if spec.lerobot:
-        return _lerobot(spec.model_copy(update={'lerobot': str(beside.resolve())}), task)
+        found = {'lerobot': str(beside.resolve())}
+        if spec.interpreter:
+            found['interpreter'] = str(path.parent / Path(spec.interpreter).expanduser())
+        return _lerobot(spec.model_copy(update=found), task)
     if not beside.is_file():
         raise InputError(f'{path}: field `file`', f'{beside} is not there', 'correct the path')
     if beside.suffix != '.onnx' and not _is_torchscript(beside) and is_checkpoint(beside):
