@@ -64,7 +64,7 @@ def find_candidate(
     if ':' in source and not path.exists():
         return _python(spec.model_copy(update={'python': source}), task)
     if path.is_dir():
-        return _lerobot(spec.model_copy(update={'lerobot': str(path.resolve())}), task)
+        return _lerobot(spec, task, path, Path())
     if not path.is_file():
         raise InputError(source, 'no such file, folder or class', 'name one; see q2rl adopt --help')
     if path.suffix == '.py':
@@ -95,10 +95,7 @@ def _by_yaml(path: Path, task: Contract) -> Candidate:
         return _python(spec, task)
     beside = path.parent / (spec.file or spec.lerobot)
     if spec.lerobot:
-        found = {'lerobot': str(beside.resolve())}
-        if spec.interpreter:
-            found['interpreter'] = str(path.parent / Path(spec.interpreter).expanduser())
-        return _lerobot(spec.model_copy(update=found), task)
+        return _lerobot(spec, task, beside, path.parent)
     if not beside.is_file():
         raise InputError(f'{path}: field `file`', f'{beside} is not there', 'correct the path')
     if beside.suffix != '.onnx' and not _is_torchscript(beside) and is_checkpoint(beside):
@@ -166,11 +163,13 @@ def _python(spec: PolicySpec, task: Contract) -> Candidate:
     return Candidate('python', loaded, YAML, _yaml(spec, task, found), notes=notes)
 
 
-def _lerobot(spec: PolicySpec, task: Contract) -> Candidate:
+def _lerobot(spec: PolicySpec, task: Contract, folder: Path, beside: Path) -> Candidate:
+    """Return a policy folder; `beside`: where the interpreter's path begins."""
+    found = {'lerobot': str(folder.resolve())}
     if spec.interpreter:
         # Links are kept: the Python of a virtual environment is one, and knows its packages by where that lies.
-        found = os.path.abspath(Path(spec.interpreter).expanduser())
-        spec = spec.model_copy(update={'interpreter': found})
+        found['interpreter'] = os.path.abspath(beside / Path(spec.interpreter).expanduser())
+    spec = spec.model_copy(update=found)
     return Candidate('lerobot', lerobot_bc(spec, task), YAML, _yaml(spec, task, {}))
 
 

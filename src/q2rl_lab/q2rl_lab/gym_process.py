@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from q2rl_policies.foreign_process import ForeignProcess
+from q2rl_policies.foreign_process import ForeignError, ForeignProcess
 from q2rl_task import InputError
 
 SERVER = Path(__file__).parent / 'foreign' / 'gym_server.py'
@@ -39,11 +39,12 @@ class GymProcess:
         except OSError as error:
             remedy = 'make its environment anew, see docs/benchmarks.md'
             raise InputError(what, f'{python} does not run ({error})', remedy) from None
-        answer = self._process.ask({'do': 'make', **request}, MAKE_TIMEOUT_S)
-        if 'error' in answer:
+        try:
+            answer = self._process.ask({'do': 'make', **request}, MAKE_TIMEOUT_S)
+        except ForeignError as error:
             self.close()
-            problem = f'cannot be made ({answer["kind"]}: {answer["error"]})'
-            raise InputError(what, problem, 'correct the suite, or install what it needs')
+            problem = f'cannot be made ({error.said})'
+            raise InputError(what, problem, 'correct the suite, or install what it needs') from None
         self.observation_size: int = answer['observation_size']
         self.action_low, self.action_high = (
             np.array(answer[name]) for name in ('action_low', 'action_high')
@@ -86,4 +87,4 @@ class GymProcess:
         return found
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        return self._process.asked(request, STEP_TIMEOUT_S)
+        return self._process.ask(request, STEP_TIMEOUT_S)

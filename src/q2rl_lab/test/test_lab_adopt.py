@@ -360,18 +360,13 @@ def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):
 
 
 def test_what_a_yaml_names_of_lerobot_lies_beside_it(adopt, tmp_path):
-    folder = tmp_path / 'there' / 'pretrained_model'
-    folder.mkdir(parents=True)
+    from policy_files import lerobot_folder
+
+    (tmp_path / 'there').mkdir()
     task = tiny_task()
-    state = {'type': 'STATE', 'shape': [task.observation_size]}
-    config = {
-        'type': 'act',
-        'input_features': {'observation.state': state},
-        'output_features': {'action': {'type': 'ACTION', 'shape': [task.action_size]}},
-    }
-    (folder / 'config.json').write_text(json.dumps(config))
-    for name in ('model.safetensors', 'policy_preprocessor.json', 'policy_postprocessor.json'):
-        (folder / name).write_text('{}')
+    folder = lerobot_folder(
+        tmp_path / 'there' / 'pretrained_model', task.observation_size, task.action_size
+    )
     (tmp_path / 'there' / 'fit.yaml').write_text('lerobot: pretrained_model\ninterpreter: python\n')
     done = runner.invoke(app, ['adopt', 'there/fit.yaml', '--task', 'tiny', '-n', '2'])
     assert done.exit_code == 2 and done.stderr.startswith(f'q2rl: {folder}: ')

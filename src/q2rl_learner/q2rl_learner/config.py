@@ -237,8 +237,8 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
 
     :raises InputError: no such preset or method, not YAML, or a field that is unknown, ill-typed or out of range
     """
-    preset, plus, method = str(name_or_path).rpartition('+')
-    if plus and not Path(name_or_path).is_file():
+    preset, method = _layers(name_or_path)
+    if method is not None:
         from q2rl_learner.methods import load_method  # it needs the model of the settings, above
 
         return load_method(method).over(load_preset(preset))
@@ -247,6 +247,12 @@ def load_preset(name_or_path: str | Path) -> LearnerConfig:
 
 def without_method(name_or_path: str | Path) -> str:
     """Return the name of a preset without what is laid over it: `laptop` of `laptop+ibrl`."""
+    preset, method = _layers(name_or_path)
+    return preset if method is None else without_method(preset)
+
+
+def _layers(name_or_path: str | Path) -> tuple[str, str | None]:
+    """Return what lies below in a preset's name, and the method laid over it last, if there is one."""
     name = str(name_or_path)
-    preset, plus, _ = name.rpartition('+')
-    return without_method(preset) if plus and not Path(name).is_file() else name
+    below, plus, method = name.rpartition('+')
+    return (below, method) if plus and not Path(name).is_file() else (name, None)

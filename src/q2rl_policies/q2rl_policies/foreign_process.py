@@ -25,6 +25,14 @@ CLOSE_TIMEOUT_S = 5.0
 STDERR_LINES = 5
 
 
+class ForeignError(RuntimeError):
+    """A request that was answered by an exception. `said`: its kind and text."""
+
+    def __init__(self, what: str, said: str) -> None:
+        super().__init__(f'{what}: {said}')
+        self.said = said
+
+
 class ForeignProcess:
     """The class `Server` of a script behind a pipe; closed with the object, or by `close`.
 
@@ -57,8 +65,9 @@ class ForeignProcess:
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
 
     def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Return the answer to a request; with `error` and `kind` where it failed.
+        """Return the answer to a request.
 
+        :raises ForeignError: the request failed
         :raises RuntimeError: the process ended, or does not answer in time and is ended
         """
         try:
@@ -72,16 +81,9 @@ class ForeignProcess:
         line = self._process.stdout.readline()
         if not line.endswith(b'\n'):
             raise RuntimeError(self._obituary())
-        return json.loads(line)
-
-    def asked(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Return the answer to a request that is not meant to fail.
-
-        :raises RuntimeError: it failed, and as in `ask`
-        """
-        answer = self.ask(request, timeout_s)
+        answer = json.loads(line)
         if 'error' in answer:
-            raise RuntimeError(f'{self._what}: {answer["kind"]}: {answer["error"]}')
+            raise ForeignError(self._what, f'{answer["kind"]}: {answer["error"]}')
         return answer
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 from q2rl_policies.foreign_policy import Answer
-from q2rl_policies.foreign_process import ForeignProcess
+from q2rl_policies.foreign_process import ForeignError, ForeignProcess
 from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError, one_line
@@ -120,12 +120,12 @@ class LeRobotPredictor:
 
         :raises RuntimeError: LeRobot failed, here and below
         """
-        self._process.asked({'do': 'reset'}, ACT_TIMEOUT_S)
+        self._process.ask({'do': 'reset'}, ACT_TIMEOUT_S)
 
     def predict(self, observation: np.ndarray) -> Answer:
         """See `foreign_policy.Predictor`."""
         inputs = {name: shown(observation).tolist() for name, shown in self._inputs.items()}
-        answer = self._process.asked({'do': 'act', 'inputs': inputs}, ACT_TIMEOUT_S)
+        answer = self._process.ask({'do': 'act', 'inputs': inputs}, ACT_TIMEOUT_S)
         return {'action': np.array(answer['action'])}
 
 
@@ -142,12 +142,12 @@ def _start(folder: LeRobotFolder, python: Path) -> ForeignProcess:
         raise InputError(folder.path, problem, INTERPRETER) from None
     try:
         answer = process.ask({'do': 'load', 'folder': str(folder.path)}, LOAD_TIMEOUT_S)
+    except ForeignError as error:
+        problem = f'LeRobot cannot load it ({error.said[:200]})'
+        raise InputError(folder.path, problem, 'try it with the LeRobot that trained it') from None
     except RuntimeError as error:
         problem = f'LeRobot does not start ({one_line(error, 200)})'
         raise InputError(folder.path, problem, INTERPRETER) from None
-    if 'error' in answer:
-        problem = f'LeRobot cannot load it ({answer["kind"]}: {answer["error"][:200]})'
-        raise InputError(folder.path, problem, 'try it with the LeRobot that trained it')
     if not answer['installed']:
         problem = f'{folder.what}; running it needs LeRobot, which is not installed for {python}'
         raise InputError(folder.path, problem, INTERPRETER)

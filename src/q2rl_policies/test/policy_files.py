@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small policies as other projects leave them: TorchScript, ONNX, Python, with weights that are known."""
+"""Small policies as other projects leave them: TorchScript, ONNX, Python, with known weights, and a LeRobot folder."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,23 @@ from q2rl_task import load_task
 TASK = load_task('pipe_assembly')
 O, D = TASK.observation_size, TASK.action_size  # noqa: E741
 STD = 0.2
+
+
+def lerobot_folder(path: Path, inputs: int = O, outputs: int = D, **changes) -> Path:
+    """A policy folder of LeRobot that acts in chunks; `changes`: to its configuration."""
+    path.mkdir()
+    config = {
+        'type': 'act',
+        'n_obs_steps': 1,
+        'chunk_size': 4,
+        'n_action_steps': 4,
+        'input_features': {'observation.state': {'type': 'STATE', 'shape': [inputs]}},
+        'output_features': {'action': {'type': 'ACTION', 'shape': [outputs]}},
+    }
+    (path / 'config.json').write_text(json.dumps({**config, **changes}))
+    for name in ('model.safetensors', 'policy_preprocessor.json', 'policy_postprocessor.json'):
+        (path / name).write_text('{}')
+    return path
 
 
 def weights(outputs: int = D, inputs: int = O) -> np.ndarray:

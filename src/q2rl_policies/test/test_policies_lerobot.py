@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 import sys
 
 import numpy as np
+from policy_files import lerobot_folder as folder
 import pytest
 
 from q2rl_policies.policy_file import lerobot_bc, load_bc
@@ -16,24 +16,6 @@ from q2rl_task import InputError, load_task
 
 TASK = load_task('pipe_assembly')
 O, D = TASK.observation_size, TASK.action_size  # noqa: E741
-CONFIG = {
-    'type': 'act',
-    'n_obs_steps': 1,
-    'chunk_size': 4,
-    'n_action_steps': 4,
-    'input_features': {'observation.state': {'type': 'STATE', 'shape': [O]}},
-    'output_features': {'action': {'type': 'ACTION', 'shape': [D]}},
-}
-
-
-def folder(path: Path, **changes) -> Path:
-    path.mkdir()
-    (path / 'config.json').write_text(json.dumps({**CONFIG, **changes}))
-    for name in ('model.safetensors', 'policy_preprocessor.json', 'policy_postprocessor.json'):
-        (path / name).write_text('{}')
-    return path
-
-
 POLICIES = """
 import json, pathlib
 
