@@ -30,7 +30,6 @@ from q2rl_learner.remedies import OF_LEARN, Remedies
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
-from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
 from q2rl_task.episode import LEARNING
 
@@ -74,7 +73,6 @@ class InProcessRun:
         make_cell: MakeCell = Cell,
         remedies: Remedies = OF_LEARN,
     ) -> None:
-        prepare_torch()
         self._kept = (
             KeptRun(directory, task.contract_hash, ROBOT, learner.config.save_every)
             if directory

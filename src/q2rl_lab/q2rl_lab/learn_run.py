@@ -21,7 +21,7 @@ from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_learner.interruption import watched_by
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.policy_file import load_density
-from q2rl_policies.torch_runtime import find_device
+from q2rl_policies.torch_runtime import find_device, prepare_torch
 from q2rl_task import Contract, episode_seed, load_task
 
 TELL_PERIOD_S = 10.0
@@ -43,6 +43,7 @@ def learn_in_process(folder: RunFolder, config: RunConfig, tell: Callable[[str],
         rollouts=config.rollouts,
         online_steps=config.steps,
         goal=config.goal,
+        drop_bc=config.drop_bc,
         evaluation_episodes=config.eval_episodes,
     )
     teller = _Teller(tell)
@@ -83,6 +84,7 @@ def fresh_run(
     :param directory, more: of `InProcessRun`
     :raises InputError: a file is missing, damaged, or of another task; no such device
     """
+    prepare_torch()  # what a network begins with depends on the number of threads
     learner = OnlineLearner(
         config,
         task,

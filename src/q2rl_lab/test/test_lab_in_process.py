@@ -20,6 +20,7 @@ from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.bc import MixtureBCPolicy
 from q2rl_policies.gate import QGate
+from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_sim.demonstrations import record_demonstrations
 from q2rl_task import Mode, Phase, load_task
 
@@ -59,6 +60,7 @@ def run(tmp_path, demonstrations, net):
         rl_only_every=0,
         evaluation_episodes=1,
     )
+    prepare_torch()
     learner = OnlineLearner(small_config(), TASK, SEED, demonstrations, net)
     bc = MixtureBCPolicy(net, SEED, TASK.contract_hash)
     return InProcessRun(TASK, settings, bc, learner, tmp_path)

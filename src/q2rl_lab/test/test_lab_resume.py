@@ -75,6 +75,18 @@ def whole(start, tmp_path_factory) -> Path:
     return folder
 
 
+def test_networks_begin_the_same_whatever_torch_had_for_threads(start, tmp_path):
+    before, first = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            made = run(start, tmp_path / str(threads)).learner
+            first.append([p.clone() for p in made.critics.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*first, strict=True))
+
+
 def assert_same_run(folder: Path, whole: Path) -> None:
     """Compare all that is in the folders of two runs but for times."""
     for one, other in zip(*(episodes(f) for f in (folder, whole)), strict=True):

@@ -18,7 +18,8 @@ from q2rl_task import Contract
 class SeededNetworks:
     """Make untrained networks of the sizes that `config` and the contract give.
 
-    Weights are drawn on the CPU and moved to `device`: they are the same ones everywhere.
+    Weights are drawn on the CPU and moved to `device`: they are the same ones everywhere where torch has one thread
+    (`prepare_torch`; orthogonal matrices depend on their number).
 
     made: how often; the next numbers depend on it, so a learner that is restored restores it as well.
     """
