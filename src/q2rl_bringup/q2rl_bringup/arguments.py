@@ -213,6 +213,11 @@ ARGUMENTS = (
         least=0,
     ),
     Argument(
+        'drop_bc',
+        False,
+        'Once graduated (RL alone is shown to beat BC), RL acts alone in place of the gate, until success falls.',
+    ),
+    Argument(
         'eval_episodes', 20, 'Fresh scenes of the evaluation, each run once per mode.', least=0
     ),
     Argument(

@@ -75,6 +75,7 @@ def own_parameters(
             'rollouts': 0 if mode in ('bc', 'rl') else args['rollouts'],
             'online_steps': args['online_steps'] if learns else 0,
             'goal': args['goal'],
+            'drop_bc': args['drop_bc'],
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
             'resume': args['resume'],

@@ -41,8 +41,9 @@ def record_of_start(args: Mapping[str, Value], run_dir: Path) -> dict[Path, str]
 
 def _asked(args: Mapping[str, Value]) -> dict[str, Any]:
     """Return what was asked for, by the names of q2rl_lab's RunConfig."""
-    same = 'task', 'seed', 'preset', 'device', 'rollouts', 'goal', 'eval_episodes', 'planner', 'sim'
-    asked: dict[str, Any] = {name: args[name] for name in (*same, 'robot_type', 'command_sink')}
+    learning = 'task', 'seed', 'preset', 'device', 'rollouts', 'goal', 'drop_bc', 'eval_episodes'
+    arm = 'planner', 'sim', 'robot_type', 'command_sink'
+    asked: dict[str, Any] = {name: args[name] for name in (*learning, *arm)}
     asked |= {
         'steps': args['online_steps'],
         'realtime': args['sim'] != 'mujoco' or args['lockstep'] == 'false',

@@ -130,7 +130,7 @@ def shared_start(job: Job) -> Start:
     from q2rl_task.atomic_file import write_atomically
 
     case, suite = job.case, job.suite
-    made_of = {'preset': suite.preset, 'demonstrations': suite.demonstrations}
+    made_of: dict[str, Any] = {'demonstrations': suite.demonstrations}
     made_of |= {'contract': case.spec.contract_hash, 'scenes': suite.evaluation_episodes}
     made_of |= {'bc': load_preset(suite.preset).bc.model_dump(mode='json')}
     if job.given is not None:
@@ -199,7 +199,8 @@ def run_job(job: Job, emit: Emit) -> None:
         rollouts=job.rollouts,
         most_rollouts=job.rollouts,  # all methods have the same
         online_steps=suite.online_steps,
-        bc_only_every=0,
+        # Only what refreshes V has a use for them; they are of its budget.
+        bc_only_every=RunSettings.bc_only_every if config.refresh_every else 0,
         rl_only_every=0,
         evaluation_episodes=0,
         drift_evidence=0.0,

@@ -17,7 +17,7 @@ from q2rl_lab.bench_suites import SUITES
 from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.learn_run import fresh_run
 from q2rl_lab.tiny_task import TinyCell
-from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.config import load_preset
 from q2rl_learner.drawing import uniform_actions
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import Phase
@@ -38,7 +38,6 @@ class DriftTrial:
     at: int = 70
     online_steps: int = 1900
     drift_evidence: float = 200.0
-    refresh_every: int = 0
     method: str = 'q2rl'
 
     def run(self, folder: Path) -> dict[str, Any]:
@@ -51,10 +50,7 @@ class DriftTrial:
         """
         job = Job(SUITES['tiny'], 'tiny', self.method, self.seed, folder)
         start = shared_start(job)
-        preset = load_preset(f'{job.suite.preset}+{self.method}')
-        config = LearnerConfig.model_validate(
-            {**preset.model_dump(), 'refresh_every': self.refresh_every}
-        )
+        config = load_preset(f'{job.suite.preset}+{self.method}')
         settings = RunSettings(
             run_id=f'drift-s{self.seed}',
             seed=self.seed,

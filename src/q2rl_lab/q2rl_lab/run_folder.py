@@ -34,6 +34,7 @@ class RunConfig:
     steps: int = LearningSpec().online_steps
     rollouts: int = LearningSpec().rollouts
     goal: int = 0
+    drop_bc: bool = False
     eval_episodes: int = 100
     realtime: bool = False
     planner: str = 'straight'

@@ -78,6 +78,7 @@ def graph_arguments(
         'rollouts': config.rollouts,
         'online_steps': config.steps,
         'goal': config.goal,
+        'drop_bc': config.drop_bc,
         'eval_episodes': config.eval_episodes,
         'bc_checkpoint': str(folder.bc),
         'demos': str(folder.demonstrations),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+from pathlib import Path
 import sys
 from types import SimpleNamespace
 
@@ -214,12 +215,31 @@ def test_what_is_finished_is_not_run_again_and_one_failure_does_not_stop_the_res
     assert other.exit_code == 2 and 'other settings' in other.stderr
 
 
+def test_another_preset_is_another_comparison_in_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = []
+
+    def run_job(job, emit):
+        ran.append(job)
+        fake_run()(job, emit)
+
+    monkeypatch.setattr(bench_pool, 'run_job', run_job)
+    command = ['bench', 'learning', '--methods', 'q2rl', '--seeds', '0', '--jobs', '1']
+    for more in ([], ['--preset', 'laptop']):
+        assert runner.invoke(app, [*command, *more]).exit_code == 0
+    assert [job.suite.preset for job in ran] == ['tiny', 'laptop']
+    assert ran[0].settings() != ran[1].settings()
+    assert {f.name for f in Path('bench').glob('*.jsonl')} == {'tiny.jsonl', 'tiny-laptop.jsonl'}
+
+
 @pytest.mark.parametrize(
     ('arguments', 'said'),
     [
         (['learning', '--suite', 'huge'], 'name one of tiny, pipe'),
         (['learning', '--methods', 'magic'], 'no such method'),
         (['learning', '--seeds', 'all'], 'no list of seeds'),
+        (['learning', '--preset', 'desktop'], 'no such preset'),
+        (['learning', '--preset', 'laptop+ibrl'], 'name it in --methods'),
         (['learning', '--device', 'gpu'], 'device gpu'),
         (['updates', '--devices', 'cpu,gpu'], 'device gpu'),
         (['updates', '--presets', 'tiny,laptop+bc'], 'laptop+bc: learns nothing online'),

@@ -12,6 +12,7 @@ from q2rl_lab.bench_results import finished_runs
 from q2rl_lab.bench_run import Job, run_job, shared_start
 from q2rl_lab.bench_suites import SUITES
 from q2rl_lab.drift_trial import DriftTrial
+from q2rl_learner.online_learner import OnlineLearner
 
 TINY = SUITES['tiny']
 SHORT = dataclasses.replace(
@@ -61,6 +62,18 @@ def test_a_run_is_repeatable_and_evaluations_do_not_disturb_it(folder):
     assert len(often) > len(once) == 1
     assert often[-1]['training'] == once[-1]['training']
     assert often[-1]['success'] == once[-1]['success']
+
+
+def test_v_is_refreshed_from_bc_only_episodes_that_are_of_the_budget(folder, monkeypatch):
+    longer = dataclasses.replace(SHORT, online_steps=200, evaluate_every=200)
+    versions = []
+    monkeypatch.setattr(
+        OnlineLearner, 'refresh_value', lambda self: versions.append(self.trained_steps)
+    )
+    last = run(longer, 'q2rl/refresh', folder)[-1]
+    steps = last['training']['steps']
+    assert last['training']['rl_steps'][9] == 0 and last['online_steps'] == sum(steps) >= 200
+    assert versions == [sum(steps[:10])]
 
 
 def test_the_clone_leaves_room_to_learn(folder):

@@ -171,7 +171,8 @@ def test_a_node_that_keeps_crashing_ends_the_run_with_the_end_of_its_log(watch):
 
 
 def test_the_graphs_nodes_become_processes_with_their_parameters_in_files(tmp_path):
-    folder = create_run(tmp_path, 'one', RunConfig('pipe_assembly', seed=5, steps=123), {})
+    asked = RunConfig('pipe_assembly', seed=5, steps=123, drop_bc=True)
+    folder = create_run(tmp_path, 'one', asked, {})
     specs = {spec.name: spec for spec in node_processes(folder, folder.read_config(), resume=False)}
     assert {'mujoco_arm', 'arm_interface', 'q_gate', 'learner', 'episode_manager'} <= set(specs)
     for name, spec in specs.items():
@@ -190,6 +191,7 @@ def test_the_graphs_nodes_become_processes_with_their_parameters_in_files(tmp_pa
     manager = parameters('episode_manager')
     assert manager['run_dir'] == str(folder.path)
     assert (manager['seed'], manager['online_steps'], manager['run_id']) == (5, 123, 'one')
+    assert manager['drop_bc'] is True
     assert parameters('bc_policy')['checkpoint'] == str(folder.bc)
 
 

@@ -52,6 +52,7 @@ CHANGED_BY = {
     'rollouts': {'rollouts'},
     'rollouts-0': {'acting.bc_value', 'rollouts_in_replay', 'fit.warm_start'},
     'critics': {'critics'},
+    'refresh': {'refresh_every'},
     'bellman': {'acting.bc_value', 'fit.estimator'},
     'self-imitation': {'imitation', 'bc_weight.decay_steps', 'bc_weight.floor'},
 }

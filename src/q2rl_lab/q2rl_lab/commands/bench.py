@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from q2rl_lab.commands.options import Device, Json
+from q2rl_lab.commands.options import PRESET_HELP, Device, Json
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -46,9 +46,13 @@ def learning(
             show_default="the suite's",
         ),
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option('--preset', help=PRESET_HELP, show_default="the suite's")
+    ] = None,
     seeds: Annotated[str, typer.Option(help='Seeds, like 0-4 or 0,2,7.')] = '0-4',
     out: Annotated[
-        Path | None, typer.Option(help='Results.', show_default='bench/SUITE.jsonl')
+        Path | None,
+        typer.Option(help='Results.', show_default='bench/SUITE[-PRESET][-POLICY].jsonl'),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help='Online steps per run.', show_default="the suite's")
@@ -101,12 +105,18 @@ def learning(
     from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
+    from q2rl_learner.config import load_preset, without_method
     from q2rl_task import InputError
 
     chosen = find_suite(suite)
     if steps is not None:
         every = max(1, steps // 4)
         chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
+    if preset is not None:
+        if without_method(preset) != preset:
+            raise InputError(f'--preset {preset}', 'names a method', 'name it in --methods')
+        load_preset(preset)
+        chosen = dataclasses.replace(chosen, preset=preset)
     if tasks is not None:
         chosen = dataclasses.replace(chosen, tasks=pick_tasks(chosen, tasks.split(',')))
     if bc is None and demonstrations is not None:
@@ -135,7 +145,7 @@ def learning(
         mixed = mixed if mixed in ('', WITHOUT) else str(Path(mixed).absolute())
         given = Given(bc.absolute(), mixed)
         given.check(bench_task(*chosen.tasks, chosen.gym), [f'{chosen.preset}+{n}' for n in names])
-    named = chosen.name if bc is None else f'{chosen.name}-{bc.stem}'
+    named = '-'.join([chosen.name, *(Path(part).stem for part in (preset, bc) if part is not None)])
     out = (out or Path('bench') / f'{named}.jsonl').absolute()
     check_writable(out)
     folder = out.parent / 'starts'
@@ -298,9 +308,6 @@ def drift(
     drift_evidence: Annotated[
         float, typer.Option(min=0.0, help='As of a run; 0: no alarm.')
     ] = 200.0,
-    refresh_every: Annotated[
-        int, typer.Option(min=0, help='BC-only episodes between two fits of V; 0: none.')
-    ] = 0,
     method: Annotated[str, typer.Option(help='Method, see `q2rl methods`.')] = 'q2rl',
     out: Annotated[Path, typer.Option(help='Folder of the clones.')] = Path('bench'),
 ) -> None:
@@ -311,7 +318,7 @@ def drift(
 
     \b
     q2rl bench drift --disturbance weights --seeds 0-4
-    q2rl bench drift --disturbance moved-far --steps 2600
+    q2rl bench drift --disturbance moved-far --steps 2600 --method q2rl/refresh
     """  # noqa: D301
     from q2rl_lab.bench_suites import parse_seeds
     from q2rl_lab.console import emit
@@ -323,7 +330,7 @@ def drift(
             f'--disturbance {disturbance}', 'is unknown', f'name one of {", ".join(DISTURBANCES)}'
         )
     for seed in parse_seeds(seeds):
-        trial = DriftTrial(seed, disturbance, at, steps, drift_evidence, refresh_every, method)
+        trial = DriftTrial(seed, disturbance, at, steps, drift_evidence, method)
         emit(trial.run(out.absolute() / 'starts'), True)
 
 

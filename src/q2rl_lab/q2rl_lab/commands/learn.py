@@ -11,6 +11,7 @@ from q2rl_lab.commands.options import (
     Bc,
     Demonstrations,
     Device,
+    DropBC,
     EvalEpisodes,
     Goal,
     Json,
@@ -35,6 +36,7 @@ def learn(
     steps: Steps = None,
     rollouts: Rollouts = None,
     goal: Goal = None,
+    drop_bc: DropBC = False,
     eval_episodes: EvalEpisodes = None,
     demonstrations: Demonstrations = None,
     bc: Bc = None,
@@ -92,6 +94,7 @@ def learn(
         'steps': steps,
         'rollouts': rollouts,
         'goal': goal,
+        'drop_bc': drop_bc or None,
         'eval_episodes': eval_episodes,
         'bc': str(bc.absolute()) if bc else None,
     }

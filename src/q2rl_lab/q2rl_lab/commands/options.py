@@ -80,6 +80,13 @@ Goal = Annotated[
         show_default='0',
     ),
 ]
+DropBC = Annotated[
+    bool,
+    typer.Option(
+        '--drop-bc',
+        help='Once it is shown that RL alone beats BC, RL alone acts, without the gate.',
+    ),
+]
 Bc = Annotated[
     Path | None,
     typer.Option(
