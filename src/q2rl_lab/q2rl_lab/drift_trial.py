@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Provoke what a run watches for: spoil the learner's weights, or change the task, while it learns `tiny`."""
+"""Provoke what a run watches for: spoil the learner's weights, or change the task `tiny`, while it learns."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from torch import Tensor, nn
 from q2rl_control.run_plan import ALARM
 from q2rl_control.run_settings import RunSettings
 from q2rl_lab.bench_run import Job, shared_start
-from q2rl_lab.bench_suites import SUITES
+from q2rl_lab.bench_suites import find_suite
 from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.learn_run import fresh_run
-from q2rl_lab.tiny_task import TinyCell
 from q2rl_learner.config import load_preset
 from q2rl_learner.drawing import uniform_actions
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_task import Phase
+from q2rl_task import InputError, Phase
 
 CENTRES = {'moved': (0.1, 0.0), 'moved-far': (0.15, 0.0)}
 """Where the slot goes by a little more than its radius BC still hits it at times; further away hardly ever."""
-DISTURBANCES = ('none', 'weights', *CENTRES)
+SPOILT = 'weights'
+DISTURBANCES = ('none', SPOILT, *CENTRES)
 SPOILING_STEPS = 300
 BLOCK = 20
 
 
 @dataclass(frozen=True)
 class DriftTrial:
-    """One run. at: online episode after which `disturbance` strikes."""
+    """One run on the first task of a suite. at: online episode after which `disturbance` strikes.
+
+    :raises InputError: there is no such suite, or its task is to be moved and is not `tiny`
+    """
 
     seed: int
     disturbance: str = 'none'
@@ -39,6 +42,21 @@ class DriftTrial:
     online_steps: int = 1900
     drift_evidence: float = 200.0
     method: str = 'q2rl'
+    suite: str = 'tiny'
+
+    def __post_init__(self) -> None:
+        find_suite(self.suite)
+        if self.disturbance in CENTRES and self.suite != 'tiny':
+            raise InputError(
+                f'--disturbance {self.disturbance}',
+                f'moves the slot of tiny, and {self.suite} has none',
+                f'leave --suite out, or spoil the weights (--disturbance {SPOILT})',
+            )
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f'{self.suite} {self.method} seed {self.seed}'
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Learn; return what happened as plain data.
@@ -48,7 +66,8 @@ class DriftTrial:
 
         :param folder: where demonstrations and clones are kept, as by `q2rl bench learning`
         """
-        job = Job(SUITES['tiny'], 'tiny', self.method, self.seed, folder)
+        suite = find_suite(self.suite)
+        job = Job(suite, suite.tasks[0], self.method, self.seed, folder)
         start = shared_start(job)
         config = load_preset(f'{job.suite.preset}+{self.method}')
         settings = RunSettings(
@@ -59,17 +78,17 @@ class DriftTrial:
             evaluation_episodes=0,
             drift_evidence=self.drift_evidence,
         )
-        cells: list[TinyCell] = []
+        cells: list[Any] = []
 
-        def make_cell(*given: Any) -> TinyCell:
-            cells.append(TinyCell(*given))
+        def make_cell(*given: Any) -> Any:
+            cells.append(job.case.make_cell(*given))
             return cells[-1]
 
         def strike(progress: Progress) -> None:
             episode = progress.episode
             if episode.phase != Phase.ONLINE.name or episode.number != self.at:
                 return
-            if self.disturbance == 'weights':
+            if self.disturbance == SPOILT:
                 spoil_weights(run.learner, self.seed)
                 run.publish()
             elif self.disturbance in CENTRES:
@@ -95,6 +114,7 @@ class DriftTrial:
         alarm = next((n for n, text in events if text == ALARM), None)
         alone = [r.success for r in online if r.mode == 'BC' and r.number > self.at]
         return {
+            'suite': self.suite,
             'seed': self.seed,
             'disturbance': self.disturbance,
             'before': blocks(before),

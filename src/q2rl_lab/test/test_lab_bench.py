@@ -238,6 +238,8 @@ def test_another_preset_is_another_comparison_in_a_file_of_its_own(tmp_path, mon
         (['learning', '--suite', 'huge'], 'name one of tiny, pipe'),
         (['learning', '--methods', 'magic'], 'no such method'),
         (['learning', '--seeds', 'all'], 'no list of seeds'),
+        (['drift', '--suite', 'pipe', '--disturbance', 'moved'], 'the slot of tiny'),
+        (['drift', '--suite', 'huge'], 'name one of tiny, pipe'),
         (['learning', '--preset', 'desktop'], 'no such preset'),
         (['learning', '--preset', 'laptop+ibrl'], 'name it in --methods'),
         (['learning', '--device', 'gpu'], 'device gpu'),

@@ -309,19 +309,23 @@ def drift(
         float, typer.Option(min=0.0, help='As of a run; 0: no alarm.')
     ] = 200.0,
     method: Annotated[str, typer.Option(help='Method, see `q2rl methods`.')] = 'q2rl',
+    suite: Annotated[
+        str, typer.Option(help='Of which the first task is learned; only `tiny` can be moved.')
+    ] = 'tiny',
     out: Annotated[Path, typer.Option(help='Folder of the clones.')] = Path('bench'),
 ) -> None:
-    """Spoil weights or change the task while `tiny` is learned; say what came of it.
+    """Spoil weights, or change the task, while it is learned; say what came of it.
 
     One JSON line per seed: successes of the episodes learned from, by twenty,
     before and after; when the alarm came; what was found out.
 
     \b
     q2rl bench drift --disturbance weights --seeds 0-4
+    q2rl bench drift --suite pipe --steps 8000 --seeds 0
     q2rl bench drift --disturbance moved-far --steps 2600 --method q2rl/refresh
     """  # noqa: D301
     from q2rl_lab.bench_suites import parse_seeds
-    from q2rl_lab.console import emit
+    from q2rl_lab.console import emit, say
     from q2rl_lab.drift_trial import DISTURBANCES, DriftTrial
     from q2rl_task import InputError
 
@@ -329,8 +333,12 @@ def drift(
         raise InputError(
             f'--disturbance {disturbance}', 'is unknown', f'name one of {", ".join(DISTURBANCES)}'
         )
-    for seed in parse_seeds(seeds):
-        trial = DriftTrial(seed, disturbance, at, steps, drift_evidence, method)
+    trials = [
+        DriftTrial(seed, disturbance, at, steps, drift_evidence, method, suite)
+        for seed in parse_seeds(seeds)
+    ]
+    for trial in trials:
+        say(f'{trial.name}: {disturbance} after online episode {at}, {steps} steps')
         emit(trial.run(out.absolute() / 'starts'), True)
 
 
