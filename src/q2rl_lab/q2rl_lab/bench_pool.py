@@ -15,7 +15,9 @@ import importlib
 import multiprocessing
 import os
 from pathlib import Path
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from q2rl_lab.bench_results import append_line
 from q2rl_lab.bench_run import Emit, Job, run_job
@@ -24,6 +26,7 @@ from q2rl_policies.foreign_process import THREADS
 from q2rl_task import InputError
 from q2rl_task.errors import one_line
 
+LISTENER_S = 5.0
 Told = Callable[[Job, str], None]
 """Hears of a job's end: '' for done, else what went wrong."""
 
@@ -72,8 +75,9 @@ def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None
         remedy = 'install it beside q2rl (pip install ray), or leave --address out'
         raise InputError('--address', 'Ray is not installed', remedy) from None
     try:
+        _require_listener(address)
         ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         problem = f'no Ray cluster answers ({one_line(error, 200)})'
         raise InputError(f'--address {address}', problem, 'start one with: ray start') from None
     try:
@@ -84,6 +88,19 @@ def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None
             told(pending.pop(done), _answer(partial(_fetch, ray, done, out)))
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """See that somebody listens at HOST:PORT; other forms of an address are Ray's own matter.
+
+    Ray itself goes on trying for minutes.
+
+    :raises OSError: nobody does
+    :raises ValueError: no such port
+    """
+    parts = urlsplit(address if '://' in address else f'//{address}')
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), LISTENER_S).close()
 
 
 def _fetch(ray: Any, done: Any, out: Path) -> str:

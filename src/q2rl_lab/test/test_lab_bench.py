@@ -7,6 +7,7 @@ import dataclasses
 import json
 import multiprocessing
 from pathlib import Path
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -318,10 +319,22 @@ def test_jobs_on_ray_bring_their_lines_home(tmp_path, monkeypatch):
     jobs = [Job(SUITES['tiny'], 'tiny', 'q2rl', seed, tmp_path) for seed in range(3)]
     told = {}
     out = tmp_path / 'r.jsonl'
-    run_on_ray(jobs, 'head:6379', out, lambda job, problem: told.update({job.seed: problem}))
-    assert calls[0]['address'] == 'head:6379' and calls[-1] == 'shutdown'
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        address = f'127.0.0.1:{listener.getsockname()[1]}'
+        run_on_ray(jobs, address, out, lambda job, problem: told.update({job.seed: problem}))
+    assert calls[0]['address'] == address and calls[-1] == 'shutdown'
     assert told == {0: '', 1: 'RuntimeError: no luck', 2: ''}
     assert sorted(found['seed'] for found in read_lines(out)) == [0, 2]
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1:PORT', 'ray://127.0.0.1:PORT', '127.0.0.1:70000'])
+def test_a_cluster_that_does_not_listen_is_said_so_at_once(address, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ray', SimpleNamespace(init=pytest.fail))
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        free = listener.getsockname()[1]
+    address = address.replace('PORT', str(free))
+    with pytest.raises(InputError, match='no Ray cluster answers'):
+        run_on_ray([], address, tmp_path / 'r.jsonl', lambda *_: None)
 
 
 LEARNS = '0' * 6 + '1' * 24
