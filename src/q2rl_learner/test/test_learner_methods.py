@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from q2rl_learner import update
 from q2rl_learner.config import LearnerConfig, load_preset
 from q2rl_learner.methods import flat, load_method, method_names, variant_names
 from q2rl_learner.online_learner import OnlineLearner
@@ -23,7 +24,6 @@ from q2rl_task import InputError, Phase
 TASK = toy_task()
 LAPTOP = load_preset('laptop')
 METHODS = ('q2rl', 'q2rl-legacy', 'bc', 'ibrl', 'rlpd', 'sac-from-demos')
-Q_OF_ACTION = 10.0
 
 
 def small(method: str) -> LearnerConfig:
@@ -126,59 +126,100 @@ def test_the_kinds_of_entropy_are_those_of_the_policies():
     assert get_args(LearnerConfig.model_fields['entropy'].annotation) == get_args(EntropyKind)
 
 
-class FirstComponent(nn.Module):
-    """Q(s, a) = 10 a_0: the greater the first component, the better."""
+class TwoCritics(nn.Module):
+    """Q_i(s, a) = 10 a_0 - i: the second always says less."""
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        return (Q_OF_ACTION * action[:, 0]).expand(2, -1)
+        return torch.stack([10.0 * action[:, 0], 10.0 * action[:, 0] - 1.0])
+
+
+class TwoActions(nn.Module):
+    """An actor whose mode is worth -5 by the first critic, and whose sample -3."""
+
+    def mode(self, observation: Tensor) -> Tensor:
+        return torch.full((len(observation), 6), -0.5)
+
+    def sample(self, observation: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return torch.full((len(observation), 6), -0.3), torch.zeros(len(observation))
 
 
 def target_of(config: LearnerConfig) -> list[float]:
-    """Return the targets of three samples: reward -1, RL's next action worth -5 and BC's -2, an expectile's V -7.
+    """Return the targets of four samples, of states whose next action by BC is worth -2 and whose V by expectile is -7.
 
-    The task goes on after the first; after the second it ended; after the third nobody knows BC's action.
+    After the first the task goes on; after the second it ended; after the third nobody knows BC's action; the reward of
+    the last, -4, with what follows is less than -6, the least that is attainable.
     """
     torch.manual_seed(0)
     critics = CriticEnsemble(3, 6, (8,), members=config.critics, layer_norm=config.layer_norm)
     updater = Updater(
-        TanhGaussianActor(3, 6, (8,)), critics, config, (-20.0, 0.0), torch.Generator()
+        TanhGaussianActor(3, 6, (8,)), critics, config, (-6.0, 0.0), torch.Generator()
     )
-    updater._draw_subset = FirstComponent
+    updater.actor, updater._draw_subset = TwoActions(), TwoCritics
     if config.loss.bootstrap == 'expectile':
         updater.expectile_value = lambda observation: torch.full((len(observation),), -7.0)
-    nothing = torch.zeros(3, 6)
+    nothing = torch.zeros(4, 6)
     batch = Batch(
-        observation=torch.zeros(3, 3),
+        observation=torch.zeros(4, 3),
         action=nothing,
-        reward=-torch.ones(3),
-        next_observation=torch.zeros(3, 3),
-        bootstrap=torch.tensor([0.5, 0.0, 0.5]),
+        reward=torch.tensor([-1.0, -1.0, -1.0, -4.0]),
+        next_observation=torch.zeros(4, 3),
+        bootstrap=torch.tensor([0.5, 0.0, 0.5, 1.0]),
         imitated=nothing,
-        imitation=torch.zeros(3),
-        next_bc=torch.full((3, 6), -0.2),
-        next_bc_known=torch.tensor([1.0, 1.0, 0.0]),
-        mc_return=-torch.ones(3),
+        imitation=torch.zeros(4),
+        next_bc=torch.full((4, 6), -0.2),
+        next_bc_known=torch.tensor([1.0, 1.0, 0.0, 0.0]),
+        mc_return=-torch.ones(4),
     )
-    return updater.critic_target(batch, torch.full((3, 6), -0.5)).tolist()
+    return updater.critic_target(batch, updater._next_action(batch.next_observation)).tolist()
 
 
 @pytest.mark.parametrize(
     ('method', 'expected'),
     [
-        ('q2rl', [-3.5, -1.0, -3.5]),
-        ('q2rl-legacy', [-3.5, -1.0, -3.5]),
-        ('ibrl', [-2.0, -1.0, -3.5]),  # the better of both, where BC's is known
-        ('rlpd', [-3.5, -1.0, -3.5]),
-        ('sac-from-demos', [-3.5, -1.0, -3.5]),
-        ('awac', [-3.5, -1.0, -3.5]),
-        ('cal-ql', [-3.5, -1.0, -3.5]),
-        ('wsrl', [-3.5, -1.0, -3.5]),
-        ('iql', [-4.5, -1.0, -4.5]),  # no next action at all
-        ('pex', [-4.5, -1.0, -4.5]),
+        # The actor's sample by the lower of two critics: -4.
+        ('q2rl', [-3.0, -1.0, -3.0, -6.0]),
+        ('q2rl/self-imitation', [-3.0, -1.0, -3.0, -6.0]),
+        ('rlpd', [-3.0, -1.0, -3.0, -6.0]),
+        ('sac-from-demos', [-3.0, -1.0, -3.0, -6.0]),
+        ('awac', [-3.0, -1.0, -3.0, -6.0]),
+        ('cal-ql', [-3.0, -1.0, -3.0, -6.0]),
+        ('wsrl', [-3.0, -1.0, -3.0, -6.0]),
+        ('q2rl-legacy', [-3.0, -1.0, -3.0, -8.0]),  # no bound
+        # The actor's mode with a noise of 0.1, here upwards: -5; where BC's action is known, that: -3.
+        ('ibrl', [-2.5, -1.0, -3.5, -6.0]),
+        # No next action at all.
+        ('iql', [-4.5, -1.0, -4.5, -6.0]),
+        ('pex', [-4.5, -1.0, -4.5, -6.0]),
     ],
 )
-def test_the_critic_target_of_each_method_by_hand(method, expected):
+def test_the_critic_target_of_each_method_by_hand(method, expected, monkeypatch):
+    monkeypatch.setattr(update, 'normal_like', lambda like, generator: torch.ones_like(like))
     assert target_of(small(method)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('method', 'offline', 'online'),
+    [
+        ('q2rl', 0.0, 0.0), ('ibrl', 0.0, 0.0), ('rlpd', 0.0, 0.0), ('awac', 0.0, 0.0), ('iql', 0.0, 0.0),
+        ('cal-ql', 5.0, 5.0), ('wsrl', 5.0, 0.0),
+    ],
+)  # fmt: skip
+def test_how_conservative_a_method_is_before_and_while_it_acts(
+    method, offline, online, monkeypatch
+):
+    monkeypatch.setattr(update, 'conservative_term', lambda *given: given[3].new_full((3,), 7.0))
+    of = with_rollouts(method)
+    batches = of.replay.sample(8, 0.5, of.generator, 1)
+    for metrics, weight in (
+        (of.updater.offline_step(batches), offline),
+        (of.updater.step(batches, 0.0), online),
+    ):
+        assert ('conservative_term' in metrics) == (weight > 0)
+    weights = []
+    monkeypatch.setattr(of.updater, 'critic_step', lambda *given: weights.append(given[2]) or {})
+    of.updater.offline_step(batches)
+    of.updater.step(batches, 0.0)
+    assert weights == [offline, online]
 
 
 def with_rollouts(method: str) -> OnlineLearner:

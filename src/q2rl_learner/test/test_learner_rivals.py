@@ -112,6 +112,21 @@ def test_with_an_expectile_value_the_target_asks_no_next_action():
     torch.testing.assert_close(target, torch.tensor([-1 - 3.0, -2 - 1.5, -3.0, 0.0]))
 
 
+@pytest.mark.parametrize('method', ['iql', 'pex'])
+def test_a_critic_step_moves_the_v_by_expectile_towards_the_critics(method):
+    updater, drawn = updater_of(method), batch()
+    updater._draw_subset = FirstComponent
+    q = 10.0 * drawn.action[:, 0]
+
+    def loss() -> float:
+        return float(expectile_loss(q - updater.expectile_value(drawn.observation), 0.8))
+
+    first = loss()
+    for _ in range(50):
+        metrics = updater.critic_step(drawn, torch.zeros(B, D))
+    assert loss() < first and 'value_loss' in metrics
+
+
 def test_iql_weighs_by_the_advantage_over_v():
     updater, drawn = updater_of('iql'), batch()
     constant_value(updater.expectile_value.net, -1.0)

@@ -165,6 +165,47 @@ def test_the_actors_rate_scales_its_steps_and_no_other():
     assert moved[0.1] == pytest.approx(0.1 * moved[1.0], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ('reduce', 'q'), [('min', -8.0), ('mean', -6.0)], ids=['least critic', 'mean of critics']
+)
+@pytest.mark.parametrize(
+    ('mixing', 'weight', 'of_q'), [('added', 0.0, 1.0), ('added', 0.3, 1.0), ('convex', 0.3, 0.7)]
+)
+@pytest.mark.parametrize('bonus', [0.0, 0.2])
+def test_the_actors_loss_by_hand(reduce, q, mixing, weight, of_q, bonus):
+    """L_pi = -Q + w NLL - bonus H, where critics that say -4, -8 and -6 of whatever they are asked make Q."""
+    updater, drawn = make(actor_q=reduce, bc_mixing=mixing, entropy_bonus=bonus), batch()
+    with torch.no_grad():
+        updater.critics.head_weight.zero_()
+        updater.critics.head_bias.copy_(torch.tensor([-4.0, -8.0, -6.0]).view(-1, 1, 1))
+        same = torch.Generator().set_state(updater._generator.get_state())
+        _, log_prob = updater.actor.sample(drawn.observation, same)
+        nll = -updater.actor.log_prob(drawn.observation, drawn.imitated)[[0, 1, 3]].mean()
+        loss, _ = updater._climb(drawn, weight)
+    entropy = -log_prob.mean()
+    assert abs(float(entropy)) > 0.1, 'else its sign would not show'
+    torch.testing.assert_close(loss, -of_q * q + weight * nll - bonus * entropy)
+
+
+def test_the_next_action_is_a_sample_or_the_mode_with_noise():
+    states = batch().observation.repeat(500, 1)
+    sampled, smooth, noisy = (
+        make(**changes)._next_action(states).detach()
+        for changes in (
+            {},
+            {'target_action': 'mode'},
+            {'target_action': 'mode', 'target_policy_noise': 0.1},
+        )
+    )
+    actor = make().actor
+    torch.testing.assert_close(smooth, actor.mode(states).detach())
+    same = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(sampled, actor.sample(states, same)[0].detach())
+    assert float((noisy - smooth).std()) == pytest.approx(0.1, rel=0.05)
+    wild = make(target_action='mode', target_policy_noise=5.0)._next_action(states)
+    assert float(wild.detach().abs().max()) == 1.0
+
+
 def test_strong_imitation_clones():
     drawn = batch(imitation=torch.ones(B))
     updater = make(actor_learning_rate=1e-2)
