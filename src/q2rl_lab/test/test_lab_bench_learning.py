@@ -19,9 +19,11 @@ SHORT = dataclasses.replace(
     TINY, online_steps=45, evaluate_every=15, probe_episodes=3, evaluation_episodes=12
 )
 LEARNERS = (
-    'q2rl', 'q2rl-legacy', 'q2rl/bellman', 'ibrl', 'rlpd', 'sac-from-demos', 'awac', 'iql', 'cal-ql', 'wsrl', 'pex',
+    'q2rl', 'q2rl/self-imitation', 'q2rl/refresh', 'q2rl/bellman', 'q2rl-legacy', 'ibrl', 'rlpd', 'sac-from-demos',
+    'awac', 'iql', 'cal-ql', 'wsrl', 'pex',
 )  # fmt: skip
-MARGIN = 0.1
+LEARNED = 0.85
+"""Success at the end of a run on the suite tiny, whose clones are at 40 to 50 %."""
 pytestmark = pytest.mark.timeout(400)  # seconds on a quiet core
 
 
@@ -31,9 +33,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('starts')
 
 
-def run(suite, method, folder):
+def run(suite, method, folder, seed=0):
     lines = []
-    run_job(Job(suite, 'tiny', method, 0, folder), lines.append)
+    run_job(Job(suite, 'tiny', method, seed, folder), lines.append)
     return lines
 
 
@@ -81,12 +83,23 @@ def test_the_clone_leaves_room_to_learn(folder):
     assert 0.15 <= start.bc['success'] <= 0.7
 
 
+@pytest.mark.parametrize('method', ['q2rl', 'rlpd'])
+def test_a_method_learns_what_its_clone_half_knows(method, folder):
+    assert end_of(method, 0, folder) >= LEARNED
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize('method', LEARNERS)
-def test_every_method_improves_on_its_clone(method, folder):
-    final = run(TINY, method, folder)[-1]
-    assert final['success'] >= final['bc']['success'] + MARGIN
+def test_every_method_learns_what_its_clone_half_knows(method, folder):
+    """The mean of two seeds: IBRL once ended below its clone, on seed 2."""
+    assert sum(end_of(method, seed, folder) for seed in (0, 1)) / 2 >= LEARNED
+
+
+def end_of(method, seed, folder):
+    final = run(TINY, method, folder, seed)[-1]
+    assert final['success'] > final['bc']['success']
+    return final['success']
 
 
 def test_spoilt_weights_and_a_changed_task_strike_when_they_are_told_to(folder):
