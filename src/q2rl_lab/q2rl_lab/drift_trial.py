@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from q2rl_control.run_plan import ALARM
 from q2rl_control.run_settings import RunSettings
 from q2rl_lab.bench_run import Job, shared_start
-from q2rl_lab.bench_suites import find_suite
+from q2rl_lab.bench_suites import SUITES, Suite
 from q2rl_lab.in_process import InProcessRun, Progress
 from q2rl_lab.learn_run import fresh_run
 from q2rl_learner.config import load_preset
@@ -33,7 +33,7 @@ BLOCK = 20
 class DriftTrial:
     """One run on the first task of a suite. at: online episode after which `disturbance` strikes.
 
-    :raises InputError: there is no such suite, or its task is to be moved and is not `tiny`
+    :raises InputError: the task is to be moved, and is not `tiny`
     """
 
     seed: int
@@ -42,21 +42,15 @@ class DriftTrial:
     online_steps: int = 1900
     drift_evidence: float = 200.0
     method: str = 'q2rl'
-    suite: str = 'tiny'
+    suite: Suite = SUITES['tiny']
 
     def __post_init__(self) -> None:
-        find_suite(self.suite)
-        if self.disturbance in CENTRES and self.suite != 'tiny':
+        if self.disturbance in CENTRES and self.suite.name != 'tiny':
             raise InputError(
                 f'--disturbance {self.disturbance}',
-                f'moves the slot of tiny, and {self.suite} has none',
+                f'moves the slot of tiny, and {self.suite.name} has none',
                 f'leave --suite out, or spoil the weights (--disturbance {SPOILT})',
             )
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return f'{self.suite} {self.method} seed {self.seed}'
 
     def run(self, folder: Path) -> dict[str, Any]:
         """Learn; return what happened as plain data.
@@ -66,8 +60,7 @@ class DriftTrial:
 
         :param folder: where demonstrations and clones are kept, as by `q2rl bench learning`
         """
-        suite = find_suite(self.suite)
-        job = Job(suite, suite.tasks[0], self.method, self.seed, folder)
+        job = Job(self.suite, self.suite.tasks[0], self.method, self.seed, folder)
         start = shared_start(job)
         config = load_preset(f'{job.suite.preset}+{self.method}')
         settings = RunSettings(
@@ -114,7 +107,7 @@ class DriftTrial:
         alarm = next((n for n, text in events if text == ALARM), None)
         alone = [r.success for r in online if r.mode == 'BC' and r.number > self.at]
         return {
-            'suite': self.suite,
+            'suite': self.suite.name,
             'seed': self.seed,
             'disturbance': self.disturbance,
             'before': blocks(before),

@@ -207,7 +207,7 @@ def test_the_critic_target_of_each_method_by_hand(method, expected, monkeypatch)
 def test_how_conservative_a_method_is_before_and_while_it_acts(
     method, offline, online, monkeypatch
 ):
-    monkeypatch.setattr(update, 'conservative_term', lambda *given: given[3].new_full((3,), 7.0))
+    monkeypatch.setattr(update, 'conservative_term', lambda *given: torch.full((3,), 7.0))
     of = with_rollouts(method)
     batches = of.replay.sample(8, 0.5, of.generator, 1)
     for metrics, weight in (

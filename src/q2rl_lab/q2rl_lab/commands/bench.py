@@ -105,7 +105,7 @@ def learning(
     from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
     from q2rl_lab.commands.methods import explain_methods
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
-    from q2rl_learner.config import load_preset, without_method
+    from q2rl_learner.config import without_method
     from q2rl_task import InputError
 
     chosen = find_suite(suite)
@@ -115,7 +115,6 @@ def learning(
     if preset is not None:
         if without_method(preset) != preset:
             raise InputError(f'--preset {preset}', 'names a method', 'name it in --methods')
-        load_preset(preset)
         chosen = dataclasses.replace(chosen, preset=preset)
     if tasks is not None:
         chosen = dataclasses.replace(chosen, tasks=pick_tasks(chosen, tasks.split(',')))
@@ -324,7 +323,7 @@ def drift(
     q2rl bench drift --suite pipe --steps 8000 --seeds 0
     q2rl bench drift --disturbance moved-far --steps 2600 --method q2rl/refresh
     """  # noqa: D301
-    from q2rl_lab.bench_suites import parse_seeds
+    from q2rl_lab.bench_suites import find_suite, parse_seeds
     from q2rl_lab.console import emit, say
     from q2rl_lab.drift_trial import DISTURBANCES, DriftTrial
     from q2rl_task import InputError
@@ -333,12 +332,10 @@ def drift(
         raise InputError(
             f'--disturbance {disturbance}', 'is unknown', f'name one of {", ".join(DISTURBANCES)}'
         )
-    trials = [
-        DriftTrial(seed, disturbance, at, steps, drift_evidence, method, suite)
-        for seed in parse_seeds(seeds)
-    ]
-    for trial in trials:
-        say(f'{trial.name}: {disturbance} after online episode {at}, {steps} steps')
+    chosen = find_suite(suite)
+    for seed in parse_seeds(seeds):
+        trial = DriftTrial(seed, disturbance, at, steps, drift_evidence, method, chosen)
+        say(f'{suite} {method} seed {seed}: {disturbance} after online episode {at}, {steps} steps')
         emit(trial.run(out.absolute() / 'starts'), True)
 
 
