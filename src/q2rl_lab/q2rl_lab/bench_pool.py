@@ -3,7 +3,7 @@
 
 Jobs are long, few and independent, and the results file is shared, so the standard library's process pool is all that
 one machine needs. Ray adds other machines; it is not among the requirements (`pip install ray`), and only imported
-when an address is given.
+when an address is given, which may be `local`: Ray then starts for the runs and ends with them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from q2rl_task import InputError
 from q2rl_task.errors import one_line
 
 LISTENER_S = 5.0
+LOCAL = 'local'
 Told = Callable[[Job, str], None]
 """Hears of a job's end: '' for done, else what went wrong."""
 
@@ -61,12 +62,13 @@ def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
                 os.environ[name] = value
 
 
-def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None:
+def run_on_ray(jobs: Sequence[Job], address: str, workers: int, out: Path, told: Told) -> None:
     """Run jobs on a Ray cluster, one core each; a job's lines are appended here when it is done.
 
     q2rl has to be installed on the cluster's machines. Each makes the shared starts it needs for itself: they follow
     from task and seed.
 
+    :param address: of a cluster, or `LOCAL` for one of `workers` cores on this machine
     :raises InputError: Ray is not installed, or nobody answers at the address
     """
     try:
@@ -75,8 +77,13 @@ def run_on_ray(jobs: Sequence[Job], address: str, out: Path, told: Told) -> None
         remedy = 'install it beside q2rl (pip install ray), or leave --address out'
         raise InputError('--address', 'Ray is not installed', remedy) from None
     try:
-        _require_listener(address)
-        ray.init(address=address, log_to_driver=False)
+        if address == LOCAL:
+            # A robot's machine reports nothing to anyone unasked.
+            os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+            ray.init(address=LOCAL, num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        else:
+            _require_listener(address)
+            ray.init(address=address, log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
         problem = f'no Ray cluster answers ({one_line(error, 200)})'
         raise InputError(f'--address {address}', problem, 'start one with: ray start') from None

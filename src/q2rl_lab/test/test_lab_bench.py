@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 from pathlib import Path
 import socket
 import sys
@@ -296,7 +297,7 @@ def test_an_interrupt_ends_runs_that_are_under_way(tmp_path):
 def test_ray_is_asked_for_only_with_an_address(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'ray', None)
     with pytest.raises(InputError, match='Ray is not installed'):
-        run_on_ray([], 'auto', tmp_path / 'r.jsonl', lambda *_: None)
+        run_on_ray([], 'auto', 1, tmp_path / 'r.jsonl', lambda *_: None)
 
 
 def test_jobs_on_ray_bring_their_lines_home(tmp_path, monkeypatch):
@@ -321,10 +322,28 @@ def test_jobs_on_ray_bring_their_lines_home(tmp_path, monkeypatch):
     out = tmp_path / 'r.jsonl'
     with socket.create_server(('127.0.0.1', 0)) as listener:
         address = f'127.0.0.1:{listener.getsockname()[1]}'
-        run_on_ray(jobs, address, out, lambda job, problem: told.update({job.seed: problem}))
+        run_on_ray(jobs, address, 2, out, lambda job, problem: told.update({job.seed: problem}))
     assert calls[0]['address'] == address and calls[-1] == 'shutdown'
+    assert 'num_cpus' not in calls[0]  # a cluster knows its cores
     assert told == {0: '', 1: 'RuntimeError: no luck', 2: ''}
     assert sorted(found['seed'] for found in read_lines(out)) == [0, 2]
+
+
+def test_ray_on_this_machine_starts_with_the_cores_asked_for_and_reports_to_nobody(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    monkeypatch.delenv('RAY_USAGE_STATS_ENABLED')
+    started = []
+    ray = SimpleNamespace(
+        init=lambda **given: started.append((given, os.environ['RAY_USAGE_STATS_ENABLED'])),
+        remote=lambda **_: lambda function: None,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setitem(sys.modules, 'ray', ray)
+    run_on_ray([], 'local', 3, tmp_path / 'r.jsonl', lambda *_: None)
+    ((given, reports),) = started
+    assert (given['address'], given['num_cpus'], reports) == ('local', 3, '0')
 
 
 @pytest.mark.parametrize('address', ['127.0.0.1:PORT', 'ray://127.0.0.1:PORT', '127.0.0.1:70000'])
@@ -334,7 +353,7 @@ def test_a_cluster_that_does_not_listen_is_said_so_at_once(address, tmp_path, mo
         free = listener.getsockname()[1]
     address = address.replace('PORT', str(free))
     with pytest.raises(InputError, match='no Ray cluster answers'):
-        run_on_ray([], address, tmp_path / 'r.jsonl', lambda *_: None)
+        run_on_ray([], address, 1, tmp_path / 'r.jsonl', lambda *_: None)
 
 
 LEARNS = '0' * 6 + '1' * 24

@@ -79,7 +79,12 @@ def learning(
     ] = None,
     device: Device = None,
     address: Annotated[
-        str | None, typer.Option(help='Run on this Ray cluster (Ray is not installed by default).')
+        str | None,
+        typer.Option(
+            help='Run on this Ray cluster, or on Ray here (`pip install ray` first).',
+            metavar='HOST:PORT|local',
+            show_default='without Ray',
+        ),
     ] = None,
     explain: Annotated[
         bool, typer.Option('--explain', help='Only show what the methods set differently.')
@@ -128,12 +133,14 @@ def learning(
     if explain:
         explain_methods(names, chosen.preset, as_json)
         return
-    from q2rl_lab.bench_pool import run_here, run_on_ray
+    from q2rl_lab.bench_pool import LOCAL, run_here, run_on_ray
     from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
     from q2rl_lab.bench_run import WITHOUT, Given, Job
     from q2rl_policies.torch_runtime import find_device
     from q2rl_task.atomic_file import check_writable
 
+    if jobs is not None and address not in (None, LOCAL):
+        raise InputError('--jobs', 'a Ray cluster runs as many as it has cores', 'leave it out')
     if device is not None:
         find_device(device)
     if chosen.gym is not None:
@@ -169,11 +176,12 @@ def learning(
             failed.append(job.name)
         say(f'{job.name}: {problem or "done"}')
 
+    workers = min(jobs or os.cpu_count() or 1, len(left))
     try:
         if address is not None and left:
-            run_on_ray(left, address, out, told)
+            run_on_ray(left, address, workers, out, told)
         elif left:
-            run_here(left, min(jobs or os.cpu_count() or 1, len(left)), out, told)
+            run_here(left, workers, out, told)
     except KeyboardInterrupt:
         say(
             'stopped; the same command goes on: runs that were finished are kept, others start over'
