@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods as what each changes of a preset: one code, and the difference between two of them on one screen.
 
-A method METHOD/VARIANT is a method too, but one that is there to take METHOD apart: it is not listed among the others.
+A method METHOD/VARIANT is METHOD with something changed, to take it apart; it is not listed among the others.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Method(Section):
 def load_method(name_or_path: str | Path) -> Method:
     """Read a method by its name (one shipped with the package) or by the path of a YAML file.
 
+    A variant's settings are those of its method with its own in their place.
+
     :raises InputError: no such method, or not what `Method` describes
     """
     name = str(name_or_path)
@@ -58,8 +60,10 @@ def load_method(name_or_path: str | Path) -> Method:
     if known and name not in known and not Path(name).is_file():
         raise InputError(name, 'no such variant', f'name one of {", ".join(known)}')
     method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
-    shipped = name in method_names() or name in variant_names()
-    return method.model_copy(update={'name': name if shipped else Path(name).stem})
+    if name in variant_names():
+        settings = _merged(load_method(Path(name).parent).settings, method.settings)
+        return method.model_copy(update={'name': name, 'settings': settings})
+    return method.model_copy(update={'name': Path(name).stem})
 
 
 def method_names() -> list[str]:

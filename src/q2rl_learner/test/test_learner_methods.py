@@ -55,6 +55,7 @@ CHANGED_BY = {
     'refresh': {'refresh_every'},
     'bellman': {'acting.bc_value', 'fit.estimator'},
     'self-imitation': {'imitation', 'bc_weight.decay_steps', 'bc_weight.floor'},
+    'mode': {'acting.rl_action'},
 }
 
 
@@ -68,8 +69,8 @@ def differences(a, b):
 def test_a_variant_changes_what_it_is_named_after_and_is_not_listed(name):
     method, _, variant = name.partition('/')
     changed = CHANGED_BY.get(variant) or CHANGED_BY[variant.rpartition('-')[0]]
-    assert method == 'q2rl' and load_method(name).name == name
-    found = differences(LAPTOP, load_preset(f'laptop+{name}'))
+    assert method in method_names() and load_method(name).name == name
+    found = differences(load_preset(f'laptop+{method}'), load_preset(f'laptop+{name}'))
     assert set(found) == changed
     if len(found) == 1 and variant[-1].isdigit():
         assert float(variant.rpartition('-')[2]) == found[changed.copy().pop()][1]
