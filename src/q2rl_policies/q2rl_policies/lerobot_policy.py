@@ -135,6 +135,8 @@ def _start(folder: LeRobotFolder, python: Path) -> ForeignProcess:
         problem = f'lacks {" and ".join(missing)}, without which its normalisation is unknown'
         remedy = "migrate it with LeRobot's own script for its processors"
         raise InputError(folder.path, problem, remedy)
+    for name in PROCESSORS:
+        _refuse_named_classes(folder.path / name)
     try:
         process = ForeignProcess(f'LeRobot policy {folder.path}', python, SERVER)
     except OSError as error:
@@ -152,3 +154,22 @@ def _start(folder: LeRobotFolder, python: Path) -> ForeignProcess:
         problem = f'{folder.what}; running it needs LeRobot, which is not installed for {python}'
         raise InputError(folder.path, problem, INTERPRETER)
     return process
+
+
+def _refuse_named_classes(where: Path) -> None:
+    """Refuse a file of processors that names a class of any module: LeRobot's loader would import and call it.
+
+    Steps by `registry_name` can only be what LeRobot has registered (`_resolve_step_class` of its `pipeline.py`).
+
+    :raises InputError: it does, or it is no file of processors
+    """
+    try:
+        steps = json.loads(where.read_text(encoding='utf-8')).get('steps', [])
+        named = [str(step.get('class')) for step in steps if 'registry_name' not in step]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        problem = f'is no file of processors ({one_line(error)})'
+        raise InputError(where, problem, 'name a policy folder that LeRobot saved') from None
+    if named:
+        problem = f'names a class that LeRobot would import and call: {one_line(named[0], 100)}'
+        remedy = 'save the policy with steps that LeRobot has registered, if you trust it'
+        raise InputError(where, problem, remedy)

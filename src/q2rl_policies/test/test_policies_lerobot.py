@@ -180,6 +180,32 @@ def test_what_cannot_fit_is_one_line(tmp_path, changes, said):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    'content, said',
+    [
+        (
+            {'steps': [{'registry_name': 'device_processor'}, {'class': 'subprocess.Popen'}]},
+            'names a class that LeRobot would import and call: subprocess.Popen',
+        ),
+        ({'steps': [{}]}, 'names a class'),
+        ({'steps': 3}, 'is no file of processors'),
+        ([], 'is no file of processors'),
+    ],
+)
+def test_processors_that_would_run_any_class_are_refused(tmp_path, lerobot, content, said):
+    path = folder(tmp_path / 'p')
+    (path / 'policy_postprocessor.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said):
+        lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK)
+
+
+def test_registered_processors_are_taken(tmp_path, lerobot):
+    path = folder(tmp_path / 'p')
+    steps = {'steps': [{'registry_name': 'normalizer_processor', 'config': {}}]}
+    (path / 'policy_preprocessor.json').write_text(json.dumps(steps))
+    lerobot_bc(PolicySpec(lerobot=str(path), interpreter=lerobot), TASK)
+
+
 def test_parts_that_are_missing(tmp_path, lerobot):
     with pytest.raises(InputError, match='cannot be read'):
         lerobot_bc(PolicySpec(lerobot=str(tmp_path)), TASK)
