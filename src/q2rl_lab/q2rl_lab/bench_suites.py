@@ -139,7 +139,7 @@ SUITES = {
         probe_episodes=20,
     ),
     # The budget of `pipe`, and runs of `q2rl` are the same in both.
-    'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names())),
+    'ablation': replace(PIPE, name='ablation', methods=('q2rl', *variant_names('q2rl'))),
 }
 
 

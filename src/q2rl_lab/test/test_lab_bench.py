@@ -522,9 +522,16 @@ def test_the_difference_between_methods_is_on_one_screen():
     assert runner.invoke(app, ['methods', 'magic']).exit_code == 2
 
 
+def test_many_methods_are_shown_by_what_each_changes_of_the_first():
+    shown = runner.invoke(app, ['bench', 'learning', '--suite', 'ablation', '--explain']).stdout
+    assert 'what differs from q2rl' in shown and 'acting.chooser: gate -> rl' in shown
+    assert '…' not in shown
+
+
 def test_the_ablation_takes_q2rl_apart_on_the_budget_of_pipe(tmp_path):
     suite = SUITES['ablation']
     assert suite.methods[0] == 'q2rl' and 'q2rl/no-gate' in suite.methods
+    assert all(method.startswith('q2rl/') for method in suite.methods[1:])
     assert suite.budget() == SUITES['pipe'].budget()
 
     def job(method: str, name: str = 'ablation') -> Job:

@@ -72,13 +72,11 @@ def method_names() -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith('q2rl'), name))
 
 
-def variant_names() -> list[str]:
-    """Return the names of the shipped variants, METHOD/VARIANT."""
+def variant_names(*methods: str) -> list[str]:
+    """Return the names of the shipped variants of methods, METHOD/VARIANT; of all, where none is named."""
     folders = (resources.files('q2rl_learner') / FOLDER).iterdir()
-    of = {
-        f.name: shipped_names('q2rl_learner', f'{FOLDER}/{f.name}') for f in folders if f.is_dir()
-    }
-    return sorted(f'{method}/{name}' for method, names in of.items() for name in names)
+    of = methods or sorted(f.name for f in folders if f.is_dir())
+    return [f'{m}/{name}' for m in of for name in shipped_names('q2rl_learner', f'{FOLDER}/{m}')]
 
 
 def flat(settings: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -10,6 +10,9 @@ import typer
 
 from q2rl_lab.commands.options import Json, Preset
 
+SIDE_BY_SIDE = 5
+"""Methods whose values fit beside one another on a screen."""
+
 
 def methods(
     names: Annotated[
@@ -73,8 +76,17 @@ def _show(rows: dict[str, dict[str, Any]], columns: Sequence[str], preset: str) 
     from rich.table import Table
 
     table = Table(pad_edge=False, title=f'on preset {preset}', title_justify='left')
-    for column in ('setting', *columns):
-        table.add_column(column)
-    for field, values in rows.items():
-        table.add_row(field, *(str(value) for value in values.values()))
+    if len(columns) <= SIDE_BY_SIDE:
+        for column in ('setting', *columns):
+            table.add_column(column)
+        for field, values in rows.items():
+            table.add_row(field, *(str(value) for value in values.values()))
+    else:
+        first, *others = columns
+        for column in ('method', f'what differs from {first}'):
+            table.add_column(column)
+        for name in others:
+            differing = [field for field, values in rows.items() if values[name] != values[first]]
+            told = (f'{field}: {rows[field][first]} -> {rows[field][name]}' for field in differing)
+            table.add_row(name, '\n'.join(told))
     Console().print(table)
