@@ -56,6 +56,7 @@ CHANGED_BY = {
     'bellman': {'acting.bc_value', 'fit.estimator'},
     'self-imitation': {'imitation', 'bc_weight.decay_steps', 'bc_weight.floor'},
     'mode': {'acting.rl_action'},
+    'no-noise': {'acting.rl_noise'},
 }
 
 
