@@ -11,7 +11,6 @@ from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
 from q2rl_learner.transition_log import TransitionLog
 from q2rl_task import EndReason, Mode, Phase, Reason, Source, Transition, load_task
 
-NAN = float('nan')
 STEPS = 4
 
 

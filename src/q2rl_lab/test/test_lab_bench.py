@@ -332,7 +332,9 @@ def test_jobs_on_ray_bring_their_lines_home(tmp_path, monkeypatch):
 def test_ray_on_this_machine_starts_with_the_cores_asked_for_and_reports_to_nobody(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setenv('RAY_USAGE_STATS_ENABLED', '0')
+    monkeypatch.setenv(
+        'RAY_USAGE_STATS_ENABLED', '0'
+    )  # so that it is put back, even where it was not set
     monkeypatch.delenv('RAY_USAGE_STATS_ENABLED')
     started = []
     ray = SimpleNamespace(

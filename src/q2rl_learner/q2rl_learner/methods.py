@@ -56,11 +56,11 @@ def load_method(name_or_path: str | Path) -> Method:
     :raises InputError: no such method, or not what `Method` describes
     """
     name = str(name_or_path)
-    known = [variant for variant in variant_names() if variant.startswith(f'{Path(name).parent}/')]
+    known = variant_names(str(Path(name).parent))
     if known and name not in known and not Path(name).is_file():
         raise InputError(name, 'no such variant', f'name one of {", ".join(known)}')
     method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
-    if name in variant_names():
+    if name in known:
         settings = _merged(load_method(Path(name).parent).settings, method.settings)
         return method.model_copy(update={'name': name, 'settings': settings})
     return method.model_copy(update={'name': Path(name).stem})
@@ -72,10 +72,10 @@ def method_names() -> list[str]:
     return sorted(names, key=lambda name: (not name.startswith('q2rl'), name))
 
 
-def variant_names(*methods: str) -> list[str]:
-    """Return the names of the shipped variants of methods, METHOD/VARIANT; of all, where none is named."""
+def variant_names(method: str | None = None) -> list[str]:
+    """Return the names of the shipped variants, METHOD/VARIANT: of one method, or of all."""
     folders = (resources.files('q2rl_learner') / FOLDER).iterdir()
-    of = methods or sorted(f.name for f in folders if f.is_dir())
+    of = sorted(f.name for f in folders if f.is_dir() and method in (None, f.name))
     return [f'{m}/{name}' for m in of for name in shipped_names('q2rl_learner', f'{FOLDER}/{m}')]
 
 
