@@ -53,16 +53,15 @@ def clone(
 
     :raises InputError: the preset or the demonstrations cannot be used, or the file cannot be written
     """
-    import torch
-
     from q2rl_learner.bc_training import train_bc
     from q2rl_learner.config import load_preset
     from q2rl_learner.demonstrations import load_demonstrations
     from q2rl_policies.networks_file import save
+    from q2rl_policies.torch_runtime import prepare_torch
 
     config = load_preset(preset)
     episodes = load_demonstrations(demonstrations, task)
-    torch.set_num_threads(1)
+    prepare_torch()
     began = time.monotonic()
     net, fit = train_bc(episodes, config.bc, task, episode_seed(seed, 'bc', 0))
     report = asdict(fit)

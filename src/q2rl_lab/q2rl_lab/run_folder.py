@@ -344,7 +344,7 @@ def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = No
             )
         config = replace(config, rollouts=asked['rollouts'])
     if method is not None:
-        below = asked.get('preset') or config.preset.removesuffix(f'+{method}')
+        below = asked.get('preset') or without_method(config.preset)
         asked = {**asked, 'preset': f'{below}+{method}'}
     for option in fields(RunConfig):
         value, started = asked.get(option.name), getattr(config, option.name)

@@ -51,7 +51,8 @@ class Method(Section):
 def load_method(name_or_path: str | Path) -> Method:
     """Read a method by its name (one shipped with the package) or by the path of a YAML file.
 
-    A variant's settings are those of its method with its own in their place.
+    A variant's settings are those of its method with its own in their place, and it departs from its source as its
+    method does, besides its own ways.
 
     :raises InputError: no such method, or not what `Method` describes
     """
@@ -61,8 +62,14 @@ def load_method(name_or_path: str | Path) -> Method:
         raise InputError(name, 'no such variant', f'name one of {", ".join(known)}')
     method = load_settings(Method, 'method', 'q2rl_learner', FOLDER, name_or_path)
     if name in known:
-        settings = _merged(load_method(Path(name).parent).settings, method.settings)
-        return method.model_copy(update={'name': name, 'settings': settings})
+        varied = load_method(Path(name).parent)
+        return method.model_copy(
+            update={
+                'name': name,
+                'settings': _merged(varied.settings, method.settings),
+                'departs': ' '.join(filter(None, (varied.departs, method.departs))),
+            }
+        )
     return method.model_copy(update={'name': Path(name).stem})
 
 

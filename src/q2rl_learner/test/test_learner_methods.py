@@ -44,6 +44,11 @@ def test_every_method_can_be_laid_over_every_preset(method, preset):
         assert config.scaled(-1.0) == load_preset(preset).scaled(-1.0)
 
 
+def test_a_variant_departs_from_its_source_as_its_method_does():
+    assert load_method('rlpd/mode').departs == load_method('rlpd').departs != ''
+    assert load_method('q2rl/rollouts-0').departs.startswith('Without rollouts')
+
+
 CHANGED_BY = {
     'no-gate': {'acting.chooser'},
     'no-warm-start': {'fit.warm_start'},

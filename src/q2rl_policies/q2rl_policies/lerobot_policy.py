@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,7 @@ WHAT = {
 SERVER = Path(__file__).parent / 'foreign' / 'lerobot_server.py'
 LOAD_TIMEOUT_S, ACT_TIMEOUT_S = 300.0, 60.0
 INTERPRETER = 'name the Python of the environment that LeRobot is in: --interpreter, or `interpreter` of the YAML'
+FOLDER = 'name the folder pretrained_model of a checkpoint that LeRobot saved'
 PROCESSORS = ('policy_preprocessor.json', 'policy_postprocessor.json')
 
 
@@ -55,24 +57,17 @@ def read_folder(path: Path, task: Contract) -> LeRobotFolder:
     :raises InputError: no such folder, it sees images, or its action is of another size
     """
     where = path / 'config.json'
+    config = _read_json(where)
     try:
-        config = json.loads(where.read_text(encoding='utf-8'))
         kind = config['type']
         inputs = {
             name: (str(feature['type']), int(np.prod(feature['shape'])))
             for name, feature in config['input_features'].items()
         }
         action = config['output_features']['action']['shape']
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, 'strerror', None) or 'not UTF-8 text'
-        raise InputError(
-            where, f'cannot be read ({reason})', 'name a policy folder of LeRobot'
-        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f'is no configuration of a LeRobot policy ({one_line(error)})'
-        raise InputError(
-            where, problem, 'name the folder pretrained_model of a checkpoint'
-        ) from None
+        raise InputError(where, problem, FOLDER) from None
     other = [name for name, (feature, _) in inputs.items() if feature not in ('STATE', 'ENV')]
     if other:
         problem = f'{kind} sees {", ".join(other)}, and a task of q2rl observes numbers only'
@@ -83,11 +78,18 @@ def read_folder(path: Path, task: Contract) -> LeRobotFolder:
         )
         raise InputError(where, problem, 'adopt it for a task with that action')
     if not (path / 'model.safetensors').is_file():
-        remedy = 'name the folder pretrained_model of a checkpoint'
-        raise InputError(path / 'model.safetensors', 'is not there', remedy)
+        raise InputError(path / 'model.safetensors', 'is not there', FOLDER)
     lengths = (config.get(name) or 1 for name in ('n_obs_steps', 'n_action_steps', 'chunk_size'))
     sizes = {name: size for name, (_, size) in inputs.items()}
     return LeRobotFolder(path, str(kind), sizes, any(length != 1 for length in lengths))
+
+
+def _read_json(where: Path) -> Any:
+    try:
+        return json.loads(where.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or one_line(error)
+        raise InputError(where, f'cannot be read as JSON ({reason})', FOLDER) from None
 
 
 class LeRobotPredictor:
@@ -164,11 +166,11 @@ def _refuse_named_classes(where: Path) -> None:
     :raises InputError: it does, or it is no file of processors
     """
     try:
-        steps = json.loads(where.read_text(encoding='utf-8')).get('steps', [])
+        steps = _read_json(where).get('steps', [])
         named = [str(step.get('class')) for step in steps if 'registry_name' not in step]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (TypeError, AttributeError) as error:
         problem = f'is no file of processors ({one_line(error)})'
-        raise InputError(where, problem, 'name a policy folder that LeRobot saved') from None
+        raise InputError(where, problem, FOLDER) from None
     if named:
         problem = f'names a class that LeRobot would import and call: {one_line(named[0], 100)}'
         remedy = 'save the policy with steps that LeRobot has registered, if you trust it'

@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
 
 from q2rl_msgs.msg import ActionProposal, Observation
+from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_ros.conversions import observation_from_msg, proposal_to_msg
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
@@ -29,7 +29,7 @@ class PolicyNode(Q2rlNode):
 
     def configure(self) -> None:
         """Make the topics; a subclass loads its policy first."""
-        torch.set_num_threads(1)
+        prepare_torch()
         self.tracker = TickTracker()
         self._answer: ActionProposal | None = None
         self._seconds = 0.0

@@ -9,13 +9,12 @@ import math
 import sys
 from typing import get_args
 
-import torch
-
 from q2rl_msgs.msg import ActionProposal, GateDecision, Observation
 from q2rl_policies.gate import BCValue, Chooser, QGate
 from q2rl_policies.inference import GateCritic
 from q2rl_policies.live_networks import LiveCritic
 from q2rl_policies.policy_node import take_observation
+from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_policies.weights_inbox import WeightsInbox
 from q2rl_ros.conversions import (
     ProposalRecord,
@@ -109,7 +108,7 @@ class QGateNode(Q2rlNode):
 
     def configure(self) -> None:
         """Make the gate, the critic (without weights yet), the topics and the deadline."""
-        torch.set_num_threads(1)
+        prepare_torch()
         task = self.task
         try:
             self._gate = QGate(
