@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 import numpy as np
 
-from q2rl_lab.bench_report import COLUMNS, course_of, notes, start_words, table_rows
+from q2rl_lab.bench_report import COLUMNS, course_of, meanings, notes, start_words, table_rows
 from q2rl_lab.bench_results import FinishedRun, finished_runs
 from q2rl_lab.plots import ALERT, BC_COLOUR, INK, draw
 from q2rl_lab.statistics import moving_success
@@ -45,7 +45,8 @@ def render_bench_page(lines: Sequence[dict[str, Any]], result: dict[str, Any]) -
         f'<header><h1>{escape(title)}</h1><p>{escape(", ".join(result["tasks"]))}: '
         f'{len(runs)} runs; of one seed all methods start from the same demonstrations, rollouts and BC: '
         f'{escape(start_words(result))}.</p>'
-        f'</header><h2>Comparison</h2>{_table(result)}{said}'
+        f'</header><h2>Comparison</h2>{_table(result)}'
+        f'<p class="key">{escape(" ".join(meanings(result)))}</p>{said}'
         f'<h2>How they learned</h2>{_legend(lines_of)}<div class="figures">{shown}</div>'
         '<h2>All numbers</h2><details><summary>JSON</summary><div class="table">'
         f'<pre>{numbers}</pre></div></details></main></body></html>\n'
@@ -56,10 +57,17 @@ def _table(result: dict[str, Any]) -> str:
     # A head may break, but not within a number and its unit.
     head = ''.join(f'<th>{escape(column).replace(" %", "&nbsp;%")}</th>' for column in COLUMNS)
     rows = ''.join(
-        '<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>'
+        '<tr>' + ''.join(f'<td>{_unbroken(cell)}</td>' for cell in row) + '</tr>'
         for row in table_rows(result)
     )
     return f'<div class="table"><table class="comparison"><tr>{head}</tr>{rows}</table></div>'
+
+
+def _unbroken(cell: str) -> str:
+    """Return a cell that breaks before what it has in brackets, and nowhere else."""
+    number, bracket, rest = cell.partition(' (')
+    parts = [number, f'({rest}'] if bracket else [number]
+    return ' '.join(f'<span>{escape(part)}</span>' for part in parts)
 
 
 def _lines_of(methods: Sequence[str]) -> dict[str, Line]:

@@ -296,9 +296,9 @@ def start_words(result: dict[str, Any]) -> str:
     return f'the policy {named} that was given, the same for every seed{more}'
 
 
-def notes(result: dict[str, Any]) -> list[str]:
-    """Return what has to be said beside the table."""
-    said = [
+def meanings(result: dict[str, Any]) -> list[str]:
+    """Return what the columns of the table mean."""
+    return [
         f'Success: of the method as it acts, on the same fresh scenes for all. P(better): that a run ends above one of '
         f'{result["reference"]}. Medians over the runs that began; the window of the counts until a level is '
         f'{result["window"]} episodes.',
@@ -306,6 +306,11 @@ def notes(result: dict[str, Any]) -> list[str]:
         f'Failures at first: in the rollouts of BC alone, and in the first {FIRST} episodes after.',
         'Force peaks: episodes beyond the softening force until 95 %, and the highest force; -: not measured.',
     ]
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """Return what makes a comparison weaker than its table looks."""
+    said = []
     if single := [method for method, of in result['methods'].items() if of['runs'] == 1]:
         said.append(
             f'A single run of {", ".join(single)}: no interval, and little to conclude from.'

@@ -19,7 +19,14 @@ from typer.testing import CliRunner
 from q2rl_lab import bench_pool
 from q2rl_lab.bench_page import render_bench_page
 from q2rl_lab.bench_pool import run_here, run_on_ray
-from q2rl_lab.bench_report import build_bench_result, course_of, notes, start_words, table_rows
+from q2rl_lab.bench_report import (
+    build_bench_result,
+    course_of,
+    meanings,
+    notes,
+    start_words,
+    table_rows,
+)
 from q2rl_lab.bench_results import append_line, finished_runs, read_lines, refuse_other_settings
 from q2rl_lab.bench_run import Job
 from q2rl_lab.bench_suites import SUITES, bench_task, find_suite, parse_seeds, pick_tasks
@@ -446,7 +453,7 @@ def test_the_window_is_a_matter_of_the_report(tmp_path):
         command = ['bench', 'report', str(path), '--window', str(window), '--json']
         told = json.loads(runner.invoke(app, command).stdout)
         assert told['methods']['q2rl']['cost']['episodes_to_80']['median'] == episodes
-        assert any(f'a level is {window} episodes' in note for note in notes(told))
+        assert any(f'a level is {window} episodes' in said for said in meanings(told))
 
 
 @pytest.mark.parametrize(

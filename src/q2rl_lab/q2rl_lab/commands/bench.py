@@ -355,7 +355,14 @@ def show(
     window: int | None = None,
 ) -> None:
     """Print the comparison of results, and write its page if one is named."""
-    from q2rl_lab.bench_report import COLUMNS, WINDOW, build_bench_result, notes, table_rows
+    from q2rl_lab.bench_report import (
+        COLUMNS,
+        WINDOW,
+        build_bench_result,
+        meanings,
+        notes,
+        table_rows,
+    )
     from q2rl_lab.bench_results import read_files
     from q2rl_lab.console import emit, say
     from q2rl_task.atomic_file import check_writable, saying_why, write_atomically
@@ -378,12 +385,12 @@ def show(
 
     table = Table(pad_edge=False, title=', '.join(result['tasks']), title_justify='left')
     for column in COLUMNS:
-        table.add_column(column, overflow='fold')
+        table.add_column(column, overflow='fold', no_wrap=column == 'method')
     for row in table_rows(result):
         table.add_row(*row)
     console = Console()
     # In a file or a pipe nothing limits the width but what COLUMNS says, or else a guess of 80.
     asked = console.is_terminal or 'COLUMNS' in os.environ
     (console if asked else Console(width=160)).print(table)
-    for note in notes(result):
-        print(note)
+    for said in (*meanings(result), *notes(result)):
+        print(said)
