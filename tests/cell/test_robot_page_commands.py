@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 import re
 import shlex
+import subprocess
 
 import pytest
 import yaml
@@ -109,6 +110,20 @@ def test_a_start_of_ours_is_accepted_with_its_files_and_makes_its_nodes(words, c
     for argument in ('description_file', 'params_file'):
         assert Path(given[argument]).name.split('.')[0] == robot.name
     assert nodes['tip_state'].parameters['robot_description'] == given['description_file']
+
+
+@pytest.mark.parametrize('robot', ['fr3', 'ur5e'])
+def test_the_careful_copy_is_the_same_task_within_closer_limits(robot, tmp_path):
+    task = f'pipe_assembly_{robot}'
+    (words,) = (w for w in COMMANDS if w[0] == 'sed' and w[-3].endswith(f'/{task}.yaml'))
+    careful = tmp_path / 'careful.yaml'
+    careful.write_text(subprocess.check_output(words[:-2], cwd=ROOT, text=True))
+    slow, shipped = load_task(careful), load_task(task)
+    assert slow.contract_hash == shipped.contract_hash
+    for field in ('velocity_m_s', 'velocity_rad_s', 'force_soften_n', 'force_stop_n'):
+        assert getattr(slow.limits, field) < 0.5 * getattr(shipped.limits, field)
+    same = {'limits': None}
+    assert slow.model_copy(update=same) == shipped.model_copy(update=same)
 
 
 @pytest.mark.parametrize(
