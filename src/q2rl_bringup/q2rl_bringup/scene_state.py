@@ -12,11 +12,10 @@ import math
 import numpy as np
 
 from q2rl_bringup.scene_markers import believed_fixture
-from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_ros.conversions import decision_from_msg, observation_from_msg, pose_from_msg
 from q2rl_ros.stamps import stamp_from_msg
 from q2rl_task import Decision, Mode, Phase, Pose, Source, TaskSpec
-from q2rl_task.episode import LEARNING
+from q2rl_task.episode import INTERRUPTIONS, LEARNING
 
 REMEMBERED = 20
 """Finished episodes that the history shows."""

@@ -9,10 +9,11 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from q2rl_control.arm_state import ArmState
-from q2rl_control.episode_plan import INTERRUPTIONS, EpisodePlan
+from q2rl_control.episode_plan import EpisodePlan
 from q2rl_control.episode_tally import EpisodeRecord, EpisodeTally
 from q2rl_control.run_plan import RunPlan
 from q2rl_task import EndReason, ExecutedStep, Mode, Phase
+from q2rl_task.episode import INTERRUPTIONS
 
 REFUSALS = 10
 """So many failures of arm or scene in a row stop the run."""

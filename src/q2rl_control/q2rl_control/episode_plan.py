@@ -6,9 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from q2rl_task import EndReason, Mode, Phase, Source
-
-INTERRUPTIONS = (EndReason.REQUESTED, EndReason.LOST)
-"""Ends of an episode by which nobody succeeded and nobody failed."""
+from q2rl_task.episode import INTERRUPTIONS
 
 
 @dataclass(frozen=True)

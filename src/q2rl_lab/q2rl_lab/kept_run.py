@@ -146,11 +146,10 @@ class KeptRun:
 
         :param learned: it is due
         """
-        if self._newest is not None:
-            self._whole, self._newest = self._newest, None
-        if self._whole is not None:
+        whole = self._whole if self._newest is None else self._newest
+        if whole is not None:
             before = self._written
-            learned |= before is None or self._whole[0] - before >= self._save_every
+            learned |= before is None or whole[0] - before >= self._save_every
         extra = {
             'next_sequence': assembler.next_sequence,
             'acknowledged': assembler.acknowledged,
@@ -160,6 +159,8 @@ class KeptRun:
             'wall_s': wall_s,
         }
         self._store.save(progress, extra, durable=learned)
+        # Only now: where this is interrupted above, the episode does not count, nor may `close` write what it taught.
+        self._whole, self._newest = whole, None
         if learned:
             self._write_learned()
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_task import EndReason, InputError, Mode, Phase, Source, TaskSpec, load_task
+from q2rl_task.episode import INTERRUPTIONS
 from q2rl_task.spec import OBSERVATION_SIZES
 
 

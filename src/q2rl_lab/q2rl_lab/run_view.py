@@ -14,9 +14,8 @@ import math
 from typing import Any
 
 from q2rl_control.arm_state import ArmState
-from q2rl_control.episode_plan import INTERRUPTIONS
 from q2rl_lab.statistics import Rate, wilson
-from q2rl_task.episode import LEARNING, LearnerState, Mode, Phase
+from q2rl_task.episode import INTERRUPTIONS, LEARNING, LearnerState, Mode, Phase
 
 WINDOW = 50
 RATE_SPAN_S = 60.0

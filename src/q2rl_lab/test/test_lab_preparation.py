@@ -157,6 +157,12 @@ def test_what_a_learner_saved_acts_again(prepared):
     by_files = learned(folder.path, folder.bc, task, preset, 0)(observation(task, Mode.RL))
     np.testing.assert_array_equal(by_files.action, decision.action)
     assert by_files.q_rl == pytest.approx(decision.q_rl)
+    # The critics' file says which alpha they were trained against: a preset with another changes nothing of BC's worth.
+    rated = [
+        learned(folder.path, folder.bc, task, said, 0)(observation(task, Mode.GATED)).q_bc
+        for said in (preset, 'laptop+q2rl/alpha-1')
+    ]
+    assert np.isfinite(rated).all() and rated[0] == rated[1]
 
 
 def test_a_damaged_state_is_bad_input(prepared, tmp_path):

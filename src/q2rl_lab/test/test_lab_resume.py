@@ -202,6 +202,28 @@ def test_files_that_are_ahead_of_where_the_run_stood_are_cut_back(start, whole, 
     assert_same_run(tmp_path, whole)
 
 
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_a_run_that_is_interrupted_while_it_is_saved_goes_on_all_the_same(
+    start, whole, tmp_path, when
+):
+    first = run(start, tmp_path)
+    store, saved = first._kept._store, first._kept._store.save
+
+    def interrupted(progress, *rest, durable):
+        if when == 'after':
+            saved(progress, *rest, durable=durable)
+        if progress.of(Phase.ONLINE).episodes == 6:
+            raise KeyboardInterrupt
+        if when == 'before':
+            saved(progress, *rest, durable=durable)
+
+    store.save = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    run(start, tmp_path).run()
+    assert_same_run(tmp_path, whole)
+
+
 def test_a_learner_whose_state_is_gone_learns_anew_from_the_log(start, whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / 'learner')

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from q2rl_learner.episodes import Episode, finished_episodes
 from q2rl_task import Mode, Transition
+from q2rl_task.episode import INTERRUPTIONS
 
 LEAST_FAILURES = 4
 
@@ -12,7 +13,8 @@ LEAST_FAILURES = 4
 class BCEpisodes:
     """Rollouts of the estimating phase, and BC-only episodes of the online phase with the place they have in it.
 
-    taken: online transitions so far, of any mode. ended: BC-only online episodes that came to an end so far.
+    One that was interrupted says nothing of BC, and is none. taken: online transitions so far, of any mode.
+    ended: BC-only online episodes that came to an end so far.
     """
 
     def __init__(self) -> None:
@@ -33,7 +35,8 @@ class BCEpisodes:
         self.taken += 1
         counts = self.taken > forgotten
         if transition.mode == Mode.BC:
-            self.ended += transition.terminated or transition.truncated
+            ended = transition.terminated or transition.truncated
+            self.ended += ended and transition.end_reason not in INTERRUPTIONS
             if counts:
                 self._began.setdefault(transition.episode, self.taken - 1)
                 self._online.append(transition)
@@ -56,7 +59,8 @@ class BCEpisodes:
         successes = 0
         for episode in reversed(self.online()):
             successes += episode.succeeded
-            if successes > 1 or (successes and len(found) >= LEAST_FAILURES):
+            enough = successes > 1 or len(found) >= LEAST_FAILURES
+            if episode.succeeded and enough:
                 break
             found.insert(0, episode)
         return found

@@ -49,7 +49,7 @@ class FitConfig(Section):
     `estimator`: `boltzmann` reads Q_BC out of V and BC's density; `bellman` fits it by temporal differences on the
     rollouts (`q2rl_learner.fitted_q`): `bellman_steps` gradient steps, targets that follow by `bellman_tau`.
     `folds`: V is cross-fitted over this many groups of whole episodes; the groups left out complete the cut
-    returns, stop the fit and give the value error. `complete_every`: gradient steps between completions.
+    returns, stop the fit and give the value error.
     `log_prob_floor` [nat]: lower clip of log pi_BC(a|s) in the critics' target.
     `critic_target`: `value`: V(s) + alpha (log pi + H); `return`: the sample's own Monte Carlo return instead of V.
     """

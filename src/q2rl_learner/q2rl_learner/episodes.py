@@ -14,6 +14,7 @@ from torch import Tensor
 
 from q2rl_learner.drawing import Device
 from q2rl_task import Source, Transition
+from q2rl_task.episode import INTERRUPTIONS
 
 
 def vector_or_nan(vector: np.ndarray, size: int) -> np.ndarray:
@@ -135,7 +136,11 @@ def acting_steps(episodes: Sequence[Episode], device: Device = 'cpu') -> tuple[T
 
 
 def finished_episodes(transitions: Sequence[Transition]) -> list[Episode]:
-    """Return the episodes among `transitions` that came to an end and miss no step."""
-    ended = {t.episode: t.step + 1 for t in transitions if t.terminated or t.truncated}
+    """Return the episodes among `transitions` that came to an end by themselves and miss no step."""
+    ended = {
+        t.episode: t.step + 1
+        for t in transitions
+        if (t.terminated or t.truncated) and t.end_reason not in INTERRUPTIONS
+    }
     steps = Counter(t.episode for t in transitions)
     return group_episodes(t for t in transitions if ended.get(t.episode) == steps[t.episode])

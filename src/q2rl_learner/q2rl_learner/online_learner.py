@@ -25,7 +25,7 @@ from q2rl_learner.returns import attainable_range, range_of_any
 from q2rl_learner.seeded_networks import SeededNetworks
 from q2rl_learner.transition_check import check_transition
 from q2rl_learner.update import Updater
-from q2rl_learner.warm_start import warm_start
+from q2rl_learner.warm_start import require_density, warm_start
 from q2rl_learner.weights_files import weights_file
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
@@ -141,12 +141,10 @@ class OnlineLearner:
         check_transition(transition, self.task)
         self._newest[transition.robot] = transition.sequence
         if transition.phase == Phase.ESTIMATING:
-            if self.forgotten:
-                return
-            if transition.mode == Mode.BC:
+            if transition.mode == Mode.BC and not self.forgotten:
                 self._bc_only.add_rollout(transition)
             if self.config.rollouts_in_replay and not self._left_offline_data:
-                self._store(transition)
+                self._store(transition, forgotten=self.forgotten > 0)
         elif transition.phase == Phase.ONLINE:
             self.online_steps += 1
             if self._skip > 0:
@@ -156,11 +154,11 @@ class OnlineLearner:
                 self._pending.append(transition)
 
     def _take_in(self, transition: Transition) -> None:
-        if self._bc_only.add_online(transition, self.forgotten):
-            self._store(transition)
+        counts = self._bc_only.add_online(transition, self.forgotten)
+        self._store(transition, forgotten=not counts)
 
-    def _store(self, transition: Transition) -> None:
-        self.replay.add(transition, self.config.scaled(transition.reward))
+    def _store(self, transition: Transition, forgotten: bool) -> None:
+        self.replay.add(transition, self.config.scaled(transition.reward), forgotten)
 
     def rollouts(self) -> list[Episode]:
         """Return the finished BC-only rollouts of the estimating phase."""
@@ -173,7 +171,8 @@ class OnlineLearner:
         phase of a method that has one comes after, unless learning cannot start: it may take its data out of the
         replay, and the next fit, on more rollouts, needs them.
 
-        :raises InputError: fewer than two finished rollouts, or nothing to learn from offline
+        :raises InputError: fewer than two finished rollouts, none in which BC stated a density where it is needed, or
+            nothing to learn from offline
         """
         self.report = self._estimate()
         if not self.report.problem():
@@ -188,6 +187,8 @@ class OnlineLearner:
         if not self.config.needs_value:
             self.updater.copy_target()
             return without_value(episodes)
+        if self.config.needs_density:
+            require_density(episodes)
         fitted = self._fit_value(episodes)
         self._take(fitted)
         critic_error = actor_nll = float('nan')

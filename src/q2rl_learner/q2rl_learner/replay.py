@@ -62,6 +62,7 @@ class _Step:
     demonstrated: bool = False
     human: bool = False
     held: bool = False
+    forgotten: bool = False
 
 
 class _Row(NamedTuple):
@@ -192,15 +193,17 @@ class Replay:
             self._rows = torch.cat([head, self._rows])
             self.demonstrations = len(rows)
 
-    def add(self, transition: Transition, reward: float) -> None:
+    def add(self, transition: Transition, reward: float, forgotten: bool = False) -> None:
         """Add a robot's next transition with the learner's reward; it can be drawn once its window is full.
 
         Where an episode breaks off, or a step is missing, the window is closed as that of an episode cut there.
+
+        :param forgotten: `keep_newest` took it out before: of it there is what a person did, and nothing else
         """
         under_way = self._under_way.get(transition.robot)
         if under_way is None or (transition.episode, transition.step) != under_way.following:
             if under_way is not None:
-                self._take_in(under_way, ended=True, terminated=False, last=False)
+                self._take_in(under_way, ended=True, terminated=False, final=False)
             under_way = self._under_way[transition.robot] = _UnderWay(transition.episode)
         human = transition.source == Source.HUMAN
         shown = human and self._imitation != 'bc_action'  # that one is told to imitate BC alone
@@ -217,25 +220,28 @@ class Replay:
                 demonstrated=shown,
                 human=human,
                 held=transition.source == Source.HOLD,
+                forgotten=forgotten,
             )
         )
         ended = transition.terminated or transition.truncated
-        last = transition.truncated if self._swapped_ends else transition.terminated
-        self._take_in(under_way, ended, transition.terminated, last)
+        final = transition.truncated if self._swapped_ends else transition.terminated
+        self._take_in(under_way, ended, transition.terminated, final)
         if ended:
             del self._under_way[transition.robot]
 
-    def _take_in(self, under_way: _UnderWay, ended: bool, terminated: bool, last: bool) -> None:
+    def _take_in(self, under_way: _UnderWay, ended: bool, terminated: bool, final: bool) -> None:
         """Store the samples that are complete now and, once the episode has ended, the returns of all of it.
 
-        :param last: nothing is bootstrapped from the state after the window
+        :param final: nothing is bootstrapped from the state after the window
         """
-        for values, step in self._close(under_way.window, ended, last):
+        for values, step in self._close(under_way.window, ended, final):
             row = torch.from_numpy(values)
-            self._rows[self._row(self.added)] = row
             intervened = self.intervened if step.human else None
-            under_way.rows.append(_Row(self.added, intervened, not step.held))
-            self.added += 1
+            added = self._long_ago if step.forgotten else self.added
+            under_way.rows.append(_Row(added, intervened, not step.held))
+            if not step.forgotten:
+                self._rows[self._row(self.added)] = row
+                self.added += 1
             if step.human:
                 self._rows[self._row_behind(self.intervened)] = row
                 self.intervened += 1
@@ -249,6 +255,11 @@ class Replay:
                 if intervened is not None and intervened >= self.intervened - self._kept:
                     self._rows[self._row_behind(intervened), -1] = float(found)
 
+    @property
+    def _long_ago(self) -> int:
+        """Number of a sample that counts as overwritten: its return is not written any more."""
+        return -2 * self._capacity
+
     def _row(self, added: int) -> int:
         return self.demonstrations + added % self._capacity
 
@@ -259,7 +270,7 @@ class Replay:
         return monte_carlo(rewards, self._discount, 0.0 if terminated else self._cut_value)
 
     def _close(
-        self, window: deque[_Step], ended: bool, terminated: bool
+        self, window: deque[_Step], ended: bool, final: bool
     ) -> list[tuple[np.ndarray, _Step]]:
         """Take the samples out of `window` whose n steps are there, or all if the episode has ended.
 
@@ -269,9 +280,7 @@ class Replay:
         while window and (ended or len(window) == self._steps):
             steps = [window[i] for i in range(min(self._steps, len(window)))]
             at_end = ended and len(steps) == len(window)
-            reward, bootstrap = n_step(
-                [s.reward for s in steps], self._discount, terminated and at_end
-            )
+            reward, bootstrap = n_step([s.reward for s in steps], self._discount, final and at_end)
             first, last = steps[0], steps[-1]
             if self._from_success:
                 wanted = first.demonstrated
@@ -314,9 +323,8 @@ class Replay:
         self._rows[self.demonstrations : self.demonstrations + kept] = rows
         self.added = kept
         for under_way in self._under_way.values():
-            # What was taken out counts as overwritten long ago: its return is not written any more.
             under_way.rows = [
-                row._replace(added=row.added - gone if row.added >= gone else -2 * self._capacity)
+                row._replace(added=row.added - gone if row.added >= gone else self._long_ago)
                 for row in under_way.rows
             ]
 

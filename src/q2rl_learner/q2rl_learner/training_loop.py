@@ -22,8 +22,9 @@ from q2rl_task.episode import LEARNING
 UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
 METRICS_EVERY = 50
+"""Gradient steps between two reports of scalars."""
 TELL_EVERY = 100
-"""Critic updates between two reports of scalars."""
+"""Steps of a fit between two words of how far it is."""
 AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
 
 

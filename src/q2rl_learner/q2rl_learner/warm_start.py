@@ -23,6 +23,7 @@ from q2rl_learner.interruption import interruptible
 from q2rl_policies.actor import TanhGaussianActor
 from q2rl_policies.bc import DensityNet
 from q2rl_policies.critics import CriticEnsemble, ValueNet
+from q2rl_task import InputError
 
 Score = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """BC's (log_prob (B,), entropy (B,)) in nats of actions (B, D) at observations (B, O)."""
@@ -90,6 +91,20 @@ def _score(
 ) -> tuple[Tensor, Tensor]:
     distribution = bc(observations)
     return distribution.log_prob(actions), distribution.entropy(config.entropy, generator)
+
+
+def require_density(episodes: Sequence[Episode]) -> None:
+    """See that BC said of some action how likely it was.
+
+    :raises InputError: there are rollouts, and it did so in none
+    """
+    if episodes and not any(np.isfinite(e.bc_log_probs).any() for e in episodes):
+        raise InputError(
+            'BC',
+            f'told its density at no step of {len(episodes)} rollouts, and the preset rates it by that',
+            'go on with another preset, which these rollouts serve as well: PRESET+q2rl/alpha-0 rates BC by its value '
+            'alone, PRESET+ibrl by the critics; or adopt it with --distil',
+        )
 
 
 def rollout_pairs(

@@ -282,6 +282,18 @@ def test_at_alpha_0_a_bc_without_a_density_warms_the_critics_to_v_alone():
     assert float(difference.square().mean()) < 0.25 * found.return_variance
 
 
+@pytest.mark.parametrize('warm_start', [True, False])
+def test_where_a_density_is_needed_a_bc_without_one_is_refused_by_name(warm_start):
+    learner = OnlineLearner(small_config(fit={'warm_start': warm_start}), TASK, 0)
+    bc = noisy_bc(TASK, 2, std=0.3)
+    toy = Toy(TASK, 2, lambda position: Proposal(bc(position).action))
+    for i in range(4):
+        for t in toy.run(f'r{i}', Phase.ESTIMATING):
+            learner.add(t)
+    with pytest.raises(InputError, match=r'density at no step of 4 rollouts.*q2rl/alpha-0'):
+        learner.fit_estimate()
+
+
 def test_bc_training_learns_and_checks():
     config = small_config().bc
     demos = demonstrations(TASK, 8, seed=3)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from q2rl_learner.kept_weights import KEPT_VERSIONS, KeptWeights
 from q2rl_learner.learner_state import load_state, save_state
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_task import Phase, Transition
+from q2rl_task import Phase, Source, Transition
 
 TASK = toy_task()
 CONFIG = small_config()
@@ -140,6 +142,29 @@ def test_starting_afresh_within_an_episode_keeps_none_of_the_samples_from_before
     learn(of, under_way[cut:])
     learn(second, first + before + changed + under_way)
     assert second.replay.added == of.replay.added == len(changed + under_way)
+    for name, tensor in of.critics.state_dict().items():
+        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+
+
+def test_what_a_person_did_before_outlives_starting_afresh_and_a_restart(tmp_path):
+    def helped(steps: list[Transition]) -> list[Transition]:
+        return [replace(t, source=Source.HUMAN) if 2 <= t.step < 6 else t for t in steps]
+
+    of, toy, first = fitted(None)
+    rollout = helped(toy.run('r10', Phase.ESTIMATING))
+    before, changed = helped(toy.run('o', Phase.ONLINE, rl=toy.bc)), failing(toy, 4)
+    learn(of, rollout + before + changed)
+    helps = of.replay.interventions
+    assert helps == sum(t.source == Source.HUMAN for t in rollout + before) > 0
+    of.start_afresh(count=1)
+    assert of.replay.interventions == helps and of.replay.added == len(changed)
+    save_state(tmp_path / 'state', of)
+    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
+    load_state(tmp_path / 'state', second)
+    after = toy.run('o2', Phase.ONLINE, rl=toy.bc)
+    learn(of, after)
+    learn(second, first + rollout + before + changed + after)
+    assert second.replay.interventions == helps and second.replay.added == of.replay.added
     for name, tensor in of.critics.state_dict().items():
         assert torch.equal(tensor, second.critics.state_dict()[name]), name
 

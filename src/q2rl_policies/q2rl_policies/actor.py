@@ -20,8 +20,8 @@ TARGET_LIMIT = 0.99
 class TanhGaussianActor(nn.Module):
     """a = tanh(u), u ~ N(mean(s), exp(log_std(s))), actions in (-1, 1)^D.
 
-    `architecture`: what rebuilds it. The gate executes the mode; samples are for the critic's target and the actor's
-    loss (Q2RL, arXiv 2605.05172).
+    `architecture`: what rebuilds it. The critic's target and the actor's loss take samples (Q2RL, arXiv 2605.05172);
+    what is executed, the mode or a sample, is for the settings to say.
     """
 
     def __init__(

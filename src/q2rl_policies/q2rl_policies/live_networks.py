@@ -18,7 +18,7 @@ VALUE_SLACK = 10.0
 
 
 class LiveActor:
-    """An actor that acts by its mode. It reads the module's parameters where they are."""
+    """An actor that acts by its mode or by samples. It reads the module's parameters where they are."""
 
     kind = 'actor'
 

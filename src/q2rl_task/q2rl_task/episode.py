@@ -75,6 +75,10 @@ class EndReason(IntEnum):
     FAILURE = 6
 
 
+INTERRUPTIONS = (EndReason.REQUESTED, EndReason.LOST)
+"""Ends by which nobody succeeded and nobody failed: someone asked for them, or sensing was lost."""
+
+
 @dataclass(frozen=True)
 class StepOutcome:
     """What arriving in a state means.
