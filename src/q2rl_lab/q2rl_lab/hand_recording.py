@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
@@ -13,7 +15,7 @@ from q2rl_control.arm_state import MAY_BEGIN, ArmState
 from q2rl_lab.console import say
 from q2rl_lab.display import open_display
 from q2rl_lab.ros_environment import require_free_port
-from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
+from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_lab.run_view import Plan, RunView, clock_text
 from q2rl_lab.up_run import Ending, node_processes, run_graph
 from q2rl_lab.workspace import versions
@@ -115,35 +117,60 @@ class HandRecording:
         }
 
 
+@contextmanager
 def open_recording(
     config: RunConfig, count: int | None, file: Path, force: bool, port: int
-) -> HandRecording:
-    """Begin a recording, or go on with the one that `file` came from.
+) -> Iterator[HandRecording]:
+    """Begin a recording, or go on with the one that `file` came from; its folder is this process's in the block.
 
     :param count: demonstrations; None: as many as the task says
     :param force: throw away what there is and begin anew
-    :raises InputError: `file` is of something else, the recording was begun otherwise, or the port is taken
+    :raises InputError: `file` is of something else, the recording was begun otherwise, another process is at work on
+        it, or the port is taken
     """
     task = load_task(config.task)
     wanted = task.demonstrations.count if count is None else count
     file = file.absolute()
     folder = RunFolder(file.with_suffix('.recording'))
-    begun = folder.config.is_file()
-    if force and begun:
-        shutil.rmtree(folder.path)
-        begun = False
-    elif begun and folder.read_config() != config:
-        raise InputError(
-            folder.path,
-            f'was begun otherwise ({_difference(folder.read_config(), config)})',
-            'say the same, name another file, or begin anew by --force',
-        )
-    elif not begun:
+    if not folder.config.is_file():
         refuse_existing(file, force)
     require_free_port('--browser-port', port)
-    if not begun:
-        create_run(folder.path.parent, folder.path.name, config, versions())
-    return HandRecording(task, config, wanted, file, folder)
+    with saying_why(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock() as lock:
+        _prepare(folder, config, force, Path(lock.name))
+        yield HandRecording(task, config, wanted, file, folder)
+
+
+def _prepare(folder: RunFolder, config: RunConfig, force: bool, lock: Path) -> None:
+    """Make a folder, whose `lock` is held, that of a recording which begins, or goes on where `force` is not asked."""
+    if folder.config.is_file() and not force:
+        before = folder.read_config()
+        if before != config:
+            raise InputError(
+                folder.path,
+                f'was begun otherwise ({_difference(before, config)})',
+                'say the same, name another file, or begin anew by --force',
+            )
+        return
+    with saying_why(folder.path):
+        there = [path for path in folder.path.iterdir() if path != lock]
+        if folder.config.is_file():
+            _remove(there, folder.config)
+        elif there:
+            problem = 'holds something else than a recording'
+            raise InputError(folder.path, problem, 'move it away, or name another file')
+        folder.write_config(config, versions())
+
+
+def _remove(paths: list[Path], last: Path) -> None:
+    """Remove files and folders, `last` at the end: what is cut short is still a recording, to be thrown away again."""
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != last:
+            path.unlink()
+    last.unlink()
 
 
 def explain(port: int, recording: HandRecording) -> None:

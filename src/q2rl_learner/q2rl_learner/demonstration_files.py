@@ -52,6 +52,12 @@ def format_of(path: Path) -> Format:
     if path.is_dir() or (not path.suffix and not path.exists()):
         from q2rl_learner import lerobot_dataset as lerobot
 
+        if path.exists() and not lerobot.is_own_folder(path):
+            raise InputError(
+                path,
+                f'is a folder of something else: no LeRobotDataset ({lerobot.INFO}), no *.mcap in it',
+                'name the folder of a dataset, or one that is not there yet',
+            )
         return Format('LeRobotDataset v3', lerobot.read_lerobot, lerobot.write_lerobot, folder=True)
     raise InputError(
         path,

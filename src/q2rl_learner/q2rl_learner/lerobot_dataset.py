@@ -9,8 +9,10 @@ the last action of an episode is left out. `meta/q2rl.json` names the task and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 import json
+import os
 from pathlib import Path
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -20,13 +22,13 @@ import numpy as np
 from q2rl_learner.demonstration_files import Read, check_demonstration
 from q2rl_learner.episodes import Episode
 from q2rl_task import InputError, TaskSpec
-from q2rl_task.atomic_file import replacing
 from q2rl_task.errors import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 'v3.0'
+INFO = 'meta/info.json'
 FILE = 'chunk-000/file-000.parquet'
 STATE, ACTION, NEXT = 'observation.state', 'action', 'next.observation.state'
 ENVIRONMENT = 'observation.environment_state'
@@ -36,20 +38,67 @@ ANEW = 'copy the dataset again, or record it anew'
 
 
 def write_lerobot(path: Path, task: TaskSpec, episodes: Sequence[Episode]) -> None:
-    """Write a dataset folder, whole or not at all; an old one at `path` is replaced.
+    """Write a dataset folder, whole or not at all; an old dataset or an empty folder at `path` is replaced.
 
-    :raises InputError: pyarrow is not installed
+    :raises InputError: something else is at `path`, pyarrow is not installed, or the old dataset cannot be removed
     """
     pa, pq = _arrow(path)
-    with replacing(path) as partial:
+    if path.exists() and not is_own_folder(path):
+        remedy = 'name one that is not there yet, or remove it yourself'
+        raise InputError(path, f'is no LeRobotDataset (no {INFO}) and is not replaced', remedy)
+    with _replacing_folder(path) as partial:
+        _write(partial, task, episodes, pa, pq)
+
+
+def is_own_folder(path: Path) -> bool:
+    """Return whether a folder is a LeRobotDataset, or empty: one that may be replaced by a dataset."""
+    try:
+        return (path / INFO).is_file() or not any(path.iterdir())
+    except OSError:  # what cannot be looked into may be anything
+        return False
+
+
+@contextmanager
+def _replacing_folder(path: Path) -> Iterator[Path]:
+    """Give the path of a folder beside `path` to make; it takes the place of `path` at the end of the block.
+
+    Where that fails, the old folder is left and nothing else.
+    """
+    path = path.resolve()  # of a link the folder is replaced, which may be on another disk
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        _move_in(partial, path)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        try:
-            _write(partial, task, episodes, pa, pq)
-            if path.is_dir():
-                shutil.rmtree(path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+
+
+def _move_in(new: Path, path: Path) -> None:
+    """Put the folder `new` in the place of `path`; the old one goes only after that."""
+    old = path.with_name(f'.{path.name}.{os.getpid()}.old')
+    there = path.exists()
+    if there:
+        path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        if there:
+            old.rename(path)
+        raise
+    if there:
+        _remove(old)
+
+
+def _remove(old: Path) -> None:
+    try:
+        shutil.rmtree(old)
+    except OSError as error:
+        problem = f'is left of the dataset before, cannot be removed ({error.strerror or error})'
+        raise InputError(
+            old, problem, 'the new one is in its place; remove this yourself'
+        ) from None
 
 
 def _write(root: Path, task: TaskSpec, episodes: Sequence[Episode], pa: Any, pq: Any) -> None:
@@ -172,7 +221,7 @@ def read_lerobot(path: Path, task: TaskSpec, as_is: bool) -> Read:
     :raises InputError: pyarrow is not installed; truncated, foreign or of another contract; sizes that do not fit
     """
     pa, pq = _arrow(path)
-    info = _json(path / 'meta/info.json')
+    info = _json(path / INFO)
     version = info.get('codebase_version')
     if not str(version).startswith('v3.'):
         problem = f'is of codebase version {version}, only v3 is read'

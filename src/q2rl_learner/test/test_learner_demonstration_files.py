@@ -20,7 +20,7 @@ from rclpy.serialization import serialize_message
 
 from q2rl_learner.demonstration_files import format_of
 from q2rl_learner.episodes import Episode
-from q2rl_learner.lerobot_dataset import FILE
+from q2rl_learner.lerobot_dataset import FILE, write_lerobot
 from q2rl_learner.mcap_demonstrations import TYPE, definition, transitions_of
 from q2rl_ros.conversions import transition_to_msg
 from q2rl_task import InputError
@@ -121,10 +121,81 @@ def test_a_kind_that_is_unknown(tmp_path):
         format_of(tmp_path / 'demos.csv')
 
 
+@pytest.mark.parametrize('name', ['demos.hdf5', 'demos.mcap', 'bags'])
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path, episodes, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / 'rosbag2_0.mcap').write_bytes(b'recorded')
+    assert not format_of(folder).folder  # so it is refused before
+    with pytest.raises(OSError):
+        write(folder, episodes)
+    assert [p.name for p in tmp_path.rglob('*')] == [name, 'rosbag2_0.mcap']
+    assert (folder / 'rosbag2_0.mcap').read_bytes() == b'recorded'
+
+
 class TestLeRobot:
     @pytest.fixture
     def dataset(self, tmp_path, episodes) -> Path:
         return write(tmp_path / 'dataset', episodes)
+
+    @pytest.mark.parametrize('writes', [write, lambda *a: write_lerobot(a[0], TASK, a[1])])
+    def test_a_folder_of_something_else_is_not_replaced(self, tmp_path, episodes, writes):
+        folder = tmp_path / 'data'
+        (folder / 'inner').mkdir(parents=True)
+        (folder / 'inner/thesis.txt').write_text('years')
+        with pytest.raises(InputError, match='no LeRobotDataset') as caught:
+            writes(folder, episodes)
+        assert str(caught.value).startswith(f'{folder}: ') and '\n' not in str(caught.value)
+        assert [p.name for p in tmp_path.rglob('*')] == ['data', 'inner', 'thesis.txt']
+
+    def test_a_file_is_not_replaced(self, tmp_path, episodes):
+        (tmp_path / 'data').write_text('years')
+        with pytest.raises(InputError, match='no LeRobotDataset'):
+            write_lerobot(tmp_path / 'data', TASK, episodes)
+        assert (tmp_path / 'data').read_text() == 'years'
+
+    def test_an_empty_folder_and_that_of_a_link_are_replaced(self, tmp_path, episodes):
+        folder, link = tmp_path / 'empty', tmp_path / 'link'
+        folder.mkdir()
+        link.symlink_to(folder)
+        for path in (folder, link):
+            check_same(read(write(path, episodes)).episodes, episodes)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ['empty', 'link']
+        assert link.is_symlink()
+
+    @pytest.mark.parametrize('failing', ['write', 'aside', 'in'])
+    def test_a_failure_leaves_the_old_one(self, dataset, episodes, monkeypatch, failing):
+        rename = Path.rename
+
+        def fail(*_):
+            raise OSError(28, 'No space left on device')
+
+        def rename_or_fail(path, target):
+            wanted = path == dataset if failing == 'aside' else path.suffix == '.partial'
+            return fail() if wanted else rename(path, target)
+
+        if failing == 'write':
+            monkeypatch.setattr('q2rl_learner.lerobot_dataset._tasks', fail)
+        else:
+            monkeypatch.setattr(Path, 'rename', rename_or_fail)
+        with pytest.raises(OSError, match='No space left'):
+            write(dataset, episodes[:1])
+        check_same(read(dataset).episodes, episodes)
+        assert [p.name for p in dataset.parent.iterdir()] == [dataset.name]
+
+    def test_an_old_one_that_cannot_be_removed_is_named(self, dataset, episodes, monkeypatch):
+        remove = shutil.rmtree
+
+        def rmtree(path, **options):
+            if path.suffix == '.old':
+                raise PermissionError(13, 'Permission denied')
+            remove(path, **options)
+
+        monkeypatch.setattr('shutil.rmtree', rmtree)
+        with pytest.raises(InputError, match='is left of the dataset before') as caught:
+            write(dataset, episodes[:1])
+        check_same(read(Path(caught.value.where)).episodes, episodes)
+        check_same(read(dataset).episodes, episodes[:1])
 
     def test_it_is_laid_out_as_v3(self, dataset, episodes):
         info = json.loads((dataset / 'meta/info.json').read_text())

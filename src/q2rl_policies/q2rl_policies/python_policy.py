@@ -34,15 +34,15 @@ PROTOCOL = 'see the protocol in docs/adopt-a-policy.md'
 def load_class(name: str, task: Contract, sha256: str = '') -> Any:
     """Import a class and make an instance for a task. This runs the user's code.
 
-    :param sha256: hex digits that its source file must have; empty accepts any
+    :param sha256: hex digits that its source file must have, or it is not run; empty accepts any. Packages above the
+        module are imported to find that file, and what it imports itself is not looked at.
     :raises InputError: no such class, another source than adopted, or it cannot be made
     """
+    if sha256:
+        _check_source(name, _named_file(name), sha256)
     kind, source = _find(name)
-    if sha256 and source_hash(source) != sha256:
-        problem = f'{source} is not the source that was adopted'
-        raise InputError(
-            name, problem, 'bring the file back, or adopt it again and start a new run'
-        )
+    if sha256:
+        _check_source(name, source, sha256)  # the class may come from a file that this one imports
     try:
         made = kind(task)
     except Exception as error:  # the user's code may raise anything
@@ -53,8 +53,15 @@ def load_class(name: str, task: Contract, sha256: str = '') -> Any:
 
 
 def source_of(name: str) -> Path:
-    """Return the file that holds a class's source. This imports it."""
-    return _find(name)[1]
+    """Return the file that holds a class's source. This imports it.
+
+    :raises InputError: no such class, or it is named where it is only imported: what runs first would be another file
+    """
+    kind, source = _find(name)
+    if source != _named_file(name):
+        home = f'{kind.__module__}:{kind.__name__}'
+        raise InputError(name, f'is only imported there, from {source}', f'say {home}')
+    return source
 
 
 def source_hash(path: Path) -> str:
@@ -62,10 +69,40 @@ def source_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _find(name: str) -> tuple[type, Path]:
+def _check_source(name: str, source: Path, sha256: str) -> None:
+    remedy = 'bring the file back, or adopt it again and start a new run'
+    try:
+        found = source_hash(source)
+    except OSError as error:
+        problem = f'{source} cannot be read ({error.strerror or error})'
+        raise InputError(name, problem, remedy) from None
+    if found != sha256:
+        raise InputError(name, f'{source} is not the source that was adopted', remedy)
+
+
+def _split(name: str) -> tuple[str, str]:
     place, colon, attribute = name.rpartition(':')
     if not colon or not place or not attribute:
         raise InputError(name, 'names no class', 'say module:Class or path/file.py:Class')
+    return place, attribute
+
+
+def _named_file(name: str) -> Path:
+    """Return the file that an import of a class begins with. This imports the packages above it, not the file."""
+    place, _ = _split(name)
+    if place.endswith('.py'):
+        return Path(place).resolve()
+    try:
+        spec = importlib.util.find_spec(place)
+    except Exception as error:  # the user's package may raise anything
+        raise InputError(name, f'cannot be imported ({_said(error)})', PROTOCOL) from None
+    if spec is None or spec.origin is None:
+        raise InputError(name, f'there is no source file of {place}', PROTOCOL)
+    return Path(spec.origin).resolve()
+
+
+def _find(name: str) -> tuple[type, Path]:
+    place, attribute = _split(name)
     try:
         module = (
             _import_file(Path(place)) if place.endswith('.py') else importlib.import_module(place)

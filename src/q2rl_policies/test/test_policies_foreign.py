@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 from policy_files import (
@@ -23,6 +24,7 @@ import torch
 
 from q2rl_policies.policy_file import load_bc, load_density, pack_program, program_bc, python_bc
 from q2rl_policies.policy_spec import PolicySpec, read_spec, spec_of
+from q2rl_policies.python_policy import load_class, source_hash, source_of
 from q2rl_task import InputError
 
 GAUSSIAN = {'outputs': {'mean': 0, 'std': 1}}
@@ -220,8 +222,6 @@ def test_python_classes_of_a_file(tmp_path):
 
 def test_an_adopted_class_is_the_one_that_was_adopted(tmp_path):
     path = python_file(tmp_path)
-    from q2rl_policies.python_policy import source_hash
-
     adopted = tmp_path / 'bc.yaml'
     text = f'python: {path}:Policy\ntask: pipe_assembly\ncontract: {TASK.contract_hash}\n'
     adopted.write_text(text + f'sha256: {source_hash(path)}\n')
@@ -232,6 +232,52 @@ def test_an_adopted_class_is_the_one_that_was_adopted(tmp_path):
     adopted.write_text(f'python: {path}:Policy\ntask: other\ncontract: "0"\n')
     with pytest.raises(InputError, match='contract 0'):
         load_bc(adopted, TASK)
+
+
+@pytest.fixture
+def packaged(tmp_path, monkeypatch):
+    """Two modules of a package: `home` has the class, `door` only imports it."""
+    folder = tmp_path / 'gripper_pkg'
+    folder.mkdir()
+    (folder / '__init__.py').write_text('')
+    python_file(folder).rename(folder / 'home.py')
+    (folder / 'door.py').write_text('from gripper_pkg.home import Policy\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    yield folder
+    for name in [name for name in sys.modules if name.partition('.')[0] == folder.name]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize('named', ['{folder}/home.py:Policy', 'gripper_pkg.home:Policy'])
+def test_a_source_that_was_edited_is_refused_before_any_of_it_runs(tmp_path, packaged, named):
+    source, ran = packaged / 'home.py', tmp_path / 'ran'
+    named, sha256 = named.format(folder=packaged), source_hash(source)
+    source.write_text(f'{source.read_text()}\nopen({str(ran)!r}, "w").close()\n')
+    with pytest.raises(InputError, match='not the source that was adopted') as caught:
+        load_class(named, TASK, sha256)
+    assert '\n' not in str(caught.value)
+    assert not ran.exists()
+    load_class(named, TASK, source_hash(source))
+    assert ran.exists()
+
+
+def test_a_source_that_is_gone_is_one_line(tmp_path):
+    for name in (f'{tmp_path}/gone.py:Policy', 'no.such.module:A', 'no_such_module:A'):
+        with pytest.raises(InputError) as caught:
+            load_class(name, TASK, '0' * 64)
+        assert str(caught.value).startswith(name) and '\n' not in str(caught.value)
+
+
+def test_a_class_is_adopted_where_its_source_is(packaged):
+    """Its hash is that of the file which runs first, or an edited one would run before it is found."""
+    home = packaged / 'home.py'
+    assert source_of('gripper_pkg.home:Policy') == source_of(f'{home}:Policy') == home
+    for door in ('gripper_pkg.door:Policy', f'{packaged}/door.py:Policy'):
+        with pytest.raises(InputError, match=r'say gripper_pkg\.home:Policy'):
+            source_of(door)
+        load_class(door, TASK)
+        with pytest.raises(InputError, match=r'home\.py is not the source that was adopted'):
+            load_class(door, TASK, source_hash(packaged / 'door.py'))
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,7 @@ def _by_hand(
     from q2rl_lab.up_run import End
 
     config = RunConfig(task, seed, realtime=realtime)
-    recording = open_recording(config, count, output, force, port)
-    with recording.folder.lock():
+    with open_recording(config, count, output, force, port) as recording:
         there = recording.keep()
         if there >= recording.wanted:
             say(f'{there} are recorded already; a larger -n adds to them')
