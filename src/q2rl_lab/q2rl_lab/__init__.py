@@ -7,9 +7,8 @@ Modules by subject:
 - a run through the nodes: `start_check`, `up_run`, `supervisor`, `ros_environment`, `watch`, `run_view`,
   `operator_call` (stop and hold from another terminal)
 - a run in one process: `learn_run`, `in_process`, `kept_run` (what it goes on from), `cell`
-- what every run has: `task_check`, `run_folder`, `preparation`, `hand_recording` (a person's demonstrations),
-  `prepare_run` (for a launch), `recording`, `run_data`, `finish`,
-  `result`, `report`, `plots`, `clips`
+- what every run has: `begin_run`, `task_check`, `run_folder`, `preparation`, `prepare_run` (for a launch),
+  `hand_recording` (a person's demonstrations), `recording`, `run_data`, `finish`, `result`, `report`, `plots`, `clips`
 - evaluation: `evaluation`, `recorded_evaluation`, `statistics`
 - one episode explained, and RL in the shadow: `why_files`, `why_page`, `episode_ticks`, `episode_story`, `film`;
   `shadow_run`, `shadow_files`, `shadow_result`, `shadow_page`

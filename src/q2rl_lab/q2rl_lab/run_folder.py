@@ -45,6 +45,13 @@ class RunConfig:
     robot_type: str = 'panda'
     command_sink: str = 'auto'
 
+    @property
+    def verb(self) -> str:
+        """The command that such a run is of."""
+        if not self.in_process:
+            return 'up'
+        return 'shadow' if self.shadow else 'learn'
+
     @classmethod
     def of_task(cls, spec: TaskSpec, method: str | None = None, **asked: Any) -> RunConfig:
         """Return what was `asked` for, with the task's own word on how it is learned where that is None.

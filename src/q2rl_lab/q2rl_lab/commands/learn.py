@@ -62,59 +62,38 @@ def learn(
     import time
 
     started = time.monotonic()
+    from q2rl_lab.begin_run import begin_run
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
+    from q2rl_lab.preparation import prepare, tell
     from q2rl_lab.result import short_result
-    from q2rl_lab.run_folder import (
-        RunConfig,
-        create_run,
-        latest_run,
-        open_run,
-        resume_config,
-        resume_line,
-        task_of_run,
-    )
+    from q2rl_lab.run_folder import latest_run, resume_line
     from q2rl_lab.task_check import check_simulated
     from q2rl_lab.up_run import keep_wall_time, read_session
-    from q2rl_lab.workspace import versions
-    from q2rl_learner.config import load_preset
-    from q2rl_policies.torch_runtime import find_device
-    from q2rl_task import InputError, Phase, load_task
+    from q2rl_task import Phase
 
-    folder = open_run(runs_dir, name) if resume else None
-    task = task_of_run(task, folder)
-    spec = load_task(task)
     asked = {
         'task': task,
         'seed': seed,
         'preset': preset,
         'device': device,
-        'demonstrations': wanted_demonstrations(demonstrations, spec),
+        'demonstrations': demonstrations,
         'steps': steps,
         'rollouts': rollouts,
         'goal': goal,
         'drop_bc': drop_bc or None,
         'eval_episodes': eval_episodes,
-        'bc': str(bc.absolute()) if bc else None,
+        'bc': bc,
     }
-    if folder is not None:
-        config = resume_config(folder, asked, method)
-        find_device(config.device)
-        if not config.in_process or config.shadow:
-            other = 'shadow' if config.shadow else 'up'
-            raise InputError(folder.path, f'is a run of `q2rl {other}`', 'name one of `q2rl learn`')
-        adopted = folder.bc if config.bc is not None and folder.bc.is_file() else None
-    else:
-        config = RunConfig.of_task(spec, method, **asked, in_process=True)
-        load_preset(config.preset)
-        find_device(config.device)
-        adopted = bc
-    if adopted is not None:
-        check_adopted(adopted, spec, config.preset)
-    check_simulated(task, spec)
-    if folder is None:
-        folder = create_run(runs_dir, name, config, versions())
+    folder, config, _ = begin_run(
+        'learn',
+        asked,
+        method,
+        name,
+        resume,
+        runs_dir,
+        lambda c, spec: check_simulated(c.task, spec),
+    )
     how = resume_line('learn', folder, runs_dir)
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)

@@ -116,31 +116,17 @@ def up(
     import time
 
     started = time.monotonic()
+    from q2rl_lab.begin_run import begin_run
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
     from q2rl_lab.display import open_display
     from q2rl_lab.finish import finish_run
-    from q2rl_lab.preparation import check_adopted, prepare, tell, wanted_demonstrations
+    from q2rl_lab.preparation import prepare, tell
     from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
-    from q2rl_lab.run_folder import (
-        RunConfig,
-        create_run,
-        latest_run,
-        open_run,
-        resume_config,
-        resume_line,
-        task_of_run,
-    )
+    from q2rl_lab.run_folder import latest_run, resume_line
     from q2rl_lab.start_check import check_start
     from q2rl_lab.up_run import End, keep_wall_time, node_processes, read_session, run_graph
-    from q2rl_lab.workspace import versions
-    from q2rl_learner.config import load_preset
-    from q2rl_policies.torch_runtime import find_device
-    from q2rl_task import InputError, load_task
 
-    folder = open_run(runs_dir, name) if resume else None
-    task = task_of_run(task, folder)
-    spec = load_task(task)
     if browser:
         require_free_port('--browser-port', browser_port)
     asked = {
@@ -148,37 +134,21 @@ def up(
         'seed': seed,
         'preset': preset,
         'device': device,
-        'demonstrations': wanted_demonstrations(demonstrations, spec),
+        'demonstrations': demonstrations,
         'steps': steps,
         'rollouts': rollouts,
         'goal': goal,
         'drop_bc': drop_bc or None,
         'eval_episodes': eval_episodes,
         'realtime': realtime or sim not in (None, 'mujoco') or None,
-        'bc': str(bc.absolute()) if bc else None,
+        'bc': bc,
         'planner': planner,
         'shadow': shadow or None,
         'sim': sim,
         'robot_type': robot_type,
         'command_sink': command_sink,
     }
-    if folder is not None:
-        config = resume_config(folder, asked, method)
-        find_device(config.device)
-        if config.in_process:
-            remedy = 'go on with it by ./q2rl learn --resume, or start a new one'
-            raise InputError(folder.path, 'is a run of `q2rl learn`', remedy)
-        adopted = folder.bc if config.bc is not None and folder.bc.is_file() else None
-    else:
-        config = RunConfig.of_task(spec, method, **asked)
-        load_preset(config.preset)
-        find_device(config.device)
-        adopted = bc
-    if adopted is not None:
-        check_adopted(adopted, spec, config.preset)
-    check_start(config, spec)
-    if folder is None:
-        folder = create_run(runs_dir, name, config, versions())
+    folder, config, spec = begin_run('up', asked, method, name, resume, runs_dir, check_start)
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         how = resume_line('up', folder, runs_dir)
