@@ -56,13 +56,15 @@ class ArmInterface(Q2rlNode):
         latch, planning = make_latch(self), make_planning(self)
         tare = WrenchTare(self.value('tare_time'), self.value('tare_limit_n'))
         start_tare = make_start_tare(self, tare)
-        self._logic = ArmLogic(self.task, self.robot, latch, planning, start_tare)
+        self._pace = TickPace(self, self.task.period_s, self.control_time)
+        self._logic = ArmLogic(
+            self.task, self.robot, latch, planning, start_tare, self._pace.may_step
+        )
         self._joiner = MeasurementJoiner(self.task)
         self._sensors = LatestSensors(self.task, self.task.limits.observation_max_age_s)
         self._timeout = self.value('lockstep_timeout')
         self._republish_s = self.value('republish_period')
         self._lost_s = self.value('lost_after')
-        self._pace = TickPace(self, self.task.period_s, self.control_time)
         qos = self.qos
         kinematics = make_kinematics(self)
         self._sink = make_sink(
@@ -218,7 +220,7 @@ class ArmInterface(Q2rlNode):
             self.drop('stale_sensors', f'no fresh reading of {", ".join(stale)}: holding')
             if arrived_now - self._last_good > self._lost_s:
                 logic.lose('sensors')
-            target = logic.command.coast() if self._pace.may_step() else None
+            target = logic.coast()
             if target is not None:
                 self._command(target, now, None)
             self._publish_status()

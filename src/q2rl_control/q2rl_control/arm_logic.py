@@ -10,6 +10,8 @@ to STOPPED, where the command brakes and holds; see `SafetyLatch` for the way ba
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from q2rl_control.arm_command import ArmCommand
@@ -52,6 +54,7 @@ class ArmLogic:
     :param latch: emergency stop and hold; by default of this object's own life only
     :param planning: finds the way to a start pose; by default it is straight
     :param tare: zeroes the wrench at each start pose; by default nothing does
+    :param may_step: whether a guarded step may be made now, so soon after the last; by default always
     :raises InputError: limits with which the arm could not stop
     """
 
@@ -62,6 +65,7 @@ class ArmLogic:
         latch: SafetyLatch | None = None,
         planning: Planning | None = None,
         tare: StartTare | None = None,
+        may_step: Callable[[], bool] = lambda: True,
     ) -> None:
         self.task = task
         self.robot = robot
@@ -81,6 +85,7 @@ class ArmLogic:
         self._blind = 0
         self._reset = ResetCourse(task, planning)
         self._tare, self._taring = tare, False
+        self._may_step = may_step
         self._steps = EpisodeSteps(task, robot)
         self._measurement: Measurement | None = None
         self._seed = 0
@@ -228,7 +233,10 @@ class ArmLogic:
         return '' if self._steps.label(success) else 'it has the other label already'
 
     def lose(self, detail: str) -> None:
-        """Note that sensing was lost for too long: the next observation of a running episode is final, LOST."""
+        """Note that sensing was lost for too long: the next observation of a running episode is final, LOST.
+
+        What was lost before an episode runs costs it nothing: it starts only once a measurement can be used again.
+        """
         self._steps.lose(detail)
 
     def note_force(self, force: float) -> None:
@@ -247,7 +255,7 @@ class ArmLogic:
             self._blind += 1
             if self._blind * self.task.period_s > self.task.limits.watchdog_s:
                 self.lose('measurements')
-            return Tick(self.command.coast())
+            return Tick(self.coast())
         self._blind = 0
         self._measurement = measurement
         self.command.seed(measurement)
@@ -266,6 +274,11 @@ class ArmLogic:
         if self.state is ArmState.RUNNING:
             return self._observe(measurement)
         return self._keep(measurement)
+
+    def coast(self) -> Pose | None:
+        """Brake to hold where nothing usable was measured; None before the first `seed`, or right behind a step."""
+        # An episode steps when it is answered, and that may have been just now: a tick that was to ask makes no second.
+        return self.command.coast() if self._may_step() else None
 
     def execute(self, decision: Decision | None) -> tuple[Pose, ExecutedStep]:
         """Answer the pending observation; None holds. On a final one nothing but a hold is executed.

@@ -30,9 +30,10 @@ MAY_BEGIN = 'the person at the lever may begin'
 class Tick:
     """What to do about one measurement.
 
-    target: tip pose to command, base frame; None only with an observation, or before the first
-    measurement was usable. observation: to be answered by `ArmLogic.execute`. waiting: the arm holds
-    until someone asks for a motion, so a simulation in lockstep need not go on.
+    target: tip pose to command, base frame; None only with an observation, before the first
+    measurement was usable, or where it is not and a step was made just now. observation: to be answered
+    by `ArmLogic.execute`. waiting: the arm holds until someone asks for a motion, so a simulation in
+    lockstep need not go on.
     """
 
     target: Pose | None

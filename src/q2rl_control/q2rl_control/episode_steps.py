@@ -69,16 +69,17 @@ class EpisodeSteps:
     def begin(self, episode: str, mode: Mode, explore: bool) -> None:
         """Expect an episode, which may still have to get to its start pose."""
         self.episode, self.mode, self._explore = episode, mode, explore
-        self._end_requested, self._lost, self._label, self._step = False, '', None, 0
+        self._end_requested, self._label, self._step = False, None, 0
 
     def start(self, part: Pose | None, force: float) -> None:
-        """Begin to observe: the start pose is reached.
+        """Begin to observe: the start pose is reached, and nothing counts as lost that was on the way there.
 
         :param part: estimate of the loose part (base frame), for a task with one
         :param force: contact force [N] there
         """
         self._builder.reset(part)
         self._peak_force = force
+        self._lost = ''
 
     def drop(self) -> None:
         """Forget the observation that waits for its answer."""

@@ -183,6 +183,58 @@ def test_lost_sensing_ends_the_episode():
     assert bench.steps[-1].end_reason is EndReason.LOST and not bench.steps[-1].terminated
 
 
+UNUSABLE = {'wrench': np.full(6, np.nan)}
+
+
+def resetting() -> Bench:
+    """Return a bench whose arm is in motion to its start pose."""
+    bench = Bench()
+    bench.logic.retreat()
+    bench.until(ArmState.READY)
+    bench.logic.start_episode('e1', Mode.GATED, 2, FIXTURE)
+    bench.advance()
+    bench.advance()
+    assert bench.logic.state is ArmState.RESETTING and not bench.logic.guard.at_rest
+    return bench
+
+
+def blind(bench: Bench, seconds: float) -> None:
+    """Let nothing usable be measured for a time."""
+    for _ in range(round(seconds / TASK.period_s)):
+        bench.measurement = replace(bench.measurement, **UNUSABLE)
+        bench.advance()
+    bench.measurement = bench.arm.measure()
+
+
+@pytest.mark.parametrize('lost', ['measurements', 'sensors'])
+def test_sensing_that_is_lost_on_the_way_to_the_start_pose_holds_and_costs_no_episode(lost):
+    bench = resetting()
+    if lost == 'measurements':
+        blind(bench, 1.0)
+        assert bench.logic.blind and bench.logic.guard.at_rest
+    else:
+        bench.logic.lose(lost)
+    assert bench.logic.state is ArmState.RESETTING and not bench.steps
+    bench.until(ArmState.RUNNING)
+    bench.advance()
+    assert [(step.step, step.final) for step in bench.steps] == [(0, False), (1, False)]
+
+
+def test_sensing_that_is_still_lost_starts_no_episode_and_lost_again_ends_it():
+    bench = resetting()
+    # They are back for one tick at a time only, the one in which the episode starts included.
+    while bench.logic.state is ArmState.RESETTING:
+        blind(bench, 1.0)
+        assert bench.logic.guard.at_rest and not bench.steps
+        bench.advance()
+    assert len(bench.steps) == 1
+    blind(bench, 1.0)
+    bench.advance()
+    first, last = bench.steps
+    assert not first.final and last.final
+    assert last.end_reason is EndReason.LOST and not last.terminated
+
+
 def test_unusable_measurements_hold_and_are_counted():
     bench = Bench().running()
     bench.advance(np.ones(TASK.action_size))

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from arm_bench import TASK, Bench
+from arm_bench import FIXTURE, TASK, Bench
 from control_helpers import above, measurement
 import numpy as np
 import pytest
 
 from q2rl_control.arm_state import ArmState
 from q2rl_control.follow_watch import FOR_S, Follower, FollowWatch
-from q2rl_task import EndReason, Pose, Source
+from q2rl_task import EndReason, Mode, Pose, Source
 
 UP = np.array([0.0, 0.0, -0.6, 0.0, 0.0, 0.0])
 TICKS = round(FOR_S / TASK.period_s)
@@ -159,6 +159,24 @@ def test_a_short_block_needs_no_person():
     bench.blocked = ''
     bench.until(ArmState.READY)
     assert not bench.reasons
+
+
+@pytest.mark.parametrize('waits_for_people', [False, True])
+def test_a_block_on_the_way_to_the_start_pose_costs_no_episode(waits_for_people):
+    bench = WatchedBench(waits_for_people)
+    assert bench.logic.retreat()
+    bench.until(ArmState.READY)
+    assert bench.logic.start_episode('e1', Mode.GATED, 1, FIXTURE)
+    bench.advance()
+    bench.blocked = 'the robot is not ready'
+    for _ in range(2 * round(PATIENCE_S / TASK.period_s)):
+        bench.advance()
+    bench.blocked = ''
+    assert bench.logic.state is ArmState.RESETTING and bench.logic.guard.at_rest
+    assert bench.logic.latch.held is waits_for_people and bench.logic.latch.release()
+    bench.until(ArmState.RUNNING)
+    bench.advance()
+    assert len(bench.steps) == 2 and not any(step.final for step in bench.steps)
 
 
 def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back():

@@ -336,6 +336,42 @@ def test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick(bench):
     assert len(sent) == 2  # it goes on braking
 
 
+@pytest.mark.parametrize('fault', ['not finite', 'frozen'])
+def test_a_measurement_that_cannot_be_used_makes_no_second_step_of_one_tick(bench, fault):
+    arm, clock, sent = frozen(bench)
+    logic, measured = arm._logic, arm._logic.measurement
+    if fault == 'frozen':
+        logic._wrench_watch.is_frozen = lambda _: True
+    else:
+        measured = replace(measured, wrench=np.full(6, np.nan))
+    arm._sensors.stale = lambda *_: ()
+    arm._sensors.measurement = lambda _: measured
+    unusable = logic.counters.unusable
+    clock[0] = TASK.period_s
+    arm._on_period()  # the decision is missed: that is the step
+    assert len(sent) == 1 and logic.pending is None
+    assert logic.counters.unusable == unusable + 1
+    clock[0] += TASK.period_s
+    arm._on_period()
+    assert len(sent) == 2  # it goes on braking
+
+
+def test_a_measurement_that_cannot_be_used_makes_no_step_right_behind_an_answer(bench):
+    arm, clock, sent = frozen(bench)
+    bad = replace(arm._logic.measurement, wrench=np.full(6, np.nan))
+    arm._sensors.stale = lambda *_: ()
+    arm._sensors.measurement = lambda _: bad
+    clock[0] = 0.9 * TASK.period_s
+    arm._execute(decision(np.full(6, 0.1)))
+    assert len(sent) == 1
+    clock[0] = TASK.period_s
+    arm._on_period()
+    assert len(sent) == 1 and arm._logic.blind
+    clock[0] += TASK.period_s
+    arm._on_period()
+    assert len(sent) == 2
+
+
 def test_the_answer_to_a_final_observation_and_the_retreat_are_steps_of_two_ticks(bench):
     arm, clock, sent = frozen(bench)
     arm._sensors.stale = lambda *_: ()
