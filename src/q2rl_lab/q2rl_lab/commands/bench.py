@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from q2rl_lab.commands.options import PRESET_HELP, Device, Json
+
+if TYPE_CHECKING:
+    from q2rl_lab.bench_run import Given, Job
+    from q2rl_lab.bench_suites import Suite
 
 bench = typer.Typer(
     no_args_is_help=True,
@@ -104,25 +108,14 @@ def learning(
     q2rl bench learning --suite metaworld --tasks peg_insert_side --seeds 0-2
     q2rl bench learning --suite pipe --bc bc.safetensors --methods q2rl,ibrl
     """  # noqa: D301
-    import dataclasses
     import shlex
 
-    from q2rl_lab.bench_suites import bench_task, find_suite, parse_seeds, pick_tasks
+    from q2rl_lab.bench_suites import parse_seeds
     from q2rl_lab.commands.methods import explain_methods
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
-    from q2rl_learner.config import without_method
     from q2rl_task import InputError
 
-    chosen = find_suite(suite)
-    if steps is not None:
-        every = max(1, steps // 4)
-        chosen = dataclasses.replace(chosen, online_steps=steps, evaluate_every=every)
-    if preset is not None:
-        if without_method(preset) != preset:
-            raise InputError(f'--preset {preset}', 'names a method', 'name it in --methods')
-        chosen = dataclasses.replace(chosen, preset=preset)
-    if tasks is not None:
-        chosen = dataclasses.replace(chosen, tasks=pick_tasks(chosen, tasks.split(',')))
+    chosen = _chosen(suite, steps, preset, tasks)
     if bc is None and demonstrations is not None:
         raise InputError('--demonstrations', 'serves --bc only', 'name a policy too')
     if bc is not None and len(chosen.tasks) > 1:
@@ -134,8 +127,7 @@ def learning(
         explain_methods(names, chosen.preset, as_json)
         return
     from q2rl_lab.bench_pool import LOCAL, run_here, run_on_ray
-    from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
-    from q2rl_lab.bench_run import WITHOUT, Given, Job
+    from q2rl_lab.bench_run import Job
     from q2rl_policies.torch_runtime import find_device
     from q2rl_task.atomic_file import check_writable
 
@@ -145,12 +137,7 @@ def learning(
         find_device(device)
     if chosen.gym is not None:
         chosen.gym.host.check()
-    given = None
-    if bc is not None:
-        mixed = demonstrations or ''
-        mixed = mixed if mixed in ('', WITHOUT) else str(Path(mixed).absolute())
-        given = Given(bc.absolute(), mixed)
-        given.check(bench_task(*chosen.tasks, chosen.gym), [f'{chosen.preset}+{n}' for n in names])
+    given = _given(bc, demonstrations, chosen, names)
     named = '-'.join([chosen.name, *(Path(part).stem for part in (preset, bc) if part is not None)])
     out = (out or Path('bench') / f'{named}.jsonl').absolute()
     check_writable(out)
@@ -162,12 +149,7 @@ def learning(
         for method in names
         for seed in parse_seeds(seeds)
     ]
-    settings = {(job.task, job.method): job.settings() for job in planned}
-    keys = {(j.task, j.method, j.seed): settings[j.task, j.method] for j in planned}
-    refuse_other_settings(out, keys)
-    lines = read_lines(out) if out.is_file() else []
-    done = {(run.task, run.method, run.seed) for run in finished_runs(lines)}
-    left = [job for job in planned if (job.task, job.method, job.seed) not in done]
+    left = _left(planned, out)
     say(f'{len(left)} of {len(planned)} runs to do, results in {out}')
     failed: list[str] = []
 
@@ -193,6 +175,57 @@ def learning(
     if failed:
         say(f'failed: {", ".join(failed)}; give the same command again to try them again')
         raise typer.Exit(EXIT_FAILED)
+
+
+def _chosen(name: str, steps: int | None, preset: str | None, tasks: str | None) -> Suite:
+    """Return a suite with what the command line changes of it."""
+    import dataclasses
+
+    from q2rl_lab.bench_suites import find_suite, pick_tasks
+    from q2rl_learner.config import without_method
+    from q2rl_task import InputError
+
+    suite = find_suite(name)
+    changes: dict[str, Any] = {}
+    if steps is not None:
+        changes |= {'online_steps': steps, 'evaluate_every': max(1, steps // 4)}
+    if preset is not None:
+        if without_method(preset) != preset:
+            raise InputError(f'--preset {preset}', 'names a method', 'name it in --methods')
+        changes['preset'] = preset
+    if tasks is not None:
+        changes['tasks'] = pick_tasks(suite, tasks.split(','))
+    return dataclasses.replace(suite, **changes)
+
+
+def _given(
+    bc: Path | None, demonstrations: str | None, suite: Suite, methods: Sequence[str]
+) -> Given | None:
+    """Return the policy to start from in place of a clone per seed, once it was checked; None without one."""
+    from q2rl_lab.bench_run import WITHOUT, Given
+    from q2rl_lab.bench_suites import bench_task
+
+    if bc is None:
+        return None
+    mixed = demonstrations or ''
+    given = Given(bc.absolute(), mixed if mixed in ('', WITHOUT) else str(Path(mixed).absolute()))
+    given.check(bench_task(*suite.tasks, suite.gym), [f'{suite.preset}+{m}' for m in methods])
+    return given
+
+
+def _left(planned: Sequence[Job], out: Path) -> list[Job]:
+    """Return the runs that are not in the results to their end.
+
+    :raises InputError: results of other settings are in the file
+    """
+    from q2rl_lab.bench_results import finished_runs, read_lines, refuse_other_settings
+
+    settings = {(job.task, job.method): job.settings() for job in planned}
+    keys = {(j.task, j.method, j.seed): settings[j.task, j.method] for j in planned}
+    refuse_other_settings(out, keys)
+    lines = read_lines(out) if out.is_file() else []
+    done = {(run.task, run.method, run.seed) for run in finished_runs(lines)}
+    return [job for job in planned if (job.task, job.method, job.seed) not in done]
 
 
 @bench.command()
