@@ -123,9 +123,8 @@ def learned_from(
         contract = task.contract_hash
         actor = LiveActor.from_file(weights[0].read_bytes(), weights[0], contract)
         critic = LiveCritic.from_file(weights[1].read_bytes(), weights[1], contract)
-        if (
-            critic.alpha is not None
-        ):  # what they were trained against, as the node of the gate has it
+        # Critics are asked with the alpha that they were trained against, as the node of the gate does.
+        if critic.alpha is not None:
             config = config.model_copy(update={'alpha': critic.alpha})
     else:
         learner = _restored(folder / 'state.safetensors', task)

@@ -144,7 +144,8 @@ def open_recording(
 
 def _prepare(folder: RunFolder, config: RunConfig, force: bool, lock: Path) -> None:
     """Make a folder, whose `lock` is held, that of a recording which begins, or goes on where `force` is not asked."""
-    if folder.config.is_file() and not force:
+    begun = folder.config.is_file()
+    if begun and not force:
         before = folder.read_config()
         if before != config:
             raise InputError(
@@ -155,7 +156,7 @@ def _prepare(folder: RunFolder, config: RunConfig, force: bool, lock: Path) -> N
         return
     with saying_why(folder.path):
         there = [path for path in folder.path.iterdir() if path != lock]
-        if folder.config.is_file():
+        if begun:
             _remove(there, folder.config)
         elif there:
             problem = 'holds something else than a recording'

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from q2rl_learner.episodes import Episode, finished_episodes
+from q2rl_learner.episodes import Episode, ends_by_itself, finished_episodes
 from q2rl_task import Mode, Transition
-from q2rl_task.episode import INTERRUPTIONS
 
 LEAST_FAILURES = 4
 
@@ -35,8 +34,7 @@ class BCEpisodes:
         self.taken += 1
         counts = self.taken > forgotten
         if transition.mode == Mode.BC:
-            ended = transition.terminated or transition.truncated
-            self.ended += ended and transition.end_reason not in INTERRUPTIONS
+            self.ended += ends_by_itself(transition)
             if counts:
                 self._began.setdefault(transition.episode, self.taken - 1)
                 self._online.append(transition)
@@ -56,12 +54,12 @@ class BCEpisodes:
         If that was just now, they reach back to its success before: one may be luck.
         """
         found: list[Episode] = []
-        successes = 0
+        lucky = False
         for episode in reversed(self.online()):
-            successes += episode.succeeded
-            enough = successes > 1 or len(found) >= LEAST_FAILURES
-            if episode.succeeded and enough:
-                break
+            if episode.succeeded:
+                if lucky or len(found) >= LEAST_FAILURES:
+                    break
+                lucky = True
             found.insert(0, episode)
         return found
 

@@ -135,12 +135,14 @@ def acting_steps(episodes: Sequence[Episode], device: Device = 'cpu') -> tuple[T
     )
 
 
+def ends_by_itself(transition: Transition) -> bool:
+    """Return whether an episode came to its end with a transition, and was not interrupted."""
+    ended = transition.terminated or transition.truncated
+    return ended and transition.end_reason not in INTERRUPTIONS
+
+
 def finished_episodes(transitions: Sequence[Transition]) -> list[Episode]:
     """Return the episodes among `transitions` that came to an end by themselves and miss no step."""
-    ended = {
-        t.episode: t.step + 1
-        for t in transitions
-        if (t.terminated or t.truncated) and t.end_reason not in INTERRUPTIONS
-    }
+    ended = {t.episode: t.step + 1 for t in transitions if ends_by_itself(t)}
     steps = Counter(t.episode for t in transitions)
     return group_episodes(t for t in transitions if ended.get(t.episode) == steps[t.episode])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from learner_helpers import Toy, demonstrations, noisy_bc, small_config, toy_task
 import pytest
@@ -89,6 +90,19 @@ def test_a_learner_that_was_restarted_goes_back_to_weights_of_its_former_life(tm
         assert torch.equal(tensor, good[name]), name
 
 
+def restarted(of: OnlineLearner, folder: Path) -> OnlineLearner:
+    """Return a learner with the state of another, before it has seen any transition."""
+    save_state(folder / 'state', of)
+    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
+    load_state(folder / 'state', second)
+    return second
+
+
+def assert_same_critics(of: OnlineLearner, second: OnlineLearner) -> None:
+    for name, tensor in of.critics.state_dict().items():
+        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+
+
 def failing(toy: Toy, count: int) -> list[Transition]:
     """Return BC-only episodes in a world where BC does nothing useful."""
     bc, toy.bc = toy.bc, lambda position: toy_still(bc(position))
@@ -114,15 +128,12 @@ def test_starting_afresh_fits_v_to_what_bc_has_come_to_and_forgets_what_was_befo
     assert of.forgotten == len(before) and of.replay.added == len(changed)
     worst = of.attainable[0]
     assert float(of.value(states).detach()) < 0.5 * (hopeful + worst)
-    save_state(tmp_path / 'state', of)
-    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
-    load_state(tmp_path / 'state', second)
+    second = restarted(of, tmp_path)
     after = toy.run('o2', Phase.ONLINE, rl=toy.bc)
     learn(of, after)
     learn(second, first + before + changed + after)
     assert second.replay.added == of.replay.added
-    for name, tensor in of.critics.state_dict().items():
-        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+    assert_same_critics(of, second)
 
 
 def test_starting_afresh_within_an_episode_keeps_none_of_the_samples_from_before(tmp_path):
@@ -136,14 +147,11 @@ def test_starting_afresh_within_an_episode_keeps_none_of_the_samples_from_before
     learn(of, before + changed + under_way[:cut])
     of.start_afresh(count=1)
     assert of.replay.waiting == CONFIG.n_step - 1
-    save_state(tmp_path / 'state', of)
-    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
-    load_state(tmp_path / 'state', second)
+    second = restarted(of, tmp_path)
     learn(of, under_way[cut:])
     learn(second, first + before + changed + under_way)
     assert second.replay.added == of.replay.added == len(changed + under_way)
-    for name, tensor in of.critics.state_dict().items():
-        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+    assert_same_critics(of, second)
 
 
 def test_what_a_person_did_before_outlives_starting_afresh_and_a_restart(tmp_path):
@@ -158,15 +166,12 @@ def test_what_a_person_did_before_outlives_starting_afresh_and_a_restart(tmp_pat
     assert helps == sum(t.source == Source.HUMAN for t in rollout + before) > 0
     of.start_afresh(count=1)
     assert of.replay.interventions == helps and of.replay.added == len(changed)
-    save_state(tmp_path / 'state', of)
-    second = OnlineLearner(CONFIG, TASK, 0, demonstrations(TASK, 3, seed=1))
-    load_state(tmp_path / 'state', second)
+    second = restarted(of, tmp_path)
     after = toy.run('o2', Phase.ONLINE, rl=toy.bc)
     learn(of, after)
     learn(second, first + rollout + before + changed + after)
     assert second.replay.interventions == helps and second.replay.added == of.replay.added
-    for name, tensor in of.critics.state_dict().items():
-        assert torch.equal(tensor, second.critics.state_dict()[name]), name
+    assert_same_critics(of, second)
 
 
 def test_one_failure_of_bc_is_too_little_to_start_afresh():
