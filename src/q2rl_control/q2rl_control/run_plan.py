@@ -11,7 +11,7 @@ from q2rl_control.performance_watch import Fault
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_control.run_settings import GOAL_EPISODES, RunSettings
 from q2rl_task import InputError, LearnerState, Mode, Phase, episode_seed
-from q2rl_task.episode import LEARNING, LIFE
+from q2rl_task.episode import AFTER_ONLINE, LEARNING, LIFE
 
 STREAMS = {
     Phase.DEMONSTRATING: ('demonstration', 'd'),
@@ -58,7 +58,8 @@ class RunPlan:
                                                 |^
                                              GRADUATED -> SETTLING
 
-    PAUSED and STOPPED from anywhere. A run of demonstrations: STARTING -> DEMONSTRATING -> FINISHED.
+    PAUSED and STOPPED from anywhere. A run of demonstrations: STARTING -> DEMONSTRATING -> FINISHED. One that is past
+    ONLINE goes back to it where it is taken up with more steps or another goal, and is then evaluated on other scenes.
 
     :param progress: of an earlier process of the same run, to go on from; else a fresh run
     """
@@ -76,6 +77,7 @@ class RunPlan:
         self.progress.check_kind(settings.demonstrations > 0)
         if settings.demonstrations and self.phase is Phase.FINISHED:
             self._enter(self._onward(Phase.DEMONSTRATING))  # more are wanted now, perhaps
+        self._learn_on()
 
     @property
     def phase(self) -> Phase:
@@ -90,11 +92,10 @@ class RunPlan:
     @property
     def episodes_planned(self) -> int:
         """Episodes of the present phase in all; 0 where it does not count episodes."""
-        settings = self.settings
         if self.phase is Phase.ESTIMATING:
             return self._rollouts
         if self.phase is Phase.EVALUATING:
-            return settings.evaluation_episodes * len(settings.evaluation_modes)
+            return self._evaluated_before + self._evaluation_length
         return 0
 
     @property
@@ -123,9 +124,9 @@ class RunPlan:
             if explore and phase is Phase.GRADUATED and settings.drop_bc:
                 mode = Mode.RL
         elif phase is Phase.EVALUATING:
-            modes = settings.evaluation_modes
-            mode = modes[(number - 1) % len(modes)]
-            seed_number = (number - 1) // len(modes) + 1
+            modes, before = settings.evaluation_modes, self._evaluated_before
+            mode = modes[(number - 1 - before) % len(modes)]
+            seed_number = before + (number - 1 - before) // len(modes) + 1
         seed_stream, letter = STREAMS[stream]
         seed = episode_seed(settings.seed, seed_stream, seed_number)
         name = f'{settings.run_id}-{letter}{number:04d}'
@@ -318,6 +319,36 @@ class RunPlan:
             return Mode.RL
         return Mode.GATED
 
+    def _learn_on(self) -> None:
+        """Go back to the online phase, where the run was done with it and is given more steps, or another goal."""
+        settings, progress = self.settings, self.progress
+        told = [settings.online_steps, settings.goal]
+        if not settings.online_steps or told == progress.learn_until:
+            return
+        progress.learn_until = told
+        resting = self.phase in (Phase.PAUSED, Phase.STOPPED)
+        at = progress.back_to if resting else self.phase
+        if at not in AFTER_ONLINE or self._over(Phase.ONLINE):
+            return
+        evaluated = progress.of(Phase.EVALUATING).episodes
+        if evaluated > self._evaluated_before:
+            progress.superseded.append([evaluated, self.online_steps])
+        progress.last_weights = 0
+        if resting:
+            progress.back_to = self._onward(Phase.ONLINE)
+        else:
+            self._enter(self._onward(Phase.ONLINE))
+
+    @property
+    def _evaluated_before(self) -> int:
+        """Evaluation episodes of before the run was last given more to learn."""
+        superseded = self.progress.superseded
+        return superseded[-1][0] if superseded else 0
+
+    @property
+    def _evaluation_length(self) -> int:
+        return self.settings.evaluation_episodes * len(self.settings.evaluation_modes)
+
     @property
     def _rollouts(self) -> int:
         return max(self.settings.rollouts, self.progress.drawn_out_to)
@@ -344,8 +375,7 @@ class RunPlan:
         if phase is Phase.ONLINE:
             return counts.transitions >= settings.online_steps or self._reached_goal
         if phase is Phase.EVALUATING:
-            planned = settings.evaluation_episodes * len(settings.evaluation_modes)
-            return counts.episodes >= planned
+            return counts.episodes - self._evaluated_before >= self._evaluation_length
         return False
 
     def _onward(self, phase: Phase) -> Phase:

@@ -30,6 +30,8 @@ class RunProgress:
     drawn_out_to: so many rollouts are wanted by now, because fewer told too little; 0: as many as planned.
     recent: outcomes of the last gated episodes that were learned from, `GOAL_EPISODES` at most; helped ones failed.
     last_weights: version of the weights that the online phase ended with; 0 until it has.
+    learn_until: steps and goal of the online phase, as the run was last told. superseded: for each time that it was
+    given more to learn after it was evaluated, (evaluation episodes, online steps) until then.
     graduated_at: online episodes until the run (last) graduated; 0: it has not. rollbacks: how often success fell
     below BC's; rollback_version: weights that the last of them went back to; 0: none, since BC itself had become worse.
     events: what was found out about the run, as (online episodes, text).
@@ -45,6 +47,8 @@ class RunProgress:
     drawn_out_to: int = 0
     recent: list[bool] = field(default_factory=list)
     last_weights: int = 0
+    learn_until: list[int] = field(default_factory=list)
+    superseded: list[list[int]] = field(default_factory=list)
     graduated_at: int = 0
     rollbacks: int = 0
     rollback_version: int = 0

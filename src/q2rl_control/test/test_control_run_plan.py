@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,6 +204,78 @@ def test_a_run_that_reached_its_goal_learns_no_longer():
     again.command(Command.STOP)
     again.command(Command.RESUME)
     assert again.phase is Phase.SETTLING
+
+
+def taken_up(plan: RunPlan, **changes) -> RunPlan:
+    """Return the plan of a process that goes on with the run, told other things perhaps."""
+    told = replace(plan.settings, **changes)
+    return RunPlan(told, RunProgress.from_dict(plan.progress.to_dict()))
+
+
+def to_the_end(plan: RunPlan) -> list:
+    """Run a plan that is online to its end; return the episodes of its evaluation."""
+    while plan.phase in LEARNING:
+        finish(plan)
+    plan.learner_reported(SETTLED)
+    evaluation = []
+    while plan.phase is Phase.EVALUATING:
+        evaluation.append(finish(plan))
+    assert plan.phase is Phase.FINISHED
+    return evaluation
+
+
+def test_a_finished_run_that_is_given_more_steps_learns_on_and_is_evaluated_on_other_scenes():
+    plan = online()
+    first = to_the_end(plan)
+    assert taken_up(plan).phase is Phase.FINISHED
+    more = taken_up(plan, online_steps=200)
+    assert more.phase is Phase.ONLINE and more.progress.last_weights == 0
+    assert more.next_episode().number == 11
+    second = to_the_end(more)
+    assert more.online_steps == 200 and more.progress.superseded == [[6, 100]]
+    assert [e.mode for e in second] == [e.mode for e in first]
+    assert len({e.seed for e in second}) == 2 and not {e.seed for e in first} & {
+        e.seed for e in second
+    }
+    assert not {e.episode for e in first} & {e.episode for e in second}
+    assert taken_up(more, online_steps=150).phase is Phase.FINISHED  # it has them already
+    third = taken_up(more, online_steps=300)
+    to_the_end(third)
+    assert third.progress.superseded == [[6, 100], [12, 200]]
+
+
+def test_an_evaluation_that_is_given_up_for_more_steps_begins_anew_with_its_first_policy():
+    plan = online()
+    while plan.phase is Phase.ONLINE:
+        finish(plan)
+    assert taken_up(plan, online_steps=200).phase is Phase.ONLINE
+    plan.learner_reported(SETTLED)
+    cut = [finish(plan) for _ in range(2)]
+    plan.command(Command.STOP)
+    more = taken_up(plan, online_steps=200)
+    assert more.phase is Phase.STOPPED
+    more.command(Command.RESUME)
+    assert more.phase is Phase.ONLINE
+    evaluation = to_the_end(more)
+    assert [e.mode for e in evaluation] == [Mode.BC, Mode.GATED, Mode.RL] * 2
+    assert cut[0].seed not in {e.seed for e in evaluation}
+
+
+def test_a_run_that_reached_its_goal_learns_on_for_another_goal():
+    plan = online(online_steps=10**6, goal=90, rl_only_every=0, bc_only_every=0, drift_evidence=0)
+    to_the_end(plan)
+    assert taken_up(plan, online_steps=2 * 10**6).phase is Phase.FINISHED
+    assert taken_up(plan, goal=0).phase is Phase.ONLINE
+
+
+def test_a_run_that_was_sent_to_its_evaluation_early_stays_there():
+    plan = online()
+    plan.command(Command.EVALUATE)
+    assert taken_up(plan).phase is Phase.SETTLING
+    assert (
+        taken_up(taken_up(plan, online_steps=0)).phase is Phase.SETTLING
+    )  # only evaluated between
+    assert taken_up(plan, online_steps=200).phase is Phase.ONLINE
 
 
 def test_a_persons_successes_reach_no_goal():

@@ -10,7 +10,7 @@ import numpy as np
 
 from q2rl_lab.report import Clip
 from q2rl_lab.run_data import EpisodeRow, RunData
-from q2rl_task import InputError, Mode, Phase, Pose
+from q2rl_task import InputError, Mode, Pose
 
 WIDTH, HEIGHT = 480, 360
 EVERY = 2
@@ -27,7 +27,7 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
     trace = data.folder.trace
     if not trace.is_file():
         return [], 'No clips: the run left no trace of the simulation.'
-    chosen = choose_episodes(data.episodes)
+    chosen = choose_episodes(data.evaluated)
     if not chosen:
         return [], 'No clips: no evaluated episode to show yet.'
     from q2rl_sim.render import RenderError, SceneRenderer
@@ -44,9 +44,8 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
     return made, '' if made else 'No clips: the trace does not hold the evaluated episodes.'
 
 
-def choose_episodes(rows: list[EpisodeRow]) -> list[tuple[str, EpisodeRow]]:
+def choose_episodes(evaluated: list[EpisodeRow]) -> list[tuple[str, EpisodeRow]]:
     """Pick what to show: a scene on which BC alone fails and the gated policy succeeds, else one of each."""
-    evaluated = [row for row in rows if row.phase is Phase.EVALUATING]
     failing = [row for row in evaluated if row.mode is Mode.BC and not row.success]
     succeeding = [row for row in evaluated if row.mode is Mode.GATED and row.success]
     by_seed = {row.seed: row for row in succeeding if row.seed is not None}

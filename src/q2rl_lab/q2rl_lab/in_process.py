@@ -31,10 +31,10 @@ from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
 from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
-from q2rl_task.episode import LEARNING
+from q2rl_task.episode import AFTER_ONLINE, LEARNING
 
 ROBOT = 'arm'
-FITTED = (*LEARNING, Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
+FITTED = (*LEARNING, *AFTER_ONLINE)
 """Phases after the fit."""
 
 

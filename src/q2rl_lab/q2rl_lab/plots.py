@@ -122,12 +122,12 @@ def gate_figures(data: RunData) -> dict[str, str]:
                 x, 100.0 * share, '.', ms=9, mew=0, alpha=0.6, color=RL_COLOUR, label='episode'
             )
             axes.plot(x, 100.0 * smooth, color=RL_COLOUR, label='mean of 10')
-            evaluation = [
-                k for k, row in zip(x, rows, strict=True) if row.phase is Phase.EVALUATING
-            ]
-            if evaluation:
-                axes.axvspan(evaluation[0] - 0.5, evaluation[-1] + 0.5, color=INK, alpha=0.05)
-                axes.text(evaluation[0], 101, ' evaluation', va='bottom')
+            for evaluated in [*(rows for _, rows in data.evaluated_before), data.evaluated]:
+                ids = {row.episode for row in evaluated}
+                evaluation = [k for k, row in zip(x, rows, strict=True) if row.episode in ids]
+                if evaluation:
+                    axes.axvspan(evaluation[0] - 0.5, evaluation[-1] + 0.5, color=INK, alpha=0.05)
+                    axes.text(evaluation[0], 101, ' evaluation', va='bottom')
             axes.set(xlabel='gated episode', ylabel='actions by RL [%]', ylim=(-3, 112))
             legend_above(axes)
 

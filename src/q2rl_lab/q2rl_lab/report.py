@@ -121,10 +121,10 @@ def _moment(stamp: str) -> str:
     return f'{found[1]} {found[2]} {found[3]}' if found else stamp
 
 
-def _evaluation(result: dict[str, Any]) -> str:
+def _rates_table(rates: dict[str, Any]) -> str:
     rows = []
     for key, name in (('bc', 'BC alone'), ('gated', 'gated'), ('rl', 'RL alone')):
-        rate = result[key]
+        rate = rates[key]
         if not rate['n']:
             rows.append(
                 f'<tr><td>{name}</td><td class="n">0</td><td colspan="3">not measured</td></tr>'
@@ -141,6 +141,18 @@ def _evaluation(result: dict[str, Any]) -> str:
             f'<tr><td>{name}{measured}</td><td class="n">{rate["n"]}</td><td class="n">{share:.1f} %</td>'
             f'<td class="n">{low:.1f} to {high:.1f} %</td><td>{bar}</td></tr>'
         )
+    return (
+        '<div class="table"><table><tr><th>who acts</th><th class="n">episodes</th><th class="n">success</th>'
+        f'<th class="n">95 % interval</th><th></th></tr>{"".join(rows)}</table></div>'
+    )
+
+
+def _evaluation(result: dict[str, Any]) -> str:
+    before = ''.join(
+        f'<p class="lead">On other scenes, after {earlier["online_steps"]} online steps, before it learned on:</p>'
+        f'{_rates_table(earlier)}'
+        for earlier in reversed(result['evaluated_before'])
+    )
     outside = ''
     if outside_band(result):
         outside = (
@@ -149,9 +161,7 @@ def _evaluation(result: dict[str, Any]) -> str:
         )
     return (
         '<h2>Evaluation</h2><p class="lead">Fresh scenes that training never saw; nothing is learned here. '
-        'The interval is Wilson\'s at 95 %.</p><div class="table"><table><tr><th>who acts</th>'
-        '<th class="n">episodes</th><th class="n">success</th><th class="n">95 % interval</th><th></th></tr>'
-        f'{"".join(rows)}</table></div>{outside}'
+        f"The interval is Wilson's at 95 %.</p>{_rates_table(result)}{outside}{before}"
     )
 
 

@@ -32,6 +32,7 @@ def build_result(data: RunData) -> dict[str, Any]:
     learner's disk; `finished_episode_steps` leaves out episodes that came to nothing. `arm_counters` has the names of
     /diagnostics. The windows and levels of the learning-speed numbers stand beside them. `bc_in_band` `holds` unless
     Wilson's interval lies outside; it is `meant` of clones of as many demonstrations as the task's own.
+    `evaluated_before` has what was measured before the run was given more to learn.
     """
     online = data.learned_from()
     outcomes = [row.success for row in online]
@@ -55,6 +56,10 @@ def build_result(data: RunData) -> dict[str, Any]:
                 [r.success for r in data.select(Phase.EVALUATING, Mode.GATED)]
             ).as_dict(),
             'rl': Rate.of([r.success for r in data.select(Phase.EVALUATING, Mode.RL)]).as_dict(),
+            'evaluated_before': [
+                {'online_steps': steps, **{mode: rate.as_dict() for mode, rate in _rates(rows)}}
+                for steps, rows in data.evaluated_before
+            ],
             'adopted': data.config.bc,
             'bc_in_band': {
                 'low': BC_BAND[0],
@@ -140,9 +145,15 @@ def short_result(result: dict[str, Any]) -> dict[str, Any]:
     # The learner keeps a timeline; a run whose learner was on another machine has none here.
     unknown = 'not recorded' if begun else 'no online step yet'
     achieved = unknown if ratio['achieved'] is None else f'{ratio["achieved"]:.3g} per step'
+    before = {
+        f'after {earlier["online_steps"]} steps': f'gated {rate_text(earlier["gated"])}, '
+        f'RL alone {rate_text(earlier["rl"])}'
+        for earlier in result['evaluated_before']
+    }
     return {
         'run': result['run'],
         'BC alone': _bc_text(result),
+        **before,
         'gated': rate_text(result['gated']),
         'RL alone': rate_text(result['rl']),
         'episodes to 80 %': _or(reached['episodes'], too_few or f'not within {gone}'),
@@ -178,6 +189,17 @@ def _bc_rate(data: RunData) -> tuple[Rate, str]:
         return Rate.of([row.success for row in evaluated]), 'evaluation'
     alone = data.select(Phase.ESTIMATING, Mode.BC) + data.select(Phase.ONLINE, Mode.BC)
     return Rate.of([row.success for row in alone]), 'rollouts'
+
+
+def _rates(rows: list[EpisodeRow]) -> list[tuple[str, Rate]]:
+    """Return the success of each policy in episodes of one evaluation."""
+    return [
+        (
+            mode.name.lower(),
+            Rate.of([r.success for r in rows if r.mode is mode and not r.interrupted]),
+        )
+        for mode in (Mode.BC, Mode.GATED, Mode.RL)
+    ]
 
 
 def _published_steps(data: RunData) -> int | None:

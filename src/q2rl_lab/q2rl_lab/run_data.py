@@ -102,9 +102,28 @@ class RunData:
     notes: tuple[str, ...]
 
     def select(self, phase: Phase, mode: Mode) -> list[EpisodeRow]:
-        """Episodes of a phase and a mode, in order, but for those that were interrupted."""
+        """Episodes of a phase (of evaluations: the last) and a mode, in order, but for those that were interrupted."""
+        rows = self.evaluated if phase is Phase.EVALUATING else self.episodes
+        return [e for e in rows if e.phase is phase and e.mode is mode and not e.interrupted]
+
+    @property
+    def evaluated(self) -> list[EpisodeRow]:
+        """Episodes of the last evaluation, in order."""
+        superseded = self.progress.get('superseded') or [[0, 0]]
+        return self._evaluation(superseded[-1][0], math.inf)
+
+    @property
+    def evaluated_before(self) -> list[tuple[int, list[EpisodeRow]]]:
+        """Episodes of earlier evaluations, which the run learned on after: with its online steps until then."""
+        found, first = [], 0
+        for last, steps in self.progress.get('superseded', []):
+            found.append((steps, self._evaluation(first, last)))
+            first = last
+        return found
+
+    def _evaluation(self, after: int, last: float) -> list[EpisodeRow]:
         return [
-            e for e in self.episodes if e.phase is phase and e.mode is mode and not e.interrupted
+            e for e in self.episodes if e.phase is Phase.EVALUATING and after < e.number <= last
         ]
 
     def learned_from(self) -> list[EpisodeRow]:

@@ -20,11 +20,13 @@ from q2rl_task.errors import InputError
 from q2rl_task.spec import LearningSpec, TaskSpec
 
 LATEST = 'latest'
+LENGTHS = ('rollouts', 'steps', 'goal')
+"""What a run may be given more of."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What `q2rl up` was asked for; fixed for the life of a run."""
+    """What `q2rl up` was asked for; fixed for the life of a run, but for what `resume_config` lets change."""
 
     task: str
     seed: int = 0
@@ -211,14 +213,15 @@ class RunFolder:
         }
         write_atomically(self.config, json.dumps(content, indent=2))
 
-    def keep_rollouts(self, number: int) -> None:
-        """Keep that the run has so many rollouts now, and all else as it is.
+    def keep_length(self, config: RunConfig) -> None:
+        """Keep how long the run is to be now, and all else as it is.
 
         :raises InputError: see `read_config`
         """
-        if self.read_config().rollouts != number:
+        length = {name: getattr(config, name) for name in LENGTHS}
+        if any(getattr(self.read_config(), name) != value for name, value in length.items()):
             content = json.loads(self.config.read_text(encoding='utf-8'))
-            content['asked']['rollouts'] = number
+            content['asked'].update(length)
             write_atomically(self.config, json.dumps(content, indent=2))
 
 
@@ -332,8 +335,8 @@ def task_of_run(task: str | None, resumed: RunFolder | None) -> str:
 def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = None) -> RunConfig:
     """Return the config of a run to resume; options given again must not differ.
 
-    But for the device, as the one that the run began on may be gone, and for more rollouts, as long as V is not fitted:
-    too few may be why.
+    But for the device, as the one that the run began on may be gone; for more steps or another goal; and for more
+    rollouts, as long as V is not fitted: too few may be why.
 
     :param asked: options of RunConfig; None where not given
     :param method: laid over the preset; None where not given
@@ -350,6 +353,16 @@ def resume_config(run: RunFolder, asked: dict[str, Any], method: str | None = No
                 'leave the option out, or start a new run',
             )
         config = replace(config, rollouts=asked['rollouts'])
+    if (asked.get('steps') or 0) > config.steps:
+        if config.goal and asked.get('goal') is None:
+            raise InputError(
+                '--steps',
+                f'run {run.id} learns until {config.goal} % of the last gated episodes succeed',
+                'name a --goal too; 0: learn for all of the steps',
+            )
+        config = replace(config, steps=asked['steps'])
+    if asked.get('goal') is not None:
+        config = replace(config, goal=asked['goal'])
     if method is not None:
         below = asked.get('preset') or without_method(config.preset)
         asked = {**asked, 'preset': f'{below}+{method}'}

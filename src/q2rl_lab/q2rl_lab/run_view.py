@@ -57,9 +57,12 @@ class RunView:
 
     def hear_episode(self, summary: Any) -> None:
         """Take in an episode's summary; one that is repeated counts once."""
-        if summary.episode not in self._seen:
-            self._seen.add(summary.episode)
-            self.episodes.append(summary)
+        if summary.episode in self._seen:
+            return
+        self._seen.add(summary.episode)
+        if summary.phase == Phase.ONLINE:  # whatever was evaluated before has learned on since
+            self.episodes = [e for e in self.episodes if e.phase != Phase.EVALUATING]
+        self.episodes.append(summary)
 
     def hear_arm(self, status: Any) -> None:
         """Take in the arm's status; one that was started again counts from 0, and what it had counted is kept."""

@@ -144,4 +144,5 @@ def take_over(what: Learned, folder: RunFolder, seed: int) -> None:
     progress.run_id, progress.seed = folder.id, seed
     progress.phase, progress.attempts, progress.detail = Phase.EVALUATING, 0, ''
     progress.counts.pop(Phase.EVALUATING.name, None)
+    progress.superseded = []
     RunStore(folder.path).save(progress, {**extra, 'episodes_recorded': 0})

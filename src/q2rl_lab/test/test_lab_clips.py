@@ -42,7 +42,7 @@ def test_an_episode_that_the_trace_does_not_hold_whole_is_not_found():
 
 
 def rows(run):
-    return read_run(run.write()).episodes
+    return read_run(run.write()).evaluated
 
 
 def test_the_same_scene_is_shown_twice_where_there_is_one(run):

@@ -47,6 +47,28 @@ def test_the_numbers_of_a_run_that_learned(learned):
     assert result['notes'] == []
 
 
+def test_what_was_evaluated_before_a_run_learned_on_is_told_apart(learned):
+    for _ in range(10):
+        learned.add(Phase.EVALUATING, Mode.BC, False, logged=False)
+        learned.add(Phase.EVALUATING, Mode.GATED, True, logged=False)
+        learned.add(Phase.EVALUATING, Mode.RL, True, logged=False)
+    folder = learned.write()
+    state = json.loads(folder.state.read_text())
+    state['progress']['superseded'] = [[60, 400]]
+    folder.state.write_text(json.dumps(state))
+    data = read_run(folder)
+    result = build_result(data)
+    assert [(result[mode]['success'], result[mode]['n']) for mode in ('bc', 'gated', 'rl')] == [
+        (0.0, 10), (1.0, 10), (1.0, 10),
+    ]  # fmt: skip
+    (before,) = result['evaluated_before']
+    assert (before['online_steps'], before['bc']['success'], before['rl']['n']) == (400, 0.35, 20)
+    told = list(short_result(result))
+    assert told[:4] == ['run', 'BC alone', 'after 400 steps', 'gated']
+    assert 'RL alone 90.0 % of 20' in short_result(result)['after 400 steps']
+    assert 'after 400 online steps, before it learned on' in render_report(data, result, [], '')
+
+
 def test_an_interrupted_episode_is_neither_a_success_nor_a_failure(run):
     for k in range(60):
         run.add(Phase.ONLINE, Mode.GATED, k % 10 != 0)

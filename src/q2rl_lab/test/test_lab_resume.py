@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import json
 import multiprocessing
 import os
@@ -137,6 +138,30 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(start, whole, tmp_path
     again.run()
     assert again.plan.phase is Phase.FINISHED
     assert_same_run(tmp_path, whole)
+
+
+def test_a_finished_run_learns_on_where_it_is_given_more_steps(start, whole, tmp_path):
+    one, other = tmp_path / 'one', tmp_path / 'other'
+    longer = replace(SETTINGS, online_steps=220)
+    for folder in (one, other):
+        shutil.copytree(whole, folder)
+    again = run(start, one, settings=longer)
+    again.run()
+    assert again.plan.phase is Phase.FINISHED
+    learner = again.learner
+    assert learner.online_steps >= 220
+    assert learner.gradient_steps == learner.config.critic_updates_per_step * learner.online_steps
+    before, rows = episodes(whole), episodes(one)
+    assert rows[: len(before)] == before
+    more = [row for row in rows[len(before) :] if row['phase'] == 'ONLINE']
+    assert more and rows[len(before) :][-3:] == [r for r in rows if r['phase'] == 'EVALUATING'][3:]
+    assert len({row['episode'] for row in rows}) == len(rows)
+    first = run(start, other, settings=longer)
+    first._deciders = AtStep(first._deciders, more[-1]['episode'], 3)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    run(start, other, settings=longer).run()
+    assert_same_run(other, one)
 
 
 def test_a_fit_that_was_interrupted_is_made_anew(start, whole, tmp_path):

@@ -123,7 +123,7 @@ def test_a_run_without_a_v_may_be_given_more_rollouts_for_good(tmp_path):
     config = resume_config(run, {'rollouts': more})
     assert config == replace(CONFIG, rollouts=more) and run.read_config() == CONFIG
     started = json.loads(run.config.read_text())
-    run.keep_rollouts(config.rollouts)
+    run.keep_length(config)
     assert resume_config(run, {}) == config
     kept = json.loads(run.config.read_text())
     assert (kept['started'], kept['versions']) == (started['started'], started['versions'])
@@ -134,6 +134,24 @@ def test_a_run_without_a_v_may_be_given_more_rollouts_for_good(tmp_path):
     with pytest.raises(InputError, match='--rollouts: V of run one is fitted already'):
         resume_config(run, {'rollouts': more + 1})
     assert resume_config(run, {'rollouts': more}) == config
+
+
+def test_a_run_may_be_given_more_steps_and_another_goal_for_good(tmp_path):
+    run = create_run(tmp_path, 'one', CONFIG, {})
+    more = CONFIG.steps + 100
+    with pytest.raises(InputError, match='--steps: run one was started with'):
+        resume_config(run, {'steps': CONFIG.steps - 1})
+    config = resume_config(run, {'steps': more})
+    assert config == replace(CONFIG, steps=more)
+    run.keep_length(config)
+    assert resume_config(run, {}) == config
+    config = resume_config(run, {'goal': 95})
+    assert config.goal == 95
+    run.keep_length(config)
+    with pytest.raises(InputError, match=r'--steps: run one learns until 95 %.*name a --goal'):
+        resume_config(run, {'steps': more + 1})
+    wanted = replace(config, steps=more + 1, goal=0)
+    assert resume_config(run, {'steps': more + 1, 'goal': 0}) == wanted
 
 
 def test_a_resume_keeps_how_the_arm_is_commanded_and_an_older_run_has_the_usual_way(tmp_path):

@@ -111,6 +111,15 @@ def test_a_repeated_summary_counts_once(view):
     assert len(view.episodes) == 4
 
 
+def test_what_was_evaluated_before_a_run_learned_on_is_not_counted_with_what_is_now(view):
+    for number in (20, 21):
+        view.hear_episode(episode(number, False, phase=int(Phase.EVALUATING), explored=False))
+    assert len(view.telling(Phase.EVALUATING)) == 2
+    view.hear_episode(episode(22, True))
+    view.hear_episode(episode(23, True, phase=int(Phase.EVALUATING), explored=False))
+    assert [e.success for e in view.telling(Phase.EVALUATING)] == [True]
+
+
 def test_only_the_last_fifty_gated_episodes_of_the_phase_count(view):
     for number in range(10, 80):
         view.hear_episode(episode(number, True))

@@ -217,7 +217,9 @@ def test_the_nodes_take_over_what_a_run_learned_at_the_beginning_of_its_evaluati
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b'learned')
     counts = {name: PhaseCounts(episodes=4) for name in ('ONLINE', 'EVALUATING')}
-    progress = RunProgress('made_up', 3, Phase.FINISHED, counts=counts, last_weights=9)
+    progress = RunProgress(
+        'made_up', 3, Phase.FINISHED, counts=counts, last_weights=9, superseded=[[4, 1]]
+    )
     RunStore(folder.path).save(progress, {'next_sequence': 5, 'episodes_recorded': 8})
     what = find_learned(folder.path.parent, 'made_up', None, 'x', 'y')
     assert can_run_by_nodes(what)
@@ -229,6 +231,7 @@ def test_the_nodes_take_over_what_a_run_learned_at_the_beginning_of_its_evaluati
     progress, extra = RunStore(made.path).load()
     assert (progress.run_id, progress.seed, progress.phase) == (made.id, 11, Phase.EVALUATING)
     assert list(progress.counts) == ['ONLINE'] and progress.last_weights == 9
+    assert progress.superseded == []
     assert extra == {'next_sequence': 5, 'episodes_recorded': 0}
     assert (made.learner / 'state.safetensors').read_bytes() == b'learned'
     copied = TransitionLog(made.transitions, run.task.contract_hash, read_only=True)

@@ -17,7 +17,7 @@ from q2rl_learner.learner_state import Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, LearnerState, Phase, Transition
-from q2rl_task.episode import LEARNING
+from q2rl_task.episode import AFTER_ONLINE, LEARNING
 
 UNLIMITED = 2**62
 RATE_WINDOW_S = 5.0
@@ -25,7 +25,6 @@ METRICS_EVERY = 50
 """Gradient steps between two reports of scalars."""
 TELL_EVERY = 100
 """Steps of a fit between two words of how far it is."""
-AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Phase(IntEnum):
 
 LEARNING = (Phase.ONLINE, Phase.GRADUATED)
 """Phases whose episodes are learned from. They are one stream: its episodes and transitions are all of ONLINE."""
+AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
 
 
 class LearnerState(IntEnum):

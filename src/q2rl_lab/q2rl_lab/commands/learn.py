@@ -57,6 +57,7 @@ def learn(
     q2rl learn pipe_assembly --seed 3
     q2rl learn pipe_assembly --method ibrl
     q2rl learn --resume                          go on with the latest run
+    q2rl learn --resume --steps 40000            not good enough: learn on
     for s in 0 1 2 3 4; do q2rl learn pipe_assembly --seed $s --run s$s; done
     """  # noqa: D301
     import time
@@ -100,7 +101,7 @@ def learn(
         say(f'run {folder.id} in {folder.path}')
         try:
             with latest_run(folder):
-                folder.keep_rollouts(config.rollouts)
+                folder.keep_length(config)
                 tell(prepare(folder, config))
                 from q2rl_lab.learn_run import learn_in_process
 

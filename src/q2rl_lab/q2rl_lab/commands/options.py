@@ -59,7 +59,12 @@ Device = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option('--steps', min=0, help='Steps of the online phase.', show_default="the task's"),
+    typer.Option(
+        '--steps',
+        min=0,
+        help='Steps of the online phase; with --resume more of them: the run learns on.',
+        show_default="the task's",
+    ),
 ]
 Rollouts = Annotated[
     int | None,

@@ -109,6 +109,7 @@ def up(
     q2rl up pipe_assembly                        a quarter of an hour on two cores
     q2rl up pipe_assembly --seed 7 --run seven   another seed, in runs/seven
     q2rl up --resume                             go on with the latest run
+    q2rl up --resume --steps 40000               not good enough: learn on
     q2rl up pipe_assembly --browser              and a page with a stop button
     q2rl up pipe_assembly --shadow --run dark    then: q2rl shadow dark
     q2rl up pipe_assembly --json > result.json   only the result in the file
@@ -155,7 +156,7 @@ def up(
         try:
             say(f'run {folder.id} in {folder.path}')
             with latest_run(folder):
-                folder.keep_rollouts(config.rollouts)
+                folder.keep_length(config)
                 tell(prepare(folder, config))
                 specs = node_processes(folder, config, resume, browser_port if browser else None)
                 if browser:
