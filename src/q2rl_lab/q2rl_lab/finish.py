@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a run's files to its result and report."""
+"""From a run's files to its result and report, and to what is said of them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+from q2rl_control.run_store import RunStore
 from q2rl_lab.clips import make_clips
+from q2rl_lab.console import emit
 from q2rl_lab.report import write_report
-from q2rl_lab.result import write_result
+from q2rl_lab.result import build_result, short_result, write_result
 from q2rl_lab.run_data import read_run
-from q2rl_lab.run_folder import RunFolder
+from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_lab.up_run import keep_wall_time
+from q2rl_task import Phase
 
 
 def finish_run(
@@ -29,3 +32,23 @@ def finish_run(
     result = write_result(data)
     write_report(data, result, films, note)
     return result
+
+
+def finished_result(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
+    """Return the result of a run that has nothing left to do, however it is to go on; None where it has.
+
+    :param config: what the run is asked for now
+    :raises InputError: what is kept of the run is damaged
+    """
+    saved = RunStore(folder.path).load()
+    if saved is None or saved[0].phase is not Phase.FINISHED or not folder.report.is_file():
+        return None
+    return build_result(read_run(folder)) if config == folder.read_config() else None
+
+
+def tell_result(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:
+    """Print the whole result as JSON, or what a person wants to see first, and where the rest is."""
+    if as_json:
+        emit(result, True)
+    else:
+        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)

@@ -293,6 +293,12 @@ def resume_line(verb: str, run: RunFolder, runs_dir: Path) -> str:
     return line if runs_dir == Path('runs') else f'{line} --runs-dir {shlex.quote(str(runs_dir))}'
 
 
+def learn_on(config: RunConfig) -> str:
+    """Return the options that let a finished run learn on, for as long again."""
+    steps = 2 * config.steps or LearningSpec().online_steps
+    return f'--steps {steps} --goal 0' if config.goal else f'--steps {steps}'
+
+
 def open_run(runs_dir: Path, name: str | None) -> RunFolder:
     """Return a run by its name in `runs_dir`, by its path, or the latest.
 

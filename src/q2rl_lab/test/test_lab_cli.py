@@ -14,12 +14,15 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from q2rl_control.run_progress import RunProgress
+from q2rl_control.run_store import RunStore
 from q2rl_lab import checks
 from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
 from q2rl_lab.console import finite_or_none, rate_text
 from q2rl_lab.outcomes import read_summary
-from q2rl_task import load_task
+from q2rl_lab.run_folder import RunConfig, create_run
+from q2rl_task import InputError, Phase, load_task
 
 runner = CliRunner()
 VERBS = (
@@ -153,6 +156,32 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
         assert refused.exit_code == 2 and said in refused.stderr, refused.output
         assert refused.stderr.count('\n') == 1
     assert len(begun) == 3
+
+
+@pytest.mark.parametrize(
+    ('verb', 'goal', 'options'), [('up', 0, '--steps 200'), ('learn', 95, '--steps 200 --goal 0')]
+)
+def test_a_finished_run_is_shown_again_and_says_how_it_learns_on(
+    tmp_path, monkeypatch, verb, goal, options
+):
+    def prepare(folder, config):
+        raise InputError('the run', 'goes on', f'with {config.steps} steps')
+
+    monkeypatch.setattr('q2rl_lab.preparation.prepare', prepare)
+    config = RunConfig('pipe_assembly', steps=100, goal=goal, in_process=verb == 'learn')
+    folder = create_run(tmp_path, 'one', config, {})
+    extra = {'next_sequence': 1, 'episodes_recorded': 0}
+    RunStore(folder.path).save(RunProgress('one', 0, Phase.FINISHED), extra)
+    words = [verb, '--resume', '--run', 'one', '--runs-dir', str(tmp_path)]
+    assert 'the run: goes on; with 100 steps' in runner.invoke(app, words).stderr  # no report yet
+    folder.report.write_text('made')
+    shown = runner.invoke(app, [*words, '--json'])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)['finished'] is True
+    line = f'to learn on: ./q2rl {verb} --resume --run one --runs-dir {tmp_path} {options}'
+    assert shown.stderr.strip().endswith(line)
+    again = runner.invoke(app, [*line.split()[4:]])
+    assert 'the run: goes on; with 200 steps' in again.stderr
 
 
 def test_a_task_is_shown_with_its_contract():

@@ -26,14 +26,8 @@ def report(
     q2rl report seven            of runs/seven
     q2rl report --no-clips       without films
     """  # noqa: D301
-    from q2rl_lab.console import emit
-    from q2rl_lab.finish import finish_run
-    from q2rl_lab.result import short_result
+    from q2rl_lab.finish import finish_run, tell_result
     from q2rl_lab.run_folder import open_run
 
     folder = open_run(runs_dir, run)
-    result = finish_run(folder, clips=clips)
-    if as_json:
-        emit(result, True)
-    else:
-        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
+    tell_result(folder, finish_run(folder, clips=clips), as_json)

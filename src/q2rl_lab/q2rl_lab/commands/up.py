@@ -118,13 +118,12 @@ def up(
 
     started = time.monotonic()
     from q2rl_lab.begin_run import begin_run
-    from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, emit, say
+    from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
     from q2rl_lab.display import open_display
-    from q2rl_lab.finish import finish_run
+    from q2rl_lab.finish import finish_run, finished_result, tell_result
     from q2rl_lab.preparation import prepare, tell
-    from q2rl_lab.result import short_result
     from q2rl_lab.ros_environment import require_free_port
-    from q2rl_lab.run_folder import latest_run, resume_line
+    from q2rl_lab.run_folder import latest_run, learn_on, resume_line
     from q2rl_lab.start_check import check_start
     from q2rl_lab.up_run import End, keep_wall_time, node_processes, read_session, run_graph
 
@@ -153,6 +152,10 @@ def up(
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         how = resume_line('up', folder, runs_dir)
+        if (result := finished_result(folder, config)) is not None:
+            say(f'run {folder.id} is finished; to learn on: {how} {learn_on(config)}')
+            tell_result(folder, result, as_json)
+            return
         try:
             say(f'run {folder.id} in {folder.path}')
             with latest_run(folder):
@@ -173,7 +176,4 @@ def up(
         except KeyboardInterrupt:
             say(f'stopped; go on with: {how}')
             raise typer.Exit(EXIT_INTERRUPTED) from None
-    if as_json:
-        emit(result, True)
-    else:
-        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
+    tell_result(folder, result, as_json)
