@@ -43,7 +43,9 @@ def finished_result(folder: RunFolder, config: RunConfig) -> dict[str, Any] | No
     saved = RunStore(folder.path).load()
     if saved is None or saved[0].phase is not Phase.FINISHED or not folder.report.is_file():
         return None
-    return build_result(read_run(folder)) if config == folder.read_config() else None
+    # More may have been asked for in a session that ended before the run heard of it.
+    heard = saved[0].learn_until in ([], [config.steps, config.goal])
+    return build_result(read_run(folder)) if heard and config == folder.read_config() else None
 
 
 def tell_result(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:

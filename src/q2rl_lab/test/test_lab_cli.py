@@ -171,7 +171,8 @@ def test_a_finished_run_is_shown_again_and_says_how_it_learns_on(
     config = RunConfig('pipe_assembly', steps=100, goal=goal, in_process=verb == 'learn')
     folder = create_run(tmp_path, 'one', config, {})
     extra = {'next_sequence': 1, 'episodes_recorded': 0}
-    RunStore(folder.path).save(RunProgress('one', 0, Phase.FINISHED), extra)
+    progress = RunProgress('one', 0, Phase.FINISHED, learn_until=[100, goal])
+    RunStore(folder.path).save(progress, extra)
     words = [verb, '--resume', '--run', 'one', '--runs-dir', str(tmp_path)]
     assert 'the run: goes on; with 100 steps' in runner.invoke(app, words).stderr  # no report yet
     folder.report.write_text('made')
@@ -182,6 +183,9 @@ def test_a_finished_run_is_shown_again_and_says_how_it_learns_on(
     assert shown.stderr.strip().endswith(line)
     again = runner.invoke(app, [*line.split()[4:]])
     assert 'the run: goes on; with 200 steps' in again.stderr
+    assert (
+        'with 200 steps' in runner.invoke(app, words).stderr
+    )  # what it did not hear of is not forgotten
 
 
 def test_a_task_is_shown_with_its_contract():
