@@ -52,6 +52,12 @@ def online(**changes) -> RunPlan:
     return plan
 
 
+def taken_up(plan: RunPlan, **changes) -> RunPlan:
+    """Return the plan of a process that goes on with the run, told other things perhaps."""
+    told = replace(plan.settings, **changes)
+    return RunPlan(told, RunProgress.from_dict(plan.progress.to_dict()))
+
+
 def test_a_whole_run():
     plan = RunPlan(settings_of())
     assert plan.phase is Phase.STARTING and plan.next_episode() is None
@@ -134,7 +140,7 @@ def test_rollouts_go_on_while_they_tell_too_little():
     plan.learner_reported(unsure(4))
     assert plan.phase is Phase.ESTIMATING and plan.episodes_planned == 6
     assert '2 more' in plan.detail
-    plan = RunPlan(settings_of(rollouts=4), RunProgress.from_dict(plan.progress.to_dict()))
+    plan = taken_up(plan)
     assert [finish(plan).episode for _ in range(2)] == ['r-e0005', 'r-e0006']
     assert plan.phase is Phase.FITTING
     plan.learner_reported(unsure(4))  # of the fit before
@@ -200,16 +206,10 @@ def test_a_run_that_reached_its_goal_learns_no_longer():
     assert gated == 55 and plan.phase is Phase.SETTLING
     assert plan.detail == '45 of the last 50 gated episodes succeeded: learned enough'
     assert plan.progress.events[-1][1] == plan.detail
-    again = RunPlan(plan.settings, RunProgress.from_dict(plan.progress.to_dict()))
+    again = taken_up(plan)
     again.command(Command.STOP)
     again.command(Command.RESUME)
     assert again.phase is Phase.SETTLING
-
-
-def taken_up(plan: RunPlan, **changes) -> RunPlan:
-    """Return the plan of a process that goes on with the run, told other things perhaps."""
-    told = replace(plan.settings, **changes)
-    return RunPlan(told, RunProgress.from_dict(plan.progress.to_dict()))
 
 
 def to_the_end(plan: RunPlan) -> list:
@@ -234,10 +234,9 @@ def test_a_finished_run_that_is_given_more_steps_learns_on_and_is_evaluated_on_o
     second = to_the_end(more)
     assert more.online_steps == 200 and more.progress.superseded == [[6, 100]]
     assert [e.mode for e in second] == [e.mode for e in first]
-    assert len({e.seed for e in second}) == 2 and not {e.seed for e in first} & {
-        e.seed for e in second
-    }
-    assert not {e.episode for e in first} & {e.episode for e in second}
+    assert len({e.seed for e in second}) == 2
+    for name in ('seed', 'episode'):
+        assert not {getattr(e, name) for e in first} & {getattr(e, name) for e in second}
     assert taken_up(more, online_steps=150).phase is Phase.FINISHED  # it has them already
     third = taken_up(more, online_steps=300)
     to_the_end(third)

@@ -8,11 +8,11 @@ from typing import Any
 
 from q2rl_control.run_store import RunStore
 from q2rl_lab.clips import make_clips
-from q2rl_lab.console import emit
+from q2rl_lab.console import emit, say
 from q2rl_lab.report import write_report
 from q2rl_lab.result import build_result, short_result, write_result
 from q2rl_lab.run_data import read_run
-from q2rl_lab.run_folder import RunConfig, RunFolder
+from q2rl_lab.run_folder import RunConfig, RunFolder, learn_on
 from q2rl_lab.up_run import keep_wall_time
 from q2rl_task import Phase
 
@@ -34,18 +34,23 @@ def finish_run(
     return result
 
 
-def finished_result(folder: RunFolder, config: RunConfig) -> dict[str, Any] | None:
-    """Return the result of a run that has nothing left to do, however it is to go on; None where it has.
+def shown_again(folder: RunFolder, config: RunConfig, how: str, as_json: bool) -> bool:
+    """Show the result of a run that has nothing left to do, and how it learns on; tell whether it is one.
 
     :param config: what the run is asked for now
+    :param how: the command that goes on with it
     :raises InputError: what is kept of the run is damaged
     """
     saved = RunStore(folder.path).load()
     if saved is None or saved[0].phase is not Phase.FINISHED or not folder.report.is_file():
-        return None
+        return False
     # More may have been asked for in a session that ended before the run heard of it.
     heard = saved[0].learn_until in ([], [config.steps, config.goal])
-    return build_result(read_run(folder)) if heard and config == folder.read_config() else None
+    if not heard or config != folder.read_config():
+        return False
+    say(f'run {folder.id} is finished; to learn on: {how} {learn_on(config)}')
+    tell_result(folder, build_result(read_run(folder)), as_json)
+    return True
 
 
 def tell_result(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:

@@ -37,6 +37,7 @@ def build_result(data: RunData) -> dict[str, Any]:
     online = data.learned_from()
     outcomes = [row.success for row in online]
     bc, measured_on = _bc_rate(data)
+    evaluated = _rates(data.evaluated)
     low, high = wilson(bc.successes, bc.n)
     reached = first_reaching(outcomes, LEARNED_LEVEL, LEARNED_WINDOW)
     failures = failures_until(outcomes, MASTERED_LEVEL, LEARNED_WINDOW)
@@ -52,13 +53,10 @@ def build_result(data: RunData) -> dict[str, Any]:
             'preset': data.config.preset,
             'finished': data.phase is Phase.FINISHED,
             'bc': {**bc.as_dict(), 'measured_on': measured_on},
-            'gated': Rate.of(
-                [r.success for r in data.select(Phase.EVALUATING, Mode.GATED)]
-            ).as_dict(),
-            'rl': Rate.of([r.success for r in data.select(Phase.EVALUATING, Mode.RL)]).as_dict(),
+            'gated': evaluated['gated'],
+            'rl': evaluated['rl'],
             'evaluated_before': [
-                {'online_steps': steps, **{mode: rate.as_dict() for mode, rate in _rates(rows)}}
-                for steps, rows in data.evaluated_before
+                {'online_steps': steps, **_rates(rows)} for steps, rows in data.evaluated_before
             ],
             'adopted': data.config.bc,
             'bc_in_band': {
@@ -191,15 +189,14 @@ def _bc_rate(data: RunData) -> tuple[Rate, str]:
     return Rate.of([row.success for row in alone]), 'rollouts'
 
 
-def _rates(rows: list[EpisodeRow]) -> list[tuple[str, Rate]]:
-    """Return the success of each policy in episodes of one evaluation."""
-    return [
-        (
-            mode.name.lower(),
-            Rate.of([r.success for r in rows if r.mode is mode and not r.interrupted]),
-        )
+def _rates(rows: list[EpisodeRow]) -> dict[str, dict[str, Any]]:
+    """Return the success of each policy in episodes of one evaluation, by its name."""
+    return {
+        mode.name.lower(): Rate.of(
+            [r.success for r in rows if r.mode is mode and not r.interrupted]
+        ).as_dict()
         for mode in (Mode.BC, Mode.GATED, Mode.RL)
-    ]
+    }
 
 
 def _published_steps(data: RunData) -> int | None:

@@ -219,7 +219,8 @@ class RunFolder:
         :raises InputError: see `read_config`
         """
         length = {name: getattr(config, name) for name in LENGTHS}
-        if any(getattr(self.read_config(), name) != value for name, value in length.items()):
+        kept = self.read_config()
+        if replace(kept, **length) != kept:
             content = json.loads(self.config.read_text(encoding='utf-8'))
             content['asked'].update(length)
             write_atomically(self.config, json.dumps(content, indent=2))

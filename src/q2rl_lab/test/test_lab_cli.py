@@ -183,9 +183,8 @@ def test_a_finished_run_is_shown_again_and_says_how_it_learns_on(
     assert shown.stderr.strip().endswith(line)
     again = runner.invoke(app, [*line.split()[4:]])
     assert 'the run: goes on; with 200 steps' in again.stderr
-    assert (
-        'with 200 steps' in runner.invoke(app, words).stderr
-    )  # what it did not hear of is not forgotten
+    unheard = runner.invoke(app, words)  # what it did not hear of is not forgotten
+    assert 'with 200 steps' in unheard.stderr
 
 
 def test_a_task_is_shown_with_its_contract():

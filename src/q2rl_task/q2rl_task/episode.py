@@ -50,6 +50,7 @@ class Phase(IntEnum):
 LEARNING = (Phase.ONLINE, Phase.GRADUATED)
 """Phases whose episodes are learned from. They are one stream: its episodes and transitions are all of ONLINE."""
 AFTER_ONLINE = (Phase.SETTLING, Phase.EVALUATING, Phase.FINISHED)
+"""Phases of a run that has learned for as long as it was told."""
 
 
 class LearnerState(IntEnum):

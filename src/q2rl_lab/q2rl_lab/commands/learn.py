@@ -65,9 +65,9 @@ def learn(
     started = time.monotonic()
     from q2rl_lab.begin_run import begin_run
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
-    from q2rl_lab.finish import finish_run, finished_result, tell_result
+    from q2rl_lab.finish import finish_run, shown_again, tell_result
     from q2rl_lab.preparation import prepare, tell
-    from q2rl_lab.run_folder import latest_run, learn_on, resume_line
+    from q2rl_lab.run_folder import latest_run, resume_line
     from q2rl_lab.task_check import check_simulated
     from q2rl_lab.up_run import keep_wall_time, read_session
     from q2rl_task import Phase
@@ -97,9 +97,7 @@ def learn(
     how = resume_line('learn', folder, runs_dir)
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
-        if (result := finished_result(folder, config)) is not None:
-            say(f'run {folder.id} is finished; to learn on: {how} {learn_on(config)}')
-            tell_result(folder, result, as_json)
+        if shown_again(folder, config, how, as_json):
             return
         say(f'run {folder.id} in {folder.path}')
         try:

@@ -120,10 +120,10 @@ def up(
     from q2rl_lab.begin_run import begin_run
     from q2rl_lab.console import EXIT_FAILED, EXIT_INTERRUPTED, say
     from q2rl_lab.display import open_display
-    from q2rl_lab.finish import finish_run, finished_result, tell_result
+    from q2rl_lab.finish import finish_run, shown_again, tell_result
     from q2rl_lab.preparation import prepare, tell
     from q2rl_lab.ros_environment import require_free_port
-    from q2rl_lab.run_folder import latest_run, learn_on, resume_line
+    from q2rl_lab.run_folder import latest_run, resume_line
     from q2rl_lab.start_check import check_start
     from q2rl_lab.up_run import End, keep_wall_time, node_processes, read_session, run_graph
 
@@ -152,9 +152,7 @@ def up(
     with folder.lock():
         started -= read_session(folder).get('wall_s', 0.0)
         how = resume_line('up', folder, runs_dir)
-        if (result := finished_result(folder, config)) is not None:
-            say(f'run {folder.id} is finished; to learn on: {how} {learn_on(config)}')
-            tell_result(folder, result, as_json)
+        if shown_again(folder, config, how, as_json):
             return
         try:
             say(f'run {folder.id} in {folder.path}')
