@@ -73,6 +73,19 @@ def read_files(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return lines
 
 
+def of_methods(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the lines of some methods, in the order in which they are named.
+
+    :raises InputError: there are none of one of them
+    """
+    known = list(dict.fromkeys(line['method'] for line in lines))
+    for name in names:
+        if name not in known:
+            remedy = f'name some of {", ".join(known)}'
+            raise InputError(f'--methods {name}', 'is not in these results', remedy)
+    return [line for name in names for line in lines if line['method'] == name]
+
+
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
         line = json.loads(text)

@@ -52,10 +52,34 @@ def draw(name: str, paint: Callable[[Axes], None], height: float = 3.2) -> str:
 
     :param height: for a width of `WIDTH`; the page scales both
     """
+    return draw_panels(name, [paint], (WIDTH, height))
+
+
+def draw_panels(
+    name: str,
+    paints: Sequence[Callable[[Axes], None]],
+    size: tuple[float, float],
+    columns: int = 1,
+    label: tuple[str, str] = ('', ''),
+) -> str:
+    """Return several axes of one scale, row by row, as one `<svg>` element.
+
+    :param size: width and height of the whole; the page scales both
+    :param label: of all axes together, below and at the left
+    """
     with plt.rc_context({**STYLE, 'svg.hashsalt': name}):
-        figure, axes = plt.subplots(figsize=(WIDTH, height))
+        rows = math.ceil(len(paints) / columns)
+        figure, grid = plt.subplots(
+            rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True
+        )
         try:
-            paint(axes)
+            for axes in grid.flat[len(paints) :]:
+                axes.set_visible(False)
+            for axes, paint in zip(grid.flat, paints, strict=False):
+                axes.tick_params(labelbottom=True)
+                paint(axes)
+            figure.supxlabel(label[0], fontsize='medium')
+            figure.supylabel(label[1], fontsize='medium')
             buffer = io.StringIO()
             figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
         finally:

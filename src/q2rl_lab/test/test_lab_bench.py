@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 from pathlib import Path
+import re
 import socket
 import sys
 from types import SimpleNamespace
@@ -492,9 +493,42 @@ def test_the_report_is_a_table_and_a_page_that_needs_nothing_else(tmp_path):
     table = narrow.stdout[: narrow.stdout.index('└')]
     assert max(map(len, table.splitlines())) <= 90 < max(map(len, shown.stdout.splitlines()))
     page = (tmp_path / 'r.html').read_text()
-    assert page.count('<svg') == 4 and 'Performance profile' in page
+    assert page.count('<svg') == 5 and 'Performance profile' in page
     for outside in ('src="http', 'href="http', '<script', '<link'):
         assert outside not in page
+
+
+def test_some_methods_of_the_results_can_be_compared_and_no_others(tmp_path):
+    path = tmp_path / 'r.jsonl'
+    for found in (*results(), line('rlpd', 0, outcomes=NEVER)):
+        append_line(path, found)
+
+    def report(methods):
+        command = ['bench', 'report', str(path), '--methods', methods, '--json']
+        return runner.invoke(app, command)
+
+    assert list(json.loads(report('rlpd, q2rl').stdout)['methods']) == ['q2rl', 'rlpd']
+    assert list(json.loads(report('rlpd,ibrl').stdout)['methods']) == ['rlpd', 'ibrl']
+    unknown = report('q2rl,wsrl')
+    assert unknown.exit_code == 2 and '--methods wsrl' in unknown.stderr
+    assert 'name some of ibrl, q2rl, bc, rlpd' in unknown.stderr
+
+
+def large_marks(figure: str) -> list[tuple[float, float]]:
+    """Return where an SVG has the filled and outlined marks, from the left and from the top."""
+    of = r'<use [^>]* x="([\d.]+)" y="([\d.]+)" style="fill: #\w+; stroke: currentColor'
+    return [(float(x), float(y)) for x, y in re.findall(of, figure)]
+
+
+def test_the_page_shows_what_each_method_cost_and_what_came_of_it():
+    moved = [found | {'task': 'other'} for found in results()]
+    lines = [*results(), *moved, line('q2rl', 2, outcomes='', stopped='nothing was learned')]
+    page = render_bench_page(lines, build_bench_result(lines, None))
+    figure = page[page.index('What it cost') : page.index('How they learned')]
+    assert figure.count('<svg') == 1 and '>tiny<' in figure and '>other<' in figure
+    (q2rl_x, q2rl_y), (ibrl_x, ibrl_y), *others = large_marks(figure)
+    assert q2rl_x < ibrl_x and q2rl_y < ibrl_y, 'fewer failures at the left, more success above'
+    assert len(others) == 2
 
 
 def test_the_report_says_what_the_methods_started_from():

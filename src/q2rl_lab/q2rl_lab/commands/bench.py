@@ -121,8 +121,7 @@ def learning(
     if bc is not None and len(chosen.tasks) > 1:
         known = ', '.join(chosen.tasks)
         raise InputError('--bc', 'is of one task', f'name it: --tasks, one of {known}')
-    wanted = chosen.methods if methods is None else methods.split(',')
-    names = list(dict.fromkeys(name.strip() for name in wanted))
+    names = _names(methods) if methods is not None else list(chosen.methods)
     if explain:
         explain_methods(names, chosen.preset, as_json)
         return
@@ -198,6 +197,10 @@ def _chosen(name: str, steps: int | None, preset: str | None, tasks: str | None)
     return dataclasses.replace(suite, **changes)
 
 
+def _names(listed: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in listed.split(',')))
+
+
 def _given(
     bc: Path | None, demonstrations: str | None, suite: Suite, methods: Sequence[str]
 ) -> Given | None:
@@ -233,6 +236,9 @@ def report(
     results: Annotated[
         list[Path], typer.Argument(help='Results of bench learning (.jsonl), also of several.')
     ],
+    methods: Annotated[
+        str | None, typer.Option(help='Those of the results to compare.', show_default='all')
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help='Method that others are compared with.', show_default='q2rl')
     ] = None,
@@ -255,10 +261,12 @@ def report(
 
     \b
     q2rl bench report bench/tiny.jsonl
-    q2rl bench report bench/pipe.jsonl --reference ibrl --json
+    q2rl bench report bench/pipe.jsonl --methods q2rl,ibrl --json
+    q2rl bench report bench/pipe.jsonl --reference ibrl
     q2rl bench report first.jsonl second.jsonl --window 50
     """  # noqa: D301
-    show(results, reference, as_json, html or results[0].with_suffix('.html'), window)
+    page = html or results[0].with_suffix('.html')
+    show(results, reference, as_json, page, window, _names(methods) if methods else None)
 
 
 @bench.command()
@@ -386,6 +394,7 @@ def show(
     as_json: bool,
     html: Path | None = None,
     window: int | None = None,
+    methods: Sequence[str] | None = None,
 ) -> None:
     """Print the comparison of results, and write its page if one is named."""
     from q2rl_lab.bench_report import (
@@ -396,13 +405,15 @@ def show(
         notes,
         table_rows,
     )
-    from q2rl_lab.bench_results import read_files
+    from q2rl_lab.bench_results import of_methods, read_files
     from q2rl_lab.console import emit, say
     from q2rl_task.atomic_file import check_writable, saying_why, write_atomically
 
     if html is not None:
         check_writable(html)
     lines = read_files(results)
+    if methods is not None:
+        lines = of_methods(lines, methods)
     result = build_bench_result(lines, reference, window or WINDOW)
     if html is not None:
         from q2rl_lab.bench_page import render_bench_page
