@@ -61,6 +61,7 @@ CHANGED_BY = {
     'bellman': {'acting.bc_value', 'fit.estimator'},
     'self-imitation': {'imitation', 'bc_weight.decay_steps', 'bc_weight.floor'},
     'mode': {'acting.rl_action'},
+    'updates': {'critic_updates_per_step'},
     'no-noise': {'acting.rl_noise'},
 }
 
