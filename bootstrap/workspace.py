@@ -159,7 +159,7 @@ class Workspace:
                     f'{free / 1e9:.1f} GB: free some, or clone to another disk'
                 )
             if self.venv.exists():
-                say('the last installation is unfinished or does not fit any more: once again')
+                say('the last installation is unfinished or out of date: installing again')
                 self.venv.rename(scratch)
                 shutil.rmtree(str(scratch), ignore_errors=True)
         begun = {'root': str(self.root), 'requirements': None}
@@ -277,7 +277,9 @@ class Workspace:
             stdout=subprocess.PIPE,
         )
         if done.returncode:
-            raise machine.Failure(f'sourcing {script} failed: rm -r install, and again', code=1)
+            raise machine.Failure(
+                f'sourcing {script} failed: rm -r install, then start q2rl again', code=1
+            )
         output = done.stdout.decode()
         after = dict(item.split('=', 1) for item in output.split('\0') if '=' in item)
         front = {}

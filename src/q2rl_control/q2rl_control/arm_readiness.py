@@ -67,8 +67,8 @@ class ArmReadiness:
         publishers = self._node.count_publishers(self._topic)
         if publishers != 1:
             return (
-                f'{publishers} publishers on {self._topic}, where this node alone may be: another one commands the '
-                'arm, or one that was killed is not forgotten yet (up to 20 s)'
+                f'{publishers} publishers on {self._topic}, where this node must be the only one: stop the '
+                'other node that commands the arm, or if it was just killed wait up to 20 s'
             )
         if self._ready_topic and not self._ready:
             said = 'nothing heard on' if self._ready is None else 'false on'

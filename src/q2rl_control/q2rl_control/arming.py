@@ -20,7 +20,7 @@ def make_latch(node: Q2rlNode) -> SafetyLatch:
     if node.value('hold_at_start') and not node.lockstep:
         service = node.resolve_service_name('arm_interface/hold')
         latch.hold(
-            'not armed since its start; to arm it let go of the hold, and it moves: '
+            'not armed since its start; let go of the hold to arm it, and the arm will move: '
             f'./q2rl stop --release, or ros2 service call {service} std_srvs/srv/SetBool "{{data: false}}"',
             remember=False,
         )

@@ -75,7 +75,7 @@ def make_travel(node: Q2rlNode) -> GripperTravel:
     if not math.isfinite(opened - closed) or opened == closed:
         raise InputError(
             'parameter `gripper_open_position`',
-            f'{opened:g} is no other place than gripper_closed_position',
+            f'{opened:g} cannot be told from gripper_closed_position {closed:g}',
             'give both as the driver measures them, or leave both at 0 for what the task says',
         )
     return GripperTravel(names, opened, closed)

@@ -83,7 +83,7 @@ class WrenchFrames:
             except LookupError:
                 pass
         raise LookupError(
-            f'the wrench is in {frame!r}, and where that is on the tool nobody says: let the broadcaster name '
+            f'the wrench is in {frame!r}, and nothing says where that is on the tool: let the broadcaster name '
             f'{self._tip!r} or {self._base!r}, or set robot_description to a URDF in which {frame!r} moves with '
             f'{self._tip!r} (or pose_source to tf)'
         )

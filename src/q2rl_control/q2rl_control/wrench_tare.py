@@ -108,10 +108,11 @@ class WrenchTare:
         shakes = float(np.linalg.norm(values[:, :3] - mean[:3], axis=1).max())
         force = float(np.linalg.norm(mean[:3]))
         if shakes > TREMBLE_N:
-            raise TareRefused(f'the force shakes by {shakes:.1f} N: the tool does not hang free')
+            raise TareRefused(f'the force varies by {shakes:.1f} N: the tool does not hang free')
         if force > self._most:
             raise TareRefused(
-                f'{force:.1f} N are no offset (tare_limit_n is {self._most:g}): free the tool, or name its payload_mass'
+                f'{force:.1f} N is too much for an offset (tare_limit_n is {self._most:g}): free the tool, or set '
+                'its payload_mass'
             )
         self.offset = mean
 

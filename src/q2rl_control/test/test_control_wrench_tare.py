@@ -66,7 +66,7 @@ def test_a_tare_that_was_begun_waits_for_readings_of_its_own():
     [
         ({'n': 20}, 'not been heard for 0.5 s'),
         ({'noise': 6.0}, 'does not hang free'),
-        ({'wrench': np.array([0, 0, 60.0, 0, 0, 0])}, 'are no offset'),
+        ({'wrench': np.array([0, 0, 60.0, 0, 0, 0])}, 'is too much for an offset'),
     ],
 )
 def test_readings_of_no_free_tool_are_no_zero(readings, why):
@@ -133,7 +133,7 @@ def test_an_episode_starts_with_the_offset_taken_off():
 def test_no_episode_starts_from_a_zero_that_is_none():
     cell = Cell(offset=[0.0, 0.0, 30.0, 0.0, 0.0, 0.0], most_n=20.0)
     cell.start(ArmState.READY)
-    assert cell.logic.detail.startswith('no tare: 30.0 N are no offset')
+    assert cell.logic.detail.startswith('no tare: 30.0 N is too much for an offset')
     assert not cell.force_seen and not cell.tare.offset.any()
 
 

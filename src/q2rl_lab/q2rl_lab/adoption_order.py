@@ -42,8 +42,8 @@ class Order:
         if self.episodes == 1:
             raise InputError('-n 1', 'is too few', 'give 2 or more, or 0: run none')
         if self.demonstrations is not None and not self.distil and self.episodes:
-            remedy = 'say one of them too, or leave it out'
-            raise InputError('--demonstrations', 'serves --distil and -n 0 only', remedy)
+            remedy = 'add one of them, or leave this out'
+            raise InputError('--demonstrations', 'goes with --distil or -n 0 only', remedy)
         if self.demonstrations is None and not self.episodes:
             remedy = 'name a file of demonstrations: --demonstrations FILE'
             raise InputError('-n 0', 'needs recorded observations to check the policy on', remedy)

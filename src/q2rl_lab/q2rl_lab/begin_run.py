@@ -55,7 +55,7 @@ def begin_run(
     else:
         begun_by = folder.read_config().verb
         if begun_by != verb:
-            remedy = f'go on with it by ./q2rl {begun_by} --resume, or start a new one'
+            remedy = f'go on with it: ./q2rl {begun_by} --resume, or start a new one'
             raise InputError(folder.path, f'is a run of `q2rl {begun_by}`', remedy)
         config = resume_config(folder, asked, method)
         if config.bc is not None and folder.bc.is_file():

@@ -67,7 +67,7 @@ def check_packages() -> Finding:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         return Finding(
-            'packages', Level.FAIL, f'missing: {", ".join(missing)}', 'start q2rl by ./q2rl'
+            'packages', Level.FAIL, f'missing: {", ".join(missing)}', 'start q2rl with ./q2rl'
         )
     return Finding('packages', Level.OK, f'all {len(needed)} there')
 
@@ -78,7 +78,8 @@ def check_ros() -> Finding:
         'import rclpy, q2rl_msgs.msg, os; from rclpy.utilities import get_rmw_implementation_identifier as rmw;'
         ' print(os.environ.get("ROS_DISTRO", "unknown distribution"), rmw())'
     )
-    return _in_process('ros', code, 'start q2rl by ./q2rl, or source your ROS 2 and this workspace')
+    remedy = 'start q2rl with ./q2rl, or source your ROS 2 and this workspace'
+    return _in_process('ros', code, remedy)
 
 
 def check_loopback() -> Finding:
@@ -124,7 +125,7 @@ def check_mujoco() -> Finding:
         'import mujoco; m = mujoco.MjModel.from_xml_string("<mujoco><worldbody/></mujoco>");'
         ' mujoco.mj_step(m, mujoco.MjData(m)); print(mujoco.__version__)'
     )
-    return _in_process('mujoco', code, 'start q2rl by ./q2rl')
+    return _in_process('mujoco', code, 'start q2rl with ./q2rl')
 
 
 def check_rendering() -> Finding:

@@ -183,7 +183,7 @@ def _doubt(ticks: EpisodeTicks) -> list[Remark]:
     share = unsure.sum() / known.sum()
     if share < 0.2:
         return []
-    text = f'On {100 * share:.0f} % of the ticks the two values lie closer than the critics agree.'
+    text = f'On {100 * share:.0f} % of the ticks the two values differ by less than the critics disagree.'
     return [Remark(text, int(np.flatnonzero(unsure)[0]))]
 
 

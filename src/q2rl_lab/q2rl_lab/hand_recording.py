@@ -150,8 +150,8 @@ def _prepare(folder: RunFolder, config: RunConfig, force: bool, lock: Path) -> N
         if before != config:
             raise InputError(
                 folder.path,
-                f'was begun otherwise ({_difference(before, config)})',
-                'say the same, name another file, or begin anew by --force',
+                f'was begun with other options ({_difference(before, config)})',
+                'give the same ones, name another file, or start over with --force',
             )
         return
     with saying_why(folder.path):
@@ -183,7 +183,7 @@ def explain(port: int, recording: HandRecording) -> None:
     )
     say(f'open http://127.0.0.1:{port} and drag the gizmo at the tip: the arm follows; {pace}')
     say('the simulation sees a success by itself; Failure on the page gives a try up')
-    say(f'Ctrl-C ends; the same command goes on. In {recording.file} after that')
+    say(f'Ctrl-C ends: what was recorded is in {recording.file}; the same command goes on with it')
 
 
 def _difference(before: RunConfig, now: RunConfig) -> str:

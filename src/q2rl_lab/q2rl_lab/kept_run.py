@@ -89,7 +89,7 @@ class KeptRun:
             )
         except KeyError as error:
             raise InputError(
-                self._directory, f'cannot be gone on with (no {error})', 'start a new run'
+                self._directory, f'cannot be resumed (its state lacks {error})', 'start a new run'
             ) from None
         self._recorded = saved.recorded
         self._store.cut_episodes(saved.recorded)

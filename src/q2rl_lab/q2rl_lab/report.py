@@ -156,7 +156,7 @@ def _evaluation(result: dict[str, Any]) -> str:
     outside = ''
     if outside_band(result):
         outside = (
-            f'<p class="note">The cloned policy lies outside {BAND_TEXT} with its whole interval. That band is meant '
+            f'<p class="note">The whole interval of the cloned policy lies outside {BAND_TEXT}. That band is meant '
             f"for the task's own number of demonstrations: {BAND_MEANS}.</p>"
         )
     return (
@@ -228,7 +228,8 @@ def _failures(data: RunData) -> str:
     return (
         f'<h2>Failed episodes</h2><p class="lead">{len(gated)} gated episodes failed ({why}){more}; '
         f'{len(rows) - len(gated)} more failed with one policy alone.{said} Film and values of one, tick by '
-        f'tick: <code>./q2rl why {escape(shlex.quote(named(data.folder)))} last</code>, or its id for last.</p>'
+        f'tick: <code>./q2rl why {escape(shlex.quote(named(data.folder)))} last</code>, or an episode id in place '
+        'of last.</p>'
         '<details><summary>List</summary>'
         '<div class="table"><table><tr><th>episode</th><th>phase</th><th>ended by</th>'
         '<th class="n">steps</th><th class="n">by RL</th><th class="n">peak force</th>'

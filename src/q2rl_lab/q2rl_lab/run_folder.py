@@ -247,8 +247,8 @@ def create_run(
     try:
         run.path.mkdir(parents=True, exist_ok=name is not None)
         if any(run.path.iterdir()):
-            going_on = f'continue it with --resume --run {run.id}'
-            raise InputError(run.path, 'is occupied', f'{going_on}, or name another run')
+            remedy = f'name another run, or go on with this one: --resume --run {run.id}'
+            raise InputError(run.path, 'is not empty', remedy)
         run.write_config(config, versions)
     except OSError as error:
         raise InputError(

@@ -36,7 +36,8 @@ def write_shadow(
         if r.phase in (Phase.ONLINE, Phase.EVALUATING) and not r.interrupted
     ]
     if not rows:
-        raise InputError(folder.path, 'has no episode with RL in the shadow', 'let it go on')
+        problem = 'has no episode with RL in the shadow'
+        raise InputError(folder.path, problem, 'let the run go on to its online phase')
     episodes: list[EpisodeTicks] = [read_ticks(data, row) for row in rows]
     judged = judged_ticks(episodes)
     result = build_shadow(data.task, folder.id, episodes, judged)

@@ -58,11 +58,11 @@ def render_shadow(result: dict[str, Any], judged: ShadowTicks, pages: dict[str, 
     tiles = ''.join(
         f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(text)}</span></div>'
         for kind, value, text in (
-            ('bc', _percent(success['success']), f'BC, which acted, of {success["n"]} episodes'),
+            ('bc', _percent(success['success']), f'success of BC, which acted, in {success["n"]} episodes'),
             ('rl', _percent(result['rl_would_act']), 'RL would act, of the ticks judged'),
-            ('', _percent(result['undecided']), 'undecided: values closer than the critics agree'),
-            ('alert', _percent(result['by_outcome']['bc_failed']), 'RL would act, in episodes that BC failed'),
-            ('gated', _percent(result['by_outcome']['bc_succeeded']), 'RL would act, in episodes that BC did'),
+            ('', _percent(result['undecided']), 'undecided: the values differ by less than the critics disagree'),
+            ('alert', _percent(result['by_outcome']['bc_failed']), 'RL would act, where BC failed'),
+            ('gated', _percent(result['by_outcome']['bc_succeeded']), 'RL would act, where BC succeeded'),
         )
     )  # fmt: skip
     figures = ''.join(
@@ -103,8 +103,8 @@ def render_shadow(result: dict[str, Any], judged: ShadowTicks, pages: dict[str, 
         f'{escape(_why_not(result))}</p>'
         f'</header><div class="tiles">{tiles}</div>'
         f'<h2>Where RL would act</h2>{places}<div class="figures" style="margin-top:14px">{figures}</div>'
-        '<h2>BC\'s failures</h2><p class="lead">Those first in which RL wanted to act most. That it would have '
-        f'succeeded is not said: nothing of it was tried.</p>{failures}'
+        '<h2>BC\'s failures</h2><p class="lead">First those in which RL wanted to act most. Whether it '
+        f'would have succeeded is not known: none of its actions was tried.</p>{failures}'
         '<h2>Where the two differ most</h2><p class="lead">Ticks on which RL would have acted, by the length of '
         f'the difference of the actions (each component within ±1).</p>{worst}'
         '<h2>All numbers</h2><details><summary>JSON</summary><div class="table">'
@@ -126,7 +126,10 @@ def _summary(result: dict[str, Any]) -> list[tuple[str, str]]:
             f'median {_number(margin["p50"], 2)}, 5 to 95 %: {_number(margin["p5"], 2)} to '
             f'{_number(margin["p95"], 2)}',
         ),
-        ('closer than the critics agree', _percent(result['undecided'])),
+        (
+            'undecided',
+            f'{_percent(result["undecided"])}: the values differ by less than the critics disagree',
+        ),
     ]
 
 

@@ -221,8 +221,8 @@ def render_list(
     )
     body = (
         f'<header><h1>Why: run {escape(data.folder.id)}</h1><p>{escape(data.task.name.replace("_", " "))} · '
-        f'{len(rows)} episodes, {failed} failed. Failures first, those on top that tell most. Without a page '
-        'yet: open one by the command in its row.</p></header>'
+        f'{len(rows)} episodes, {failed} failed. Failures first, the most telling on top. Where an episode has '
+        'no page yet, the command in its row makes it.</p></header>'
         '<div class="table list"><table><tr><th>episode</th><th>phase</th><th>mode</th><th>ended by</th>'
         '<th class="n">ticks</th><th class="n">by RL</th><th class="n">peak force</th><th class="n">ticks limited</th>'
         f'<th class="n">weights of</th><th></th></tr>{lines}</table></div>'

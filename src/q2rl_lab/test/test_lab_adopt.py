@@ -335,7 +335,7 @@ class Payload:
         (['gone.yaml'], 'is not there'),
         (['mine.py:Novice', '-o', 'bc.safetensors'], 'kept in a .yaml file'),
         (['mine.py:Novice', '-o', 'empty.yaml'], 'is there already'),
-        (['mine.py:Novice', '--demonstrations', 'd.hdf5'], 'serves --distil and -n 0 only'),
+        (['mine.py:Novice', '--demonstrations', 'd.hdf5'], 'goes with --distil or -n 0 only'),
         (['mine.py:Novice', '-n', '0'], 'needs recorded observations'),
         (['mine.py:Novice', '-n', '1'], 'is too few'),
         (['mine.py:Novice', '--suite', 'pipe'], 'is not in suite pipe'),

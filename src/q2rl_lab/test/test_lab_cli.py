@@ -66,7 +66,7 @@ def test_every_verb_has_help_with_an_example(verb):
         (['report', 'nothing', '--runs-dir', 'RUNS'], 'no such run'),
         (['demos', 'pipe_assembly', '-o', 'RUNS'], 'is no file but a folder'),
         (['demos', 'pipe_assembly', '--teleop', '-o', 'RUNS'], 'is no file but a folder'),
-        (['demos', 'pipe_assembly', '--teleop', '--noise', '1'], 'is of the scripted'),
+        (['demos', 'pipe_assembly', '--teleop', '--noise', '1'], 'is for the scripted'),
         (['demos', 'pipe_assembly', '--realtime'], 'a script needs no clock'),
         (['up', 'pipe_asembly'], 'no such task, pipe_assembly perhaps'),
         (['demos', 'pipe_assembly', '-o', '/proc/none/x.hdf5'], 'x.hdf5: cannot be written ('),
@@ -143,13 +143,13 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
     for words, said in (
         (['learn', *of, '--resume', '--seed', '4'], '--seed: run one was started with 3, not 4'),
         (['learn', *of, '--resume', '--steps', '80'], '--steps: run one was started with 90'),
-        (['learn', *of, '--run', 'one'], 'continue it with --resume --run one'),
+        (['learn', *of, '--run', 'one'], 'go on with this one: --resume --run one'),
         (['learn', 'kitting', *of[1:], '--resume'], 'kitting: run one was started with pipe_ass'),
         (['learn', *of[1:]], 'task: is missing; name one'),
         (['up', *of[1:]], 'task: is missing; name one'),
         (
             ['up', *of, '--resume'],
-            'is a run of `q2rl learn`; go on with it by ./q2rl learn --resume',
+            'is a run of `q2rl learn`; go on with it: ./q2rl learn --resume',
         ),
     ):
         refused = runner.invoke(app, words)

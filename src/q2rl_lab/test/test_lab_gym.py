@@ -417,8 +417,8 @@ def test_ones_own_policy_is_adopted_and_takes_the_place_of_the_clones(
 @pytest.mark.parametrize(
     ('options', 'said'),
     [
-        (['--suite', 'metaworld', '--bc', 'bc.yaml'], 'is of one task'),
-        (['--demonstrations', 'd.hdf5'], 'serves --bc only'),
+        (['--suite', 'metaworld', '--bc', 'bc.yaml'], 'is for one task only'),
+        (['--demonstrations', 'd.hdf5'], 'goes with --bc only'),
         (['--bc', 'none.yaml'], 'no such file'),
     ],
 )

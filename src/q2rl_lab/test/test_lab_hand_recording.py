@@ -103,7 +103,7 @@ def test_it_is_gone_on_with_as_it_was_begun(file, port):
         assert (recording.wanted, contents(folder)) == (3, before)
     changed = RunConfig('pipe_assembly', seed=5)
     with (
-        pytest.raises(InputError, match=r'begun otherwise \(seed 4, not 5\)'),
+        pytest.raises(InputError, match=r'begun with other options \(seed 4, not 5\)'),
         open_recording(changed, 2, file, False, port),
     ):
         pass

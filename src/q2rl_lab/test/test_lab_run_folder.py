@@ -42,7 +42,7 @@ def test_unnamed_runs_get_names_of_their_own(tmp_path):
 def test_an_occupied_folder_is_refused_and_untouched(tmp_path):
     (tmp_path / 'one').mkdir()
     (tmp_path / 'one' / 'thesis.tex').write_text('x')
-    with pytest.raises(InputError, match='is occupied; continue it with --resume --run one'):
+    with pytest.raises(InputError, match='is not empty; name another run, or go on with this'):
         create_run(tmp_path, 'one', CONFIG, {})
     assert [p.name for p in (tmp_path / 'one').iterdir()] == ['thesis.tex']
 

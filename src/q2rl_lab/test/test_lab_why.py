@@ -159,7 +159,7 @@ def test_what_stands_out_is_said_with_the_tick_to_look_at(run):
     assert told['The highest force, 45 N at 2.00 s, came while RL acted.'] == count
     assert 'Above the softening force (40 N) first at 2.00 s' in text
     assert 'No way down' in text and '6.0 mm off the estimated axis' in text
-    assert 'closer than the critics agree' in text
+    assert 'differ by less than the critics disagree' in text
 
 
 def test_nothing_is_said_of_a_depth_that_the_task_does_not_observe(run):

@@ -208,7 +208,7 @@ class LearnerConfig(Section):
         if self.rollouts < 2:
             raise ValueError(
                 f'with {self.rollouts} rollouts there is no V of BC (returns of demonstrations are those of another '
-                'policy): give at least 2; without V works `ibrl`, and Q2RL like that is `q2rl/rollouts-0`'
+                'policy): give at least 2, or take a method that needs no V: `ibrl` or `q2rl/rollouts-0`'
             )
         if self.acting.bc_value == 'fitted' and self.fit.estimator != 'bellman':
             raise ValueError('`acting.bc_value: fitted` needs `fit.estimator: bellman`')

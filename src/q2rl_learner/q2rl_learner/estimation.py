@@ -110,7 +110,7 @@ class EstimateReport:
         return (
             f'V is not shown to tell success from failure: it rates a success higher in {100 * self.ordered:.0f} % of '
             f'held-out pairs, as chance alone does with probability {self.chance:.2g} ({self.successes} of '
-            f'{self.rollouts} rollouts succeeded); that has not told how learning goes'
+            f'{self.rollouts} rollouts succeeded); in measured runs this did not predict how learning went'
         )
 
 

@@ -101,7 +101,7 @@ def require_density(episodes: Sequence[Episode]) -> None:
     if episodes and not any(np.isfinite(e.bc_log_probs).any() for e in episodes):
         raise InputError(
             'BC',
-            f'told its density at no step of {len(episodes)} rollouts, and the preset rates it by that',
+            f'gave no density at any step of {len(episodes)} rollouts, and the preset rates it by that',
             'go on with another preset, which these rollouts serve as well: PRESET+q2rl/alpha-0 rates BC by its value '
             'alone, PRESET+ibrl by the critics; or adopt it with --distil',
         )

@@ -82,7 +82,7 @@ class LiveWeights(Generic[Networks]):
         if problem is not None:
             raise InputError(
                 where,
-                f'fails the canary: {problem}',
+                f'fails its trial on sample observations: {problem}',
                 'keep an earlier version; look for divergence in the learner',
             )
         return networks

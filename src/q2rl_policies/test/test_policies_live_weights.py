@@ -125,7 +125,7 @@ def overflowing_actor(version: int) -> bytes:
 def test_the_canary_refuses_actors_that_overflow():
     live = live_actor()
     take(live, actor_file(1))
-    with pytest.raises(InputError, match='canary'):
+    with pytest.raises(InputError, match='fails its trial'):
         live.stage(overflowing_actor(2))
     assert live.current.version == 1 and not live.promote()
 
@@ -147,7 +147,7 @@ def test_the_canary_runs_on_the_observations_that_it_is_given():
     live.stage(picky_actor(1), observations=calm)
     wild = calm.copy()
     wild[2, 0] = 99.0
-    with pytest.raises(InputError, match='canary'):
+    with pytest.raises(InputError, match='fails its trial'):
         live.stage(picky_actor(2), observations=wild)
 
 

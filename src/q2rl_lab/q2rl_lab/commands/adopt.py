@@ -25,18 +25,20 @@ def adopt(
         str | None,
         typer.Option(
             '--suite',
-            help='Of `bench learning`: then --task is one of its tasks, or the task.json of a Gymnasium one.',
+            help='A suite of `bench learning`: --task is then one of its tasks, or the task.json of a Gymnasium one.',
         ),
     ] = None,
     spec: Annotated[
         Path | None,
-        typer.Option('--spec', help='YAML: what it is shown, what it answers, in which units.'),
+        typer.Option(
+            '--spec', help='YAML: what the policy observes, what it returns, and in which units.'
+        ),
     ] = None,
     interpreter: Annotated[
         Path | None,
         typer.Option(
             '--interpreter',
-            help='Of a LeRobot folder: the Python that LeRobot is installed for, such as lerobot/.venv/bin/python.',
+            help='For a LeRobot folder: the Python that has LeRobot installed, such as lerobot/.venv/bin/python.',
             show_default="q2rl's own",
         ),
     ] = None,

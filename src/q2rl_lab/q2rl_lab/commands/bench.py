@@ -41,7 +41,9 @@ def learning(
     ] = 'tiny',
     tasks: Annotated[
         str | None,
-        typer.Option(help='Those of the suite to run.', show_default='all of them'),
+        typer.Option(
+            help='Tasks of the suite to run, several with commas between.', show_default='all'
+        ),
     ] = None,
     methods: Annotated[
         str | None,
@@ -117,10 +119,10 @@ def learning(
 
     chosen = _chosen(suite, steps, preset, tasks)
     if bc is None and demonstrations is not None:
-        raise InputError('--demonstrations', 'serves --bc only', 'name a policy too')
+        raise InputError('--demonstrations', 'goes with --bc only', 'add it, or leave this out')
     if bc is not None and len(chosen.tasks) > 1:
         known = ', '.join(chosen.tasks)
-        raise InputError('--bc', 'is of one task', f'name it: --tasks, one of {known}')
+        raise InputError('--bc', 'is for one task only', f'name that task: --tasks, one of {known}')
     names = _names(methods) if methods is not None else list(chosen.methods)
     if explain:
         explain_methods(names, chosen.preset, as_json)
@@ -164,9 +166,7 @@ def learning(
         elif left:
             run_here(left, workers, out, told)
     except KeyboardInterrupt:
-        say(
-            'stopped; the same command goes on: runs that were finished are kept, others start over'
-        )
+        say('stopped; to go on, give the same command: finished runs are kept, others start over')
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if len(failed) < len(planned):
         show([out], None, as_json)
@@ -237,7 +237,11 @@ def report(
         list[Path], typer.Argument(help='Results of bench learning (.jsonl), also of several.')
     ],
     methods: Annotated[
-        str | None, typer.Option(help='Those of the results to compare.', show_default='all')
+        str | None,
+        typer.Option(
+            help='Methods in the results to compare, several with commas between.',
+            show_default='all',
+        ),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help='Method that others are compared with.', show_default='q2rl')
@@ -248,7 +252,7 @@ def report(
     window: Annotated[
         int | None,
         typer.Option(
-            min=1, help='Online episodes that 80 and 95 % are taken over.', show_default='20'
+            min=1, help='Online episodes over which 80 and 95 % are counted.', show_default='20'
         ),
     ] = None,
     as_json: Json = False,
@@ -278,7 +282,7 @@ def stop(
     seed: Annotated[int, typer.Option(help='Seed of motions and moments.')] = 0,
     command_sink: Annotated[
         Literal['pose_target', 'joint_position'],
-        typer.Option(help='What the arm is commanded by, as of `q2rl up`.'),
+        typer.Option(help='How the arm is commanded, as in `q2rl up`.'),
     ] = 'pose_target',
     as_json: Json = False,
 ) -> None:
@@ -311,7 +315,9 @@ def updates(
         str, typer.Option(help='Settings of the learner, several with commas between.')
     ] = 'laptop,paper',
     devices: Annotated[str, typer.Option(help='Devices, like cpu,cuda.')] = 'cpu',
-    seconds: Annotated[float, typer.Option(min=0.1, help='To measure each for.')] = 10.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help='How long to measure each preset on each device.')
+    ] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Measure how many environment steps per second a learner keeps up with.
@@ -354,11 +360,16 @@ def drift(
     at: Annotated[int, typer.Option(min=1, help='Online episode after which it strikes.')] = 70,
     steps: Annotated[int, typer.Option(min=1, help='Online steps.')] = 1900,
     drift_evidence: Annotated[
-        float, typer.Option(min=0.0, help='As of a run; 0: no alarm.')
+        float,
+        typer.Option(
+            min=0.0,
+            help='Threshold of the alarm (drift_evidence in docs/parameters.md); 0: no alarm.',
+        ),
     ] = 200.0,
     method: Annotated[str, typer.Option(help='Method, see `q2rl methods`.')] = 'q2rl',
     suite: Annotated[
-        str, typer.Option(help='Of which the first task is learned; only `tiny` can be moved.')
+        str,
+        typer.Option(help='Suite whose first task is learned; moved and moved-far need `tiny`.'),
     ] = 'tiny',
     out: Annotated[Path, typer.Option(help='Folder of the clones.')] = Path('bench'),
 ) -> None:

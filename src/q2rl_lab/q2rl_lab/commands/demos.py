@@ -63,7 +63,7 @@ def demos(
     from q2rl_task.atomic_file import check_writable, refuse_existing
 
     if teleop and noise is not None:
-        raise InputError('--noise', 'is of the scripted demonstrator', 'leave it out')
+        raise InputError('--noise', 'is for the scripted demonstrator only', 'leave it out')
     if realtime and not teleop:
         raise InputError('--realtime', 'a script needs no clock', 'leave it out, or say --teleop')
     check_writable(output)

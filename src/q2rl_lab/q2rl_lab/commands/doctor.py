@@ -13,7 +13,7 @@ from q2rl_lab.commands.options import Json, RunsDir
 def doctor(runs_dir: RunsDir = Path('runs'), as_json: Json = False) -> None:
     """Check this machine: Python, ROS, DDS, MuJoCo, rendering, memory, disk, left-overs.
 
-    One line each: OK; WARN, a run goes but misses something; FAIL, a run cannot go. Exit code 1 with a FAIL.
+    One line each: OK; WARN: a run works, but lacks something; FAIL: a run cannot work. Any FAIL: exit code 1.
     """
     from q2rl_lab.checks import Level, all_checks, show
     from q2rl_lab.console import EXIT_FAILED, emit

@@ -19,12 +19,12 @@ def report(
     runs_dir: RunsDir = Path('runs'),
     as_json: Json = False,
 ) -> None:
-    """Make result.json and report.html of a run anew, also of one that is still at work.
+    """Write result.json and report.html of a run again, also while it is still at work.
 
     \b
     q2rl report                  of the latest run
     q2rl report seven            of runs/seven
-    q2rl report --no-clips       without films
+    q2rl report --no-clips       without clips
     """  # noqa: D301
     from q2rl_lab.finish import finish_run, tell_result
     from q2rl_lab.run_folder import open_run

@@ -43,7 +43,7 @@ def shadow(
         typer.Option('--run', help='Name of the run to keep.', show_default='RUN-shadow'),
     ] = None,
     films: Annotated[
-        int, typer.Option(min=0, help='So many of the pages of episodes get a film; 0: none.')
+        int, typer.Option(min=0, help='How many of the episode pages get a film; 0: none.')
     ] = 3,
     open_it: Annotated[
         bool, typer.Option('--open/--no-open', help='Open the page in a browser.')
@@ -84,7 +84,9 @@ def shadow(
     else:
         spec = load_task(what.task)
         if not what.learner.is_dir():
-            raise InputError(what.learner, 'is not there: nothing was learned yet', 'let it learn')
+            raise InputError(
+                what.learner, 'is not there: nothing was learned yet', 'let the run learn first'
+            )
         if nodes and not can_run_by_nodes(what):
             raise InputError(
                 '--nodes', 'there is no saved state of a learner', 'name a run of q2rl up'

@@ -40,7 +40,7 @@ def stop(
     ] = None,
     namespace: Annotated[str, typer.Option('--namespace', help='Namespace of the nodes.')] = '',
     wait: Annotated[
-        float, typer.Option('--wait', min=0.1, help='For so long an answer is waited for [s].')
+        float, typer.Option('--wait', min=0.1, help='How long to wait for an answer, in seconds.')
     ] = 10.0,
     runs_dir: RunsDir = Path('runs'),
 ) -> None:
@@ -93,4 +93,4 @@ def stop(
         raise typer.Exit(EXIT_FAILED)
     print(f'{wish.words}: {answer.text}', flush=True)
     if wish is Wish.EMERGENCY_STOP:
-        say('take it back by --reset, then let go of the hold by --release')
+        say('take it back with --reset, then let go of the hold with --release')

@@ -23,8 +23,9 @@ def task(
 ) -> None:
     """Check a task: its YAML, its scene, and whether the simulated arm reaches it.
 
-    What is wrong is one line that names the field. What is shown: sizes, and the
-    contract, by which demonstrations, policies and transitions know the task.
+    A mistake is reported in one line that names the field. Otherwise this shows
+    sizes, and the contract: the hash by which demonstrations, policies and
+    transitions know the task.
 
     \b
     q2rl task                what is shipped

@@ -23,13 +23,13 @@ def why(
         ),
     ] = None,
     pages: Annotated[
-        int, typer.Option(min=1, help='Without EPISODE: so many get a page, failures first.')
+        int, typer.Option(min=1, help='Without EPISODE: how many get a page, failures first.')
     ] = 40,
     films: Annotated[
         int,
         typer.Option(
             min=0,
-            help='Without EPISODE: so many of these get a film (some seconds each); 0: none at all.',
+            help='Without EPISODE: how many of these get a film (some seconds each); 0: none at all.',
         ),
     ] = 3,
     open_it: Annotated[
