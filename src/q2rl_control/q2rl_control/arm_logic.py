@@ -296,6 +296,8 @@ class ArmLogic:
             decision = Decision.hold(size)
         elif self.command.blocked:
             decision = as_hold(decision, size)
+        if (self.latch.held or self.command.blocked) and decision.source is Source.HOLD:
+            self._steps.note_hold()
         acts = decision.source is not Source.HOLD and not record.final
         if acts:
             guarded = self.command.act(decision.action, self._measurement, self.fixture)

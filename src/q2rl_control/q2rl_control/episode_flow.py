@@ -144,6 +144,10 @@ class EpisodeFlow:
         self._tally, self.stage = None, Stage.ARM
         if step.end_reason in INTERRUPTIONS:
             self._refused(f'episode {step.episode} was interrupted: {INTERRUPTED[step.end_reason]}')
+        elif record is None:
+            self._refused(
+                f'rollout {step.episode} is done again: steps of it were lost on the way here'
+            )
         else:
             self._refusals = 0
         return record

@@ -29,7 +29,7 @@ class EpisodePlan:
 class EpisodeResult:
     """What the plan counts of a finished episode. `by_source`: transitions per `Source` name.
 
-    success: of the policies, so never of an episode in which a person acted.
+    success: of the policies, so never of an episode in which a person acted. whole: all its steps became transitions.
     """
 
     success: bool
@@ -39,6 +39,7 @@ class EpisodeResult:
     interventions: int = 0
     robot_time_s: float = 0.0
     weights_version: int = 0
+    whole: bool = True
 
     @property
     def interrupted(self) -> bool:

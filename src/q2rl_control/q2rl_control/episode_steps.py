@@ -49,6 +49,7 @@ class EpisodeSteps:
         self._peak_force = 0.0
         self._end_requested = False
         self._lost = ''
+        self._held = False
         self._label: bool | None = None
 
     @property
@@ -79,7 +80,7 @@ class EpisodeSteps:
         """
         self._builder.reset(part)
         self._peak_force = force
-        self._lost = ''
+        self._lost, self._held = '', False
 
     def drop(self) -> None:
         """Forget the observation that waits for its answer."""
@@ -102,6 +103,10 @@ class EpisodeSteps:
         """Make the next observation final because sensing, or the arm, was lost: truncated, LOST."""
         self._lost = detail
 
+    def note_hold(self) -> None:
+        """Note that not the policies kept the arm still: an end by time is LOST then, and no result of theirs."""
+        self._held = True
+
     def note_force(self, force: float) -> None:
         """Take a contact force [N] measured between ticks into the step's peak."""
         if np.isfinite(force):
@@ -116,7 +121,8 @@ class EpisodeSteps:
         :param fixture: estimated fixture pose, base frame
         """
         outcome = judge_step(self._task, self._step, measurement, self._end_requested, self._label)
-        if self._lost and not outcome.terminated:
+        out_of_time = outcome.reason is EndReason.TIME_LIMIT and self._held
+        if (self._lost or out_of_time) and not outcome.terminated:
             outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
         elif self._peak_force > self._task.limits.force_stop_n and not outcome.final:
             # A blow between two ticks counts as well.

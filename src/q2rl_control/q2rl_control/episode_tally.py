@@ -139,6 +139,7 @@ class EpisodeTally:
             interventions=record.guard_interventions,
             robot_time_s=record.duration,
             weights_version=record.weights_version,
+            whole=transitions == record.steps,
         )
 
 

@@ -144,9 +144,11 @@ class RunPlan:
         """Count a finished episode and go on to the next phase where this one is over; return whether it counts.
 
         One that was interrupted is no result. Rollouts and evaluations are done again, like one that came to nothing;
-        an online episode only spends its transitions.
+        an online episode only spends its transitions. So is a rollout that the learner has in part only, since V is
+        fitted to whole ones.
         """
-        if result.interrupted and plan.phase is not Phase.ONLINE:
+        in_part = plan.phase is Phase.ESTIMATING and not result.whole
+        if in_part or (result.interrupted and plan.phase is not Phase.ONLINE):
             self.episode_dropped()
             return False
         counts = self.progress.counts.setdefault(plan.phase.name, PhaseCounts())

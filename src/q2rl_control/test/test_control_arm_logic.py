@@ -156,6 +156,46 @@ def test_the_force_limit_ends_the_episode_and_the_peak_is_kept():
     assert bench.logic.state is ArmState.RETREATING
 
 
+def ends_after(bench: Bench, ticks: int, during) -> EndReason:
+    """Let an episode run to its end, with `during` done for some ticks of it; return why it ended."""
+    bench.running(episode=f'e{bench.ticks}')
+    during(True)
+    for _ in range(ticks):
+        bench.advance()
+    during(False)
+    bench.until(ArmState.RETREATING, limit=200)
+    return bench.steps[-1].end_reason
+
+
+def test_an_episode_whose_time_ran_out_over_a_hold_is_no_result_of_the_policies():
+    bench = Bench()
+
+    def held(now: bool) -> None:
+        if now:
+            bench.logic.halt('a look at the tool')
+        else:
+            bench.logic.latch.release()
+
+    def blocked(now: bool) -> None:
+        bench.logic.command.blocked = 'not ready' if now else ''
+
+    assert ends_after(bench, 3, held) is EndReason.LOST
+    assert bench.steps[-1].truncated and not bench.steps[-1].terminated
+    assert ends_after(bench, 3, lambda now: None) is EndReason.TIME_LIMIT, 'the next one is as ever'
+    assert ends_after(bench, 3, blocked) is EndReason.LOST
+
+
+def test_an_episode_that_succeeds_after_a_hold_has_succeeded():
+    bench = Bench().running()
+    bench.logic.halt('a look at the tool')
+    bench.advance()
+    bench.logic.latch.release()
+    bench.arm.success = True
+    bench.measurement = bench.arm.measure()
+    bench.advance()
+    assert bench.steps[-1].end_reason is EndReason.SUCCESS and bench.steps[-1].terminated
+
+
 def test_others_may_only_request_an_end():
     bench = Bench()
     assert not bench.logic.request_end()

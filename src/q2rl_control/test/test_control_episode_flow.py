@@ -278,6 +278,17 @@ def test_sensors_that_are_lost_in_every_episode_stop_the_run_and_say_so():
     assert 'sensors or measurements were lost' in bench.session.plan.detail
 
 
+def test_a_rollout_that_lost_steps_on_the_way_is_done_again_and_in_the_end_stops_the_run():
+    bench = Bench()
+    for _ in range(REFUSALS):
+        episode = bench.started()
+        bench.flow.heard_step(step(TASK, episode, 0))
+        assert bench.flow.heard_step(step(TASK, episode, 3, final=True)) is None
+        bench.now += BACK_OFF_S
+    assert bench.session.plan.phase is Phase.STOPPED
+    assert 'steps of it were lost' in bench.session.plan.detail
+
+
 def test_a_whole_episode_starts_the_count_of_interrupted_ones_anew():
     bench = Bench()
     for _ in range(REFUSALS - 1):

@@ -530,6 +530,21 @@ def test_an_interrupted_episode_is_done_again_on_the_same_seed_where_policies_ar
     assert plan.phase is Phase.FINISHED
 
 
+def test_a_rollout_that_the_learner_has_in_part_only_is_done_again():
+    plan = RunPlan(settings_of())
+    plan.start()
+    before = plan.next_episode()
+    in_part = EpisodeResult(True, EndReason.SUCCESS, 9, {'BC': 10}, whole=False)
+    assert not plan.episode_finished(before, in_part)
+    again = plan.next_episode()
+    assert (again.seed, again.number) == (before.seed, before.number)
+    assert again.episode != before.episode
+    while plan.phase is Phase.ESTIMATING:
+        finish(plan)
+    plan.learner_reported(GOOD)
+    assert plan.episode_finished(plan.next_episode(), in_part), 'online it was what it was'
+
+
 @pytest.mark.parametrize('reason', [EndReason.REQUESTED, EndReason.LOST])
 def test_an_interrupted_online_episode_spends_its_steps_and_is_kept_from_graduation_and_drift(
     reason,

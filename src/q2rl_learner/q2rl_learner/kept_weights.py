@@ -64,6 +64,11 @@ class KeptWeights:
                 del self._files[found]
         return None
 
+    def forget_after(self, version: int) -> None:
+        """Drop what is newer than `version`: weights that were turned away from are none to go back to."""
+        for newer in [v for v in self._files if v > version]:
+            self._drop(newer)
+
     def _drop(self, version: int) -> None:
         del self._files[version]
         if self._folder is not None:

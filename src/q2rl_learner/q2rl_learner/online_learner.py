@@ -382,6 +382,7 @@ class OnlineLearner:
             return self.weights_version
         found, parts = kept
         self.updater.restore(**parts)
+        self._kept.forget_after(found)
         self._went_back_to = found
         return found
 

@@ -181,3 +181,14 @@ def test_one_failure_of_bc_is_too_little_to_start_afresh():
     of.start_afresh(count=3)
     assert of.rollbacks == 3 and of.value_version == 1
     assert of.forgotten == 0 and of.replay.added == added
+
+
+def test_weights_that_were_turned_away_from_are_none_to_go_back_to(tmp_path):
+    of, toy, _ = fitted(tmp_path / 'kept')
+    learn(of, toy.run('o', Phase.ONLINE, rl=toy.bc))
+    while of.weights_version < 25:
+        of.publish()
+    assert of.roll_back(version=14, count=1) == 10
+    of.publish()
+    assert of.roll_back(version=26, count=2) == 10, '20 was spoilt'
+    assert sorted(path.stem for path in (tmp_path / 'kept').iterdir()) == ['1', '10']
