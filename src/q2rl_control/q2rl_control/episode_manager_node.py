@@ -202,11 +202,10 @@ class EpisodeManager(Q2rlNode):
     def _advance(self) -> None:
         """Take the next step of the run, if it can be taken now, and say where it stands."""
         plan = self._plan
-        if not self._link.assembler.unacknowledged_count:
+        if self._learner is not None and not self._link.assembler.unacknowledged_count:
             # What the learner says before it has all transitions is not about all transitions.
-            if self._learner is not None:
-                plan.learner_reported(self._learner)
-            self._go_on_without_learner()
+            plan.learner_reported(self._learner)
+        self._go_on_without_learner()
         absent = [name for name, present in self._present.items() if not present]
         if plan.phase is Phase.STARTING and not absent:
             plan.start()

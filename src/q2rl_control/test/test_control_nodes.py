@@ -383,12 +383,16 @@ def test_no_evaluation_before_the_learner_has_and_knows_all_of_the_online_phase(
     assert manager._plan.progress.last_weights == 9
 
 
-def test_a_learner_that_is_gone_keeps_a_run_from_its_evaluation_for_a_while_only(bench):
+@pytest.mark.parametrize('with_all', [True, False])
+def test_a_learner_that_is_gone_keeps_a_run_from_its_evaluation_for_a_while_only(bench, with_all):
     cell = bench.add(Cell)
     cell.settles = False
     bench.add(ArmInterface)
     manager = bench.add(EpisodeManager, **RUN)
-    bench.until(lambda: cell.phase == RunState.SETTLING)
+    bench.until(lambda: cell.phase == RunState.ONLINE)
+    cell.learner_acknowledges = with_all
+    bench.until(lambda: manager._plan.phase is Phase.SETTLING)
+    bench.until(lambda: bool(manager._link.assembler.unacknowledged_count) is not with_all)
     manager._learner_heard = float('-inf')
     bench.until(lambda: cell.phase == RunState.EVALUATING)
     assert 'said nothing for 120 s' in cell.states[-1].detail

@@ -6,14 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import fcntl
-import hashlib
 import json
 from pathlib import Path
 import time
 from typing import Any
 import uuid
 
-from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
+from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint, sha256_of
 from q2rl_lab.code_version import code_version
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
@@ -45,8 +44,8 @@ class Given:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of the files: with others it is another comparison."""
-        mixed = _sha256(self.file) if self.file else self.demonstrations
-        return {'policy': _sha256(self.policy), 'demonstrations': mixed}
+        mixed = sha256_of(self.file) if self.file else self.demonstrations
+        return {'policy': sha256_of(self.policy), 'demonstrations': mixed}
 
     @property
     def told(self) -> dict[str, str]:
@@ -101,12 +100,20 @@ class Job:
         """The task."""
         return bench_task(self.task, self.suite.gym)
 
+    def start_content(self) -> dict[str, Any]:
+        """Return all that the start of a seed depends on: demonstrations, policy and how it fares."""
+        return {
+            **self.case.content(),
+            'demonstrations': self.suite.demonstrations,
+            'scenes': self.suite.evaluation_episodes,
+            'bc': load_preset(self.suite.preset).bc.model_dump(mode='json'),
+            'given': self.given.fingerprint if self.given is not None else {},
+        }
+
     def settings(self) -> str:
         """Return the fingerprint of all that the result depends on beside the seed."""
         config = load_preset(f'{self.suite.preset}+{self.method}').model_dump(mode='json')
-        contract = self.case.spec.contract_hash
-        given = {} if self.given is None else {'given': self.given.fingerprint}
-        return fingerprint({'config': config, 'contract': contract, **self.suite.budget(), **given})
+        return fingerprint({'config': config, **self.suite.budget(), **self.start_content()})
 
 
 @dataclass(frozen=True)
@@ -130,12 +137,7 @@ def shared_start(job: Job) -> Start:
     from q2rl_task.atomic_file import write_atomically
 
     case, suite = job.case, job.suite
-    made_of: dict[str, Any] = {'demonstrations': suite.demonstrations}
-    made_of |= {'contract': case.spec.contract_hash, 'scenes': suite.evaluation_episodes}
-    made_of |= {'bc': load_preset(suite.preset).bc.model_dump(mode='json')}
-    if job.given is not None:
-        made_of['given'] = job.given.fingerprint
-    folder = job.folder / f'{job.task}-s{job.seed}-{fingerprint(made_of)}'
+    folder = job.folder / f'{job.task}-s{job.seed}-{fingerprint(job.start_content())}'
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / '.lock').open('ab') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -301,7 +303,3 @@ class _Watch:
                 **more,
             }
         )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -26,13 +26,21 @@ class BenchTask:
     """A task that can be compared on.
 
     `record(spec, count, seed)` returns the task that is learned, and demonstrations of its novice: the task of a
-    Gymnasium environment is whole only with what they fix. `restore` reads that task from its JSON.
+    Gymnasium environment is whole only with what they fix. `restore` reads that task from its JSON. recordings: the
+    file that demonstrations are taken from, if they are.
     """
 
     spec: TaskSpec | GymTask
     make_cell: MakeCell
     record: Callable[[Any, int, int], tuple[Contract, Sequence[Any]]]
     restore: Callable[[str], Contract] = TaskSpec.model_validate_json
+    recordings: Path | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return all that makes the task what it is, of which its contract is a part only."""
+        file = self.recordings
+        recordings = sha256_of(file) if file is not None and file.is_file() else ''
+        return {'task': self.spec.model_dump(mode='json'), 'recordings': recordings}
 
     def of_policy(self, policy: Path) -> Contract:
         """Return the task that an adopted policy is of: a Gymnasium one with the scaling that lies beside the policy.
@@ -72,6 +80,7 @@ class GymSuite:
             partial(GymCell, self.host),
             partial(record_gym_demonstrations, self.host),
             FixedGymTask.model_validate_json,
+            self.host.folder / task.demonstrations.file if task.demonstrations.file else None,
         )
 
 
@@ -215,6 +224,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise InputError(f'--seeds {text}', 'is no list of seeds', 'give a list like 0-4 or 0,2,7')
     return tuple(dict.fromkeys(seeds))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fingerprint(content: dict[str, Any]) -> str:

@@ -169,10 +169,16 @@ def read_run(folder: RunFolder) -> RunData:
         state=_read_object(folder.state, notes),
         episodes=rows,
         timeline=_read_lines(folder.timeline, notes),
-        session={} if config.in_process else _read_object(folder.session, notes),
+        session=_read_session(folder, config.in_process, notes),
         ticks=ticks,
         notes=tuple(notes),
     )
+
+
+def _read_session(folder: RunFolder, in_process: bool, notes: list[str]) -> dict[str, Any]:
+    # A run in one process leaves one only once it has ended.
+    absent = in_process and not folder.session.exists()
+    return {} if absent else _read_object(folder.session, notes)
 
 
 def read_episodes(folder: RunFolder, notes: list[str]) -> list[EpisodeRow]:

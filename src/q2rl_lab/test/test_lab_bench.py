@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from q2rl_lab import bench_pool
+from q2rl_lab import bench_pool, bench_suites
 from q2rl_lab.bench_page import render_bench_page
 from q2rl_lab.bench_pool import run_here, run_on_ray
 from q2rl_lab.bench_report import (
@@ -34,7 +34,7 @@ from q2rl_lab.bench_suites import SUITES, bench_task, find_suite, parse_seeds, p
 from q2rl_lab.cli import app
 from q2rl_lab.suite_file import shipped_suites
 from q2rl_lab.tiny_task import DEPTH, SLOT, Slot, TinyCell, tiny_demonstrations, tiny_task
-from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
+from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source, TaskSpec, load_task
 
 runner = CliRunner()
 TASK = tiny_task()
@@ -193,6 +193,29 @@ def test_settings_tell_methods_and_budgets_apart(tmp_path):
     ]
     assert len({job.settings(), *(other.settings() for other in others)}) == 3
     assert job.settings() == dataclasses.replace(job, seed=5).settings()
+
+
+def test_a_task_that_was_changed_beside_its_contract_is_another_comparison(tmp_path, monkeypatch):
+    job = Job(SUITES['pipe'], 'pipe_assembly', 'q2rl', 0, tmp_path)
+    before = job.settings(), job.start_content()
+    task = load_task('pipe_assembly').model_dump(mode='json')
+    task['limits']['force_soften_n'] -= 1.0
+    changed = TaskSpec.model_validate(task)
+    assert changed.contract_hash == job.case.spec.contract_hash
+    monkeypatch.setattr(bench_suites, 'load_task', lambda name: changed)
+    assert job.settings() != before[0] and job.start_content() != before[1]
+
+
+def test_recordings_of_other_content_are_another_start(tmp_path):
+    file = tmp_path / 'people.hdf5'
+    case = dataclasses.replace(bench_task('tiny'), recordings=file)
+    found = []
+    for content in (b'one', b'two'):
+        file.write_bytes(content)
+        found.append(case.content()['recordings'])
+    assert '' not in found and found[0] != found[1]
+    file.unlink()
+    assert case.content()['recordings'] == ''
 
 
 def fake_run(fails=()):

@@ -141,6 +141,18 @@ def test_what_a_run_found_out_about_itself_is_told(run):
     assert 'back to weights 37' in text and 'What the run found out' in text
 
 
+def test_the_wall_time_of_a_run_in_one_process_is_kept_and_before_its_end_not_missed(run):
+    folder = run.learn().write()
+    config = json.loads(folder.config.read_text())
+    config['asked']['in_process'] = True
+    folder.config.write_text(json.dumps(config))
+    assert build_result(read_run(folder))['wall_s'] == 300.0
+    folder.session.unlink()
+    data = read_run(folder)
+    assert build_result(data)['wall_s'] is None
+    assert not data.notes, data.notes
+
+
 def test_a_run_with_nothing_in_it_yet_has_a_page(run):
     data = read_run(run.folder)
     page = render_report(data, build_result(data), [], 'no OpenGL here: install libegl1')
