@@ -226,6 +226,10 @@ class TrainingLoop:
             self._publish()
 
     def _fit(self) -> None:
+        if self._phase is Phase.SETTLING and self._learner.paid_sequence is None:
+            # A method that needs no V could be fitted all the same, and what nobody trained would be evaluated.
+            self._fail('nothing was learned here, and no rollouts are there to begin with')
+            return
         self._show(LearnerState.FITTING)
         before = Snapshot(self._learner)
         try:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from q2rl_learner.learner_state import load_state, save_state
+from q2rl_learner.methods import load_method
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.training_loop import UNLIMITED, LearnerView, TrainingLoop
 from q2rl_task import LearnerState, Phase, Transition
@@ -345,6 +346,15 @@ def test_a_transition_that_does_not_fit_stops_learning_in_words(make):
     watched.loop.offer([transition(TASK, 1, contract='other')])
     view = watched.until(lambda v: v.state is LearnerState.FAILED)
     assert 'contract other' in view.detail
+
+
+@pytest.mark.parametrize('method', ['q2rl', 'ibrl', 'rlpd', 'q2rl/rollouts-0'])
+def test_a_run_that_only_evaluates_is_given_no_network_that_nobody_trained(make, method):
+    watched = make(config=load_method(method).over(CONFIG))
+    watched.loop.set_phase(Phase.SETTLING)
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert 'nothing was learned here' in view.detail
+    assert not watched.weights and not watched.state.exists()
 
 
 def test_what_an_update_left_half_done_does_not_replace_the_last_sound_state(make, monkeypatch):
