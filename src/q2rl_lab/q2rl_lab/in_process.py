@@ -24,13 +24,13 @@ from q2rl_lab.evaluation import learned_deciders
 from q2rl_lab.kept_run import KeptRun
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.learner_state import Snapshot
+from q2rl_learner.learner_state import TURNED_BACK, Snapshot
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.remedies import OF_LEARN, Remedies
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.inference import Pinned
 from q2rl_policies.live_networks import LiveActor, LiveCritic
-from q2rl_task import Contract, LearnerState, Mode, Phase, Transition
+from q2rl_task import Contract, InputError, LearnerState, Mode, Phase, Transition
 from q2rl_task.episode import AFTER_ONLINE, LEARNING
 
 ROBOT = 'arm'
@@ -129,6 +129,8 @@ class InProcessRun:
         self._saved.restore(self._deciders.streams())
         if self._kept.restore(self.learner):
             self._let_act({kind: self.learner.weights(kind) for kind in ('actor', 'critic')})
+        elif self.plan.progress.rollbacks:
+            raise InputError('the run', *TURNED_BACK)
         for transition in self._kept.replay(self._saved, self.learner):
             if transition.phase is Phase.ONLINE:
                 self._fit_anew()

@@ -257,6 +257,15 @@ def test_a_learner_whose_state_is_gone_learns_anew_from_the_log(start, whole, tm
     assert again.learner.gradient_steps == again.learner.online_steps >= SETTINGS.online_steps
 
 
+def test_a_run_that_was_turned_back_is_not_learned_anew_from_the_log(start, whole, tmp_path):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / 'learner')
+    again = run(start, tmp_path)
+    again.plan.progress.rollbacks = 1
+    with pytest.raises(InputError, match='turned back once'):
+        again.run()
+
+
 def test_what_does_not_belong_together_is_refused_in_one_line(start, whole, tmp_path):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     other = RunSettings(run_id='t', seed=SEED + 1)

@@ -27,6 +27,11 @@ from q2rl_task.errors import one_line
 
 FORMAT = 'q2rl-learner-1'
 ANEW = 'remove it: the learner then starts over from the log'
+TURNED_BACK = (
+    'was turned back once, which the log does not tell, and what it learned is gone',
+    'restore a copy of learner/state.safetensors, or start a new run',
+)
+"""Of a run without a state: the problem, and the remedy."""
 _COUNTERS = (
     'trained_steps',
     'gradient_steps',

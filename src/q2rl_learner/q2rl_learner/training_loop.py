@@ -13,7 +13,7 @@ import time
 
 from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.interruption import Interrupted, given_up_when, watched_by
-from q2rl_learner.learner_state import Snapshot, save_state
+from q2rl_learner.learner_state import TURNED_BACK, Snapshot, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, LearnerState, Phase, Transition
@@ -229,6 +229,9 @@ class TrainingLoop:
         if self._phase is Phase.SETTLING and self._learner.paid_sequence is None:
             # A method that needs no V could be fitted all the same, and what nobody trained would be evaluated.
             self._fail('nothing was learned here, and no rollouts are there to begin with')
+            return
+        if self._rollback[0]:
+            self._fail(str(InputError('the run', *TURNED_BACK)))
             return
         self._show(LearnerState.FITTING)
         before = Snapshot(self._learner)

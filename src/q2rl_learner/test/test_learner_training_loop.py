@@ -357,6 +357,16 @@ def test_a_run_that_only_evaluates_is_given_no_network_that_nobody_trained(make,
     assert not watched.weights and not watched.state.exists()
 
 
+def test_a_run_that_was_turned_back_is_not_learned_anew_from_the_log(make):
+    watched = make()
+    _, first = rollouts()
+    watched.loop.offer(first)
+    watched.loop.roll_back(count=1, version=5)
+    watched.loop.set_phase(Phase.ONLINE)
+    view = watched.until(lambda v: v.state is LearnerState.FAILED)
+    assert 'turned back once' in view.detail and not watched.weights
+
+
 def test_what_an_update_left_half_done_does_not_replace_the_last_sound_state(make, monkeypatch):
     """Weights that are not finite end learning; a resumed run goes on from before they were."""
     watched = make(config=small_config(publish_every=20, save_every=10**6))
