@@ -48,6 +48,9 @@ _MOMENTS = ('step', 'exp_avg', 'exp_avg_sq')
 _GONE = {'q_filter': False, 'fit.uniform_fraction': 0.0, 'fit.actor_data': 'all'}
 """Settings that were, with the value that means what is done now: states from then stay readable."""
 
+_FREE_ONCE_FITTED = ('rollouts', 'publish_every')
+"""Settings that nothing learned depends on once V is fitted."""
+
 
 def save_state(path: str | Path, learner: OnlineLearner) -> None:
     """Write the learner's state to `path`, atomically and durably.
@@ -144,7 +147,9 @@ def _check(path: Path, meta: dict[str, str], learner: OnlineLearner) -> None:
         )
     theirs = config_in(meta).model_dump(mode='json')
     ours = learner.config.model_dump(mode='json')
-    different = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    free = _FREE_ONCE_FITTED if json.loads(meta['report']) else ()
+    names = (ours.keys() | theirs.keys()).difference(free)
+    different = sorted(k for k in names if ours.get(k) != theirs.get(k))
     if different:
         raise InputError(
             path,

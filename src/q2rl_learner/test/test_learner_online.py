@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 import torch
 
 from q2rl_learner.config import Decay
+from q2rl_learner.estimation import without_value
 from q2rl_learner.learner_state import load_state, save_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.gate import GateValues, QGate
@@ -232,6 +233,21 @@ def test_a_state_with_a_setting_that_is_gone_is_read_where_it_had_no_say(tmp_pat
     else:
         with pytest.raises(InputError, match='q_filter'):
             load_state(path, learner())
+
+
+@pytest.mark.parametrize(('fitted', 'refused'), [(True, False), (False, True)])
+def test_how_many_rollouts_were_planned_does_not_matter_once_v_is_fitted(tmp_path, fitted, refused):
+    path = tmp_path / 'state'
+    of = learner()
+    if fitted:
+        of.report = without_value([])
+    save_state(path, of)
+    other = learner(CONFIG.model_copy(update={'rollouts': 50, 'publish_every': 7}))
+    if refused:
+        with pytest.raises(InputError, match='other settings of publish_every, rollouts'):
+            load_state(path, other)
+    else:
+        load_state(path, other)
 
 
 def test_a_state_of_other_settings_or_damaged_is_refused(tmp_path):
