@@ -74,7 +74,7 @@ def read_files(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def of_methods(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the lines of some methods, in the order in which they are named.
+    """Return the lines of some methods, task by task, in the order in which the methods are named.
 
     :raises InputError: there are none of one of them
     """
@@ -83,7 +83,9 @@ def of_methods(lines: Sequence[dict[str, Any]], names: Sequence[str]) -> list[di
         if name not in known:
             remedy = f'name some of {", ".join(known)}'
             raise InputError(f'--methods {name}', 'is not in these results', remedy)
-    return [line for name in names for line in lines if line['method'] == name]
+    tasks = list(dict.fromkeys(line['task'] for line in lines))
+    kept = [line for line in lines if line['method'] in names]
+    return sorted(kept, key=lambda line: (tasks.index(line['task']), names.index(line['method'])))
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
