@@ -720,6 +720,26 @@ def _() -> None:
 
 
 @without(
+    'hold an arm that is activated again until a person arms it',
+    f'{ARMING}::test_a_real_arm_waits_at_each_start_until_a_person_lets_go_of_the_hold',
+)
+def _() -> None:
+    from q2rl_control import arm_interface_node
+
+    arm_interface_node.hold_until_armed = lambda node, latch: None
+
+
+@without(
+    'take no result of an episode that ran out of time in a hold',
+    f'{LOGIC}::test_an_episode_whose_time_ran_out_over_a_hold_is_no_result_of_the_policies',
+)
+def _() -> None:
+    from q2rl_control.episode_steps import EpisodeSteps
+
+    EpisodeSteps.note_hold = lambda self: None
+
+
+@without(
     'brake before nobody commands the arm any more',
     f'{ARMING}::test_an_arm_that_is_deactivated_in_motion_brakes_before_it_falls_silent',
 )

@@ -11,7 +11,7 @@ from q2rl_control.arm_parameters import declare_arm_parameters
 from q2rl_control.arm_readiness import ArmReadiness
 from q2rl_control.arm_reports import ArmReports
 from q2rl_control.arm_state import OF_ITSELF, ArmState
-from q2rl_control.arming import make_latch
+from q2rl_control.arming import hold_until_armed, make_latch
 from q2rl_control.episode_services import EpisodeServices
 from q2rl_control.follow_watch import Follower
 from q2rl_control.gripper_command import GripperCommand
@@ -96,7 +96,8 @@ class ArmInterface(Q2rlNode):
         self.wall_timer(STATUS_PERIOD_S, lambda: self._publish_status(force=True))
 
     def activate(self) -> None:
-        """Start from the arm as it is: the next measurement seeds the guard."""
+        """Start from the arm as it is: the next measurement seeds the guard. Each time a person arms it."""
+        hold_until_armed(self, self._logic.latch)
         self._start_anew()
         self._publish_status(force=True)
 

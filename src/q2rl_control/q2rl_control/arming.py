@@ -8,15 +8,22 @@ from q2rl_ros.node import Q2rlNode
 
 
 def make_latch(node: Q2rlNode) -> SafetyLatch:
-    """Return the latch of a node's robot; with `hold_at_start`, not in lockstep, it holds until a person lets go.
-
-    That hold is of this process: the next one makes its own.
+    """Return the latch of a node's robot, which holds as `hold_until_armed` says.
 
     :raises InputError: an emergency stop could not be remembered
     """
     folder = state_folder(node.value('state_dir'), node.value('run_dir'), node.lockstep)
     robot = '-'.join([*node.get_namespace().strip('/').split('/'), node.robot]).strip('-')
     latch = SafetyLatch(folder / f'stop-{robot}.json')
+    hold_until_armed(node, latch)
+    return latch
+
+
+def hold_until_armed(node: Q2rlNode, latch: SafetyLatch) -> None:
+    """With `hold_at_start`, not in lockstep, hold until a person lets go.
+
+    That hold is of this process: the next one makes its own.
+    """
     if node.value('hold_at_start') and not node.lockstep:
         service = node.resolve_service_name('arm_interface/hold')
         latch.hold(
@@ -24,4 +31,3 @@ def make_latch(node: Q2rlNode) -> SafetyLatch:
             f'./q2rl stop --release, or ros2 service call {service} std_srvs/srv/SetBool "{{data: false}}"',
             remember=False,
         )
-    return latch

@@ -70,6 +70,10 @@ def test_a_real_arm_waits_at_each_start_until_a_person_lets_go_of_the_hold(bench
     bench.remove(arm)
     arm = bench.add(ArmInterface, **real)
     bench.until(waits)
+    assert bench.ask(SetBool, HOLD, SetBool.Request(data=False)).success
+    assert arm.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert arm.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    bench.until(waits)
     here = cell.arm.pose
     ticks = arm.counters['early_ticks'] + len(desk.states)
     bench.until(lambda: arm.counters['early_ticks'] + len(desk.states) > ticks + 1)
