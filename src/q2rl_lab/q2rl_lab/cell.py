@@ -11,6 +11,7 @@ import numpy as np
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
+from q2rl_control.episode_flow import REFUSALS
 from q2rl_policies.bc import BCPolicy
 from q2rl_policies.gate import QGate
 from q2rl_policies.inference import GateCritic, RLPolicy
@@ -113,38 +114,41 @@ class Cell:
 
         Yields every executed step, the final one (where nothing is executed) included.
 
-        :raises RuntimeError: the arm could not retreat or reach its start pose
+        :raises RuntimeError: the arm could not retreat or reach its start pose, however often it was tried
         """
-        self._go_ready()
-        fixture = self.arm.place_fixture(seed)
-        part = self.arm.part_estimate
-        self.logic.start_episode(episode, mode, seed, fixture, explore, part)
-        while True:
-            tick = self.logic.tick(self._measurement)
-            if tick.observation is None:
-                if self.logic.state is ArmState.READY:
-                    raise RuntimeError(f'{episode}: the arm is not at it: {self.logic.detail}')
-                self._advance(episode, tick.target)
-                continue
-            target, step = self.logic.execute(decide(tick.observation))
+        observation = self._begin(episode, mode, seed, explore)
+        while observation is not None:
+            target, step = self.logic.execute(decide(observation))
             if not step.final:
                 self._step(target)
             elif self._trace:
                 self._trace.flush()
             yield step
-            if step.final:
-                return
+            observation = None if step.final else self._next_observation()
 
-    def _go_ready(self) -> None:
-        if self.logic.state is not ArmState.READY:
-            self.logic.retreat()
-        while self.logic.state is not ArmState.READY:
-            self._advance('between episodes', self.logic.tick(self._measurement).target)
+    def _begin(self, episode: str, mode: Mode, seed: int, explore: bool) -> ObservationRecord:
+        """Bring the arm to its first observation; as often as the nodes try, where it refuses."""
+        for _ in range(REFUSALS):
+            if self.logic.state is not ArmState.READY:
+                self.logic.retreat()
+                self._next_observation()
+            if self.logic.state is ArmState.READY:
+                fixture = self.arm.place_fixture(seed)
+                part = self.arm.part_estimate
+                self.logic.start_episode(episode, mode, seed, fixture, explore, part)
+                if (first := self._next_observation()) is not None:
+                    return first
+        problem = f'{REFUSALS} times in a row the arm did not come to its start'
+        raise RuntimeError(f'{episode}: {problem}: {self.logic.detail}')
 
-    def _advance(self, what: str, target: Pose | None) -> None:
-        if self.logic.state is ArmState.STOPPED:
-            raise RuntimeError(f'{what}: the arm stopped: {self.logic.detail}')
-        self._step(target)
+    def _next_observation(self) -> ObservationRecord | None:
+        """Let the arm move until it asks for a decision; None where it has come to rest without."""
+        while self.logic.state not in (ArmState.READY, ArmState.STOPPED):
+            tick = self.logic.tick(self._measurement)
+            if tick.observation is not None:
+                return tick.observation
+            self._step(tick.target)
+        return None
 
     def _step(self, target: Pose | None) -> None:
         self._measurement = self.arm.step(target, self.logic.gripper)
