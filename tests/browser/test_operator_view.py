@@ -204,12 +204,12 @@ def test_a_person_sees_the_arm_in_the_browser_and_stops_it_there(cell, tmp_path)
         cell.until(lambda: cell.travelled(poses=10) < STILL_M, 'standstill')
         assert cell.travelled(poses=30) < STILL_M
 
-        browser.press('Let go on')
+        browser.press('Release')
         browser.until(lambda: 'refused' in browser.text(), 'a refusal')
         assert cell.guard.emergency_stop
         browser.press('Reset emergency stop')
         cell.until(lambda: not cell.guard.emergency_stop and cell.guard.held, 'a hold')
-        browser.press('Let go on')
+        browser.press('Release')
         cell.until(lambda: not cell.guard.held, 'the release')
         browser.press('Hold')
         cell.until(lambda: cell.guard.held, 'the hold')

@@ -28,7 +28,7 @@ LABELS = {
     Wish.EMERGENCY_STOP: 'EMERGENCY STOP',
     Wish.RESET: 'Reset emergency stop',
     Wish.HOLD: 'Hold',
-    Wish.RELEASE: 'Let go on',
+    Wish.RELEASE: 'Release',
     Wish.PAUSE: 'Pause',
     Wish.RESUME: 'Resume',
     Wish.SUCCESS: 'Success',
