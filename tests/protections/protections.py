@@ -740,6 +740,32 @@ def _() -> None:
 
 
 @without(
+    'go on with no reset from whose way others have moved the arm',
+    f'{FOLLOW}::test_a_retreat_begins_anew_where_others_have_carried_the_arm_meanwhile',
+)
+def _() -> None:
+    from q2rl_control.reset_motion import Retreat
+
+    Retreat.strays = lambda self, commanded: False
+
+
+@without(
+    'let no gripper goal run that was given up unanswered',
+    f'{GRIPPER}::test_a_goal_that_is_taken_late_does_not_run_against_the_one_wanted_since',
+)
+def _() -> None:
+    from q2rl_control.gripper_action import GripperAction
+
+    take = GripperAction._on_taken
+
+    def take_own(self, goal, handle) -> None:
+        if goal is self._goal:
+            take(self, goal, handle)
+
+    GripperAction._on_taken = take_own
+
+
+@without(
     'brake before nobody commands the arm any more',
     f'{ARMING}::test_an_arm_that_is_deactivated_in_motion_brakes_before_it_falls_silent',
 )

@@ -38,7 +38,7 @@ class ArmCommand:
     def start_anew(self) -> None:
         """Forget the commanded state; the next `seed` counts."""
         self.guard = Guard(self._task)
-        self._halt = Halt()
+        self._halt = self._new_halt()
 
     def seed(self, measured: Measurement) -> None:
         """Start from the arm as it is, unless there is a commanded state already."""
@@ -47,14 +47,16 @@ class ArmCommand:
 
     def block(self, reason: str) -> None:
         """Hold where the arm is, whoever wants it to move, until this is called with ''."""
-        if reason and not self.blocked:
-            self._halt = self._yielding()
+        begins = reason and not self.blocked
         self.blocked = reason
+        if begins:
+            self._halt = self._new_halt()
 
     def halt(self) -> None:
         """Take note that the controller below stopped the arm."""
         if not self._halted:
-            self._halted, self._halt = True, self._yielding()
+            self._halted = True
+            self._halt = self._new_halt()
 
     def let_go(self) -> None:
         """Take back a `halt`."""
@@ -62,7 +64,7 @@ class ArmCommand:
 
     def stop(self) -> None:
         """Let `come_back` bring the command to where the arm is from now on."""
-        self._halt = Halt()
+        self._halt = self._new_halt()
 
     @property
     def drawn_back(self) -> bool:
@@ -95,7 +97,9 @@ class ArmCommand:
         """Decelerate to hold for one tick in which nothing usable was measured; None before the first `seed`."""
         return self.guard.coast() if self.guard.seeded else None
 
-    def _yielding(self) -> Halt:
+    def _new_halt(self) -> Halt:
+        if not self.drawn_back:
+            return Halt()
         limits = self._task.limits
         return Halt(CARRIED * limits.lead_m, CARRIED * limits.lead_rad)
 

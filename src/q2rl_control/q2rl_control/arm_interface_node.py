@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -193,7 +194,7 @@ class ArmInterface(Q2rlNode):
         self._sensors.add(topic, msg, time.monotonic())
         if topic == WRENCH:
             force = msg.wrench.force
-            self._logic.note_force((force.x**2 + force.y**2 + force.z**2) ** 0.5)
+            self._logic.note_force(math.hypot(force.x, force.y, force.z))
 
     def _on_period(self) -> None:
         logic = self._logic

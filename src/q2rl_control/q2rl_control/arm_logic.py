@@ -267,6 +267,8 @@ class ArmLogic:
         if (self.latch.held or self.command.blocked) and self.state in OF_ITSELF:
             self._reset.pause()
             return self._keep(measurement)
+        if self.state in OF_ITSELF and self._reset.is_left(self.guard.commanded):
+            self._enter(ArmState.RETREATING, 'others moved the arm while it was held')
         if self.state is ArmState.RETREATING:
             return self._retreat(measurement)
         if self.state is ArmState.RESETTING:
@@ -357,7 +359,7 @@ class ArmLogic:
             return self._keep(measurement)
         if motion is None:
             return self._keep(measurement)
-        if self._taring or motion.done(self.guard.commanded, measurement):
+        if motion.done(self.guard.commanded, measurement):
             try:
                 if not self._tared():
                     late = self._overdue(measurement, 'the tare')
@@ -377,6 +379,7 @@ class ArmLogic:
             self._enter(ArmState.RUNNING)
             self._steps.start(self.part, measurement.force)
             return self._observe(measurement)
+        self._taring = False  # whoever pushes the arm away takes its new zero along
         return self._move(motion, measurement, 'the way to the start pose')
 
     def _move(self, motion: Retreat | Approach, measurement: Measurement, name: str) -> Tick:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from q2rl_control.guard import CREDIBLE_WRENCH
 from q2rl_task import (
     Decision,
     EndReason,
@@ -108,8 +109,8 @@ class EpisodeSteps:
         self._held = True
 
     def note_force(self, force: float) -> None:
-        """Take a contact force [N] measured between ticks into the step's peak."""
-        if np.isfinite(force):
+        """Take a contact force [N] measured between ticks into the step's peak, if an arm may measure it."""
+        if force <= CREDIBLE_WRENCH:
             self._peak_force = max(self._peak_force, force)
 
     def observe(

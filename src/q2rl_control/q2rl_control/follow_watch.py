@@ -11,6 +11,7 @@ import numpy as np
 
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import OF_ITSELF, ArmState
+from q2rl_control.guard import is_usable
 from q2rl_task import Measurement, Pose, TaskSpec
 
 FOR_S = 0.5
@@ -109,7 +110,7 @@ class Follower:
                 self._hold(f'{blocked}; see to it, then let go of the hold, and the arm moves')
         if blocked or logic.latch.held or not logic.guard.seeded:
             self._watch.forget()
-        elif problem := self._watch.note(logic.guard.commanded, measured):
+        elif is_usable(measured) and (problem := self._watch.note(logic.guard.commanded, measured)):
             self.left_behind(problem)
 
     def left_behind(self, reason: str) -> None:

@@ -26,7 +26,7 @@ class FrameTree:
         self._edges: dict[str, _Edge] = {}
 
     def set(self, parent: str, child: str, pose: Pose, stamp: float | None) -> None:
-        """Take the pose of `child` in `parent`; an older one than the last of that frame is left out.
+        """Take the pose of `child` in `parent`; one that is not finite, or older than the last one, is left out.
 
         :param stamp: [s]; None: static, true at all times
         """
@@ -38,7 +38,7 @@ class FrameTree:
             # Far back is not a late message but a clock that was set back.
             and before.stamp - 1.0 < stamp < before.stamp
         )
-        if not late:
+        if not late and pose.is_finite():
             self._edges[child] = _Edge(parent, pose, stamp)
 
     def lookup(self, base: str, tip: str) -> tuple[Pose, float | None]:

@@ -135,6 +135,11 @@ class GripperAction:
 
     def _on_taken(self, goal: _Goal, handle) -> None:
         if goal is not self._goal:
+            if (
+                handle.accepted
+            ):  # it was given up unanswered, and must not run against what is wanted since
+                handle.cancel_goal_async()
+                self._reached = None
             return
         if not handle.accepted:
             self._ended(goal, 'rejected')

@@ -22,6 +22,7 @@ class ResetCourse:
         self._asked = False
         self._motion: Retreat | Approach | None = None
         self._started: float | None = None
+        self._paused = False
 
     @property
     def plan_is_in(self) -> bool:
@@ -31,13 +32,22 @@ class ResetCourse:
     def forget(self) -> None:
         """Give up the motion that is under way, and the plan for one."""
         self._motion = self._started = None
-        if self._asked:
-            self._planning.cancel()
-            self._asked = False
+        self._paused = False
+        self._ask_anew()
 
     def pause(self) -> None:
         """Start the time of the motion anew with its next tick: it does not run while the arm is held."""
-        self._started = None
+        self._started, self._paused = None, True
+
+    def is_left(self, commanded: Pose) -> bool:
+        """Whether a motion that was paused is none to go on with, since others moved the arm from its way meanwhile.
+
+        A plan that was still sought begins anew, from where the arm is.
+        """
+        paused, self._paused = self._paused, False
+        if paused and self._motion is None:
+            self._ask_anew()
+        return paused and self._motion is not None and self._motion.strays(commanded)
 
     def is_overdue(self, stamp: float) -> bool:
         """Whether the motion, which moves at `stamp` [s], has taken longer than the task allows."""
@@ -71,6 +81,11 @@ class ResetCourse:
                 return None
             self._motion = Approach(path)
         return self._motion
+
+    def _ask_anew(self) -> None:
+        if self._asked:
+            self._planning.cancel()
+            self._asked = False
 
     def _request(
         self, measurement: Measurement, fixture: Pose, part: Pose | None, seed: int

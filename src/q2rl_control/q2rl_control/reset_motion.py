@@ -35,6 +35,8 @@ PATIENCE_TICKS = 10
 NEAR_PATH_M = 0.001
 """How far a short cut may leave the path; turning by an angle counts as moving by that times `LEVER_M`."""
 LEVER_M = 0.15
+STRAYED_M = 0.015
+"""So far beside its way a motion that was held does not go on: more than a wiggle."""
 LOOK_AHEAD_M = 0.05
 """Farther than the guard needs to brake from the speed of a reset."""
 
@@ -66,6 +68,7 @@ class Retreat:
         if axis @ outward < 0.8:
             axis = outward
         rise = max(0.0, self._enough + CLEARANCE_M - height_above_rim(measured, fixture))
+        self._axis = axis
         self._goal = Pose(
             measured.position + axis * (rise / float(axis @ outward)), measured.quaternion
         )
@@ -102,6 +105,15 @@ class Retreat:
         inside = self._box.contains(commanded.position[None])
         inside = inside and self._cone.contains(commanded.quaternion[None])
         return inside and self._is_clear(measured) and self._let_go
+
+    def strays(self, commanded: Pose) -> bool:
+        """Whether the command is beside the way out, and not yet above the rim."""
+        if height_above_rim(commanded, self._fixture) >= self._enough:
+            return False
+        shift = commanded.position - self._start.position
+        beside = shift - self._axis * float(shift @ self._axis)
+        turned = LEVER_M * self._start.rotation_vector_to(commanded)
+        return bool(np.linalg.norm([*beside, *turned]) > STRAYED_M)
 
     def _is_clear(self, measured: Measurement) -> bool:
         return height_above_rim(measured.tip_pose, self._fixture) >= self._enough
@@ -158,6 +170,12 @@ class Approach:
         return near or (
             self._waited > PATIENCE_TICKS and distance <= 3 * SETTLED_M and angle <= 3 * SETTLED_RAD
         )
+
+    def strays(self, commanded: Pose) -> bool:
+        """Whether the command is beside the path."""
+        here = self._point(commanded)
+        ways = zip(self._points, [*self._points[1:], self._points[-1]], strict=True)
+        return min(_off(here[None], *way) for way in ways) > STRAYED_M
 
     def _point(self, pose: Pose) -> np.ndarray:
         """Return a pose as a point (6,) [m], in which straight motions are straight lines, nearly."""

@@ -257,13 +257,14 @@ class SensorInputs:
         return pose if pose.is_finite() else None
 
     def _on_pose(self, msg: PoseStamped) -> None:
-        self._last_pose = stamp_from_msg(msg.header.stamp), msg.pose
         self._receive(POSE, msg)
+        pose = pose_from_msg(msg, self._frames.base)
+        if not pose.is_finite():
+            return  # the measurement that it makes is not used
+        self._last_pose = stamp_from_msg(msg.header.stamp), msg.pose
         if self._twist_source == 'poses':
-            pose = pose_from_msg(msg, self._frames.base)
-            if pose.is_finite():
-                twist = self._difference.add(stamp_from_msg(msg.header.stamp), pose)
-                self._send_twist(twist, msg.header.stamp)
+            twist = self._difference.add(stamp_from_msg(msg.header.stamp), pose)
+            self._send_twist(twist, msg.header.stamp)
 
     def _send_twist(self, twist: np.ndarray, stamp) -> None:
         msg = TwistStamped()

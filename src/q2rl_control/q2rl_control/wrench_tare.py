@@ -85,6 +85,11 @@ class WrenchTare:
         self._readings.clear()
         self._taken = False
 
+    def forget(self) -> None:
+        """Take nothing off any more: the sensor has a new zero of its own."""
+        self.offset = np.zeros(6)
+        self.begin()
+
     def poll(self) -> bool:
         """Return whether the wrench is told from its new zero.
 

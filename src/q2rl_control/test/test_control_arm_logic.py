@@ -144,9 +144,10 @@ def test_the_force_limit_ends_the_episode_and_the_peak_is_kept():
     bench = Bench().running()
     bench.advance()
     bench.logic.note_force(33.0)
-    bench.logic.note_force(float('nan'))
+    for nonsense in (float('nan'), float('inf'), 1e6, 1e300):
+        bench.logic.note_force(nonsense)
     bench.advance()
-    assert bench.steps[-1].force == 33.0
+    assert bench.steps[-1].force == 33.0 and not bench.steps[-1].final
     bench.advance()
     assert bench.steps[-1].force == 0.0
     bench.arm.force = np.array([0.0, 0.0, -TASK.limits.force_stop_n - 1.0])

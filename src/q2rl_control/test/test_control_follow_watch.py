@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from arm_bench import FIXTURE, TASK, Bench
 from control_helpers import above, measurement
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from q2rl_control.arm_state import ArmState
 from q2rl_control.follow_watch import FOR_S, Follower, FollowWatch
+from q2rl_control.reset_motion import height_above_rim
 from q2rl_task import EndReason, Mode, Pose, Source
 
 UP = np.array([0.0, 0.0, -0.6, 0.0, 0.0, 0.0])
@@ -118,6 +121,16 @@ def test_numbers_that_are_none_are_no_sign_of_anything():
     assert not watched(AHEAD, lambda k: {'pose': HERE, 'wrench': np.full(6, np.nan)})
 
 
+@pytest.mark.parametrize('quaternion', [np.zeros(4), np.full(4, np.nan)])
+def test_a_pose_that_is_none_ends_nobodys_process_and_the_arm_holds(quaternion):
+    bench = WatchedBench().running()
+    bench.advance(UP)
+    good, count = bench.measurement, bench.logic.counters.unusable
+    bench.measurement = replace(good, tip_pose=Pose(good.tip_pose.position, quaternion))
+    bench.advance(UP)
+    assert bench.logic.counters.unusable == count + 1 and not bench.reasons
+
+
 def test_an_arm_that_cannot_be_commanded_holds_and_its_episode_ends_after_a_while():
     bench = WatchedBench().running()
     bench.advance(UP)
@@ -179,12 +192,15 @@ def test_a_block_on_the_way_to_the_start_pose_costs_no_episode(waits_for_people)
     assert len(bench.steps) == 2 and not any(step.final for step in bench.steps)
 
 
-def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back():
+@pytest.mark.parametrize('stopped', [False, True])
+def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back(stopped):
     bench = WatchedBench().running()
     bench.blocked = 'the robot is not ready'
     bench.arm.jammed = True
     for _ in range(10):
         bench.advance(UP)
+    if stopped:
+        bench.logic.emergency_stop('the button')
     bench.arm.pose = Pose(bench.arm.pose.position + np.array([0.03, 0.0, 0.0]), HERE.quaternion)
     for _ in range(20):
         bench.advance(UP)
@@ -195,3 +211,45 @@ def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back():
     for _ in range(20):
         bench.advance(UP)
     assert bench.lead == pytest.approx(sag, rel=0.05)
+
+
+def carried_while_blocked(bench: WatchedBench, shift: list[float]) -> None:
+    """Block the arm, let others carry it by `shift` [m], and unblock it."""
+    bench.blocked, bench.arm.jammed = 'the robot is not ready', True
+    for _ in range(10):
+        bench.advance()
+    there = bench.arm.pose
+    bench.arm.pose = Pose(there.position + np.array(shift), there.quaternion)
+    bench.measurement = bench.arm.measure()
+    for _ in range(20):
+        bench.advance()
+    bench.blocked, bench.arm.jammed = '', False
+
+
+def test_a_retreat_begins_anew_where_others_have_carried_the_arm_meanwhile():
+    bench = WatchedBench()
+    bench.arm.pose = above(TASK, -0.02)
+    bench.measurement = bench.arm.measure()
+    assert bench.logic.retreat()
+    for _ in range(3):
+        bench.advance()
+    carried_while_blocked(bench, [0.06, 0.0, 0.0])
+    begun = bench.arm.pose.position.copy()
+    while bench.logic.state is ArmState.RETREATING:
+        bench.advance()
+        if height_above_rim(bench.arm.pose, FIXTURE) < TASK.reset.retreat_m:
+            assert np.abs(bench.arm.pose.position - begun)[:2].max() < 3e-3, (
+                'sideways below the rim'
+            )
+
+
+def test_an_arm_that_was_carried_off_its_way_to_the_start_retreats_first():
+    bench = WatchedBench()
+    assert bench.logic.retreat()
+    bench.until(ArmState.READY)
+    assert bench.logic.start_episode('e1', Mode.BC, 7, FIXTURE)
+    bench.advance()
+    carried_while_blocked(bench, [0.04, 0.03, 0.0])
+    bench.advance()
+    assert bench.logic.state is ArmState.RETREATING and 'others moved' in bench.logic.detail
+    bench.until(ArmState.READY)

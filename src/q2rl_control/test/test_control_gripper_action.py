@@ -161,6 +161,17 @@ def test_a_goal_that_fails_is_told_of_and_sent_again_once_a_second(gripper, how)
     assert gripper.command.diagnose()['gripper'] == 'as told'
 
 
+def test_a_goal_that_is_taken_late_does_not_run_against_the_one_wanted_since(gripper):
+    gripper.tick(0.0)
+    closing = gripper.server.last
+    gripper.tick(1.0, after=ANSWER_S + 0.1)
+    assert gripper.tick() == 2
+    gripper.server.last.answer().succeed()
+    assert gripper.tick() == 2
+    assert closing.answer().cancelled
+    assert gripper.tick() == 3 and gripper.positions[-1] == pytest.approx(OPEN_M)
+
+
 def test_a_failed_goal_does_not_keep_another_one_waiting(gripper):
     gripper.tick(1.0)
     gripper.server.last.answer().abort()

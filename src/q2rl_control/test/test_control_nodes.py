@@ -44,6 +44,7 @@ from q2rl_ros.conversions import decision_to_msg, observation_from_msg, pose_fro
 from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.sensors import SENSOR_TOPICS, measurement_to_msgs
+from q2rl_ros.stamps import stamp_to_msg
 from q2rl_task import InputError, Phase, load_task
 
 TASK = load_task('pipe_assembly')
@@ -467,6 +468,12 @@ def test_real_time_runs_on_the_wall_clock_and_holds_without_sensors_or_decisions
     steps = len(cell.steps)
     bench.until(lambda: any(s.decision.source == by_bc for s in cell.steps[steps:]))
     bench.until(lambda: 2 < cell.steps[-1].step < TASK.max_steps // 2)
+    wrench = WrenchStamped()
+    wrench.header.frame_id, wrench.wrench.force.z = TASK.frames.tip, 1e300
+    wrench.header.stamp = stamp_to_msg(cell.arm.stamp)
+    steps = len(cell.steps)
+    cell.sensors[3].publish(wrench)
+    bench.until(lambda: len(cell.steps) > steps + 2)  # nonsense ends nobody's process
     cell.mute = True
     stale = arm.counters['stale_sensors']
     bench.until(lambda: arm.counters['stale_sensors'] >= stale + 10)

@@ -214,6 +214,8 @@ def test_a_chain_of_transforms_is_composed_up_and_down():
     assert stamp == 4.0  # the oldest on the way
     tree.set('link', 'tip', Pose.of([0.0, 0.0, 9.0]), 3.9)
     assert tree.lookup('base', 'tip')[1] == 4.0  # a late one is left out
+    tree.set('link', 'tip', Pose(np.zeros(3), np.zeros(4)), 4.5)
+    assert tree.lookup('base', 'tip')[1] == 4.0  # and one that is none
     with pytest.raises(LookupError, match='no transform from base to camera'):
         tree.lookup('base', 'camera')
     tree.set('tip', 'world', Pose.of([0.0, 0.0, 0.0]), 6.0)  # a loop ends nobody's process

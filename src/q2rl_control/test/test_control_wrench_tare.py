@@ -12,7 +12,7 @@ import pytest
 from q2rl_control.arm_logic import ArmLogic
 from q2rl_control.arm_state import ArmState
 from q2rl_control.wrench_tare import Payload, TareRefused, WrenchTare
-from q2rl_task import Mode, Pose, load_task
+from q2rl_task import Mode, Pose, draw_start, load_task
 
 TASK = load_task('pipe_assembly')
 OFFSET = np.array([1.5, -2.0, 3.0, 0.1, 0.0, -0.2])
@@ -144,8 +144,35 @@ def test_a_tare_that_never_comes_stops_with_a_reason():
     assert cell.logic.detail == 'the tare did not finish within 10 s'
 
 
+def test_an_arm_that_is_pushed_off_its_start_pose_in_a_tare_goes_back_and_tares_there():
+    begun, ready = [], []
+    slow = SimpleNamespace(begin=lambda: begun.append(1), poll=lambda: bool(ready))
+    cell = Cell(tare=slow)
+    cell.logic.retreat()
+    while cell.logic.state is not ArmState.READY:
+        cell.advance()
+    fixture = TASK.fixture.nominal.pose
+    assert cell.logic.start_episode('e', Mode.BC, 1, fixture)
+    while not begun:
+        cell.advance()
+    there = cell.arm.pose
+    cell.arm.pose = Pose(there.position + np.array([0.04, 0.0, 0.0]), there.quaternion)
+    cell.arm.jammed = True
+    for _ in range(5):
+        cell.advance()
+    cell.arm.jammed = False
+    for _ in range(40):
+        cell.advance()
+    assert cell.arm.pose.distance_to(draw_start(TASK, fixture, 1))[0] < 2e-3 and len(begun) == 2
+    ready.append(True)
+    cell.advance()
+    assert cell.logic.state is ArmState.RUNNING
+
+
 class FakeNode:
     """As much of a node as the tare's services use."""
+
+    task, lockstep = TASK, False
 
     def __init__(self, **values) -> None:
         self.active, self.served = True, {}
@@ -172,7 +199,9 @@ def test_a_driver_that_zeroes_itself_is_asked_once_and_waited_for():
     pytest.importorskip('std_srvs', reason='needs ROS')
     from q2rl_control.tare_choice import make_start_tare
 
-    node, heard = FakeNode(), WrenchTare(0.5, 50.0)
+    node, heard = FakeNode(), filled(WrenchTare(0.5, 50.0))
+    heard.take()
+    assert heard.offset.any()
     tare = make_start_tare(node, heard)
     tare.begin()
     assert not tare.poll() and node.asked == 0  # the service is not there yet
@@ -181,6 +210,7 @@ def test_a_driver_that_zeroes_itself_is_asked_once_and_waited_for():
     node.answer = SimpleNamespace(success=True, message='')
     heard.add(6.99, np.zeros(6))  # on its way since before the zero
     assert not tare.poll()
+    assert not heard.offset.any(), 'what a person took off before is in the new zero'
     node.now = 8.0
     assert not tare.poll()
     heard.add(7.01, np.zeros(6))
@@ -209,6 +239,8 @@ def test_a_person_may_tare_an_arm_at_rest_and_no_other():
     logic.state = ArmState.READY
     assert not ask().success and 'not been heard' in ask().message
     filled(tare)
+    assert not ask().success and 'not been heard' in ask().message  # for six seconds
+    node.now = tare.heard_at + 0.01
     assert ask().success and tare.offset.any()
     node.active = False
     assert not ask().success

@@ -10,6 +10,7 @@ from geometry_msgs.msg import PoseStamped
 from q2rl_msgs.msg import SuccessSignal
 from q2rl_msgs.srv import PrepareScene
 from q2rl_ros.conversions import pose_from_msg, pose_to_msg
+from q2rl_ros.errors import MessageError
 from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import spin
 from q2rl_sim.gazebo_service import GazeboError, set_model_pose
@@ -40,7 +41,10 @@ class GazeboScene(Q2rlNode):
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)
 
     def _on_pose(self, msg: PoseStamped) -> None:
-        self._tip = pose_from_msg(msg, self.task.frames.base)
+        tip = pose_from_msg(msg, self.task.frames.base)
+        if not tip.is_finite():
+            raise MessageError('not_finite', 'a current_pose that is not finite')
+        self._tip = tip
         inside = self._tip.relative_to(self._socket).position
         signal = SuccessSignal(success=is_deep(self.task, inside))
         signal.header.stamp = msg.header.stamp
