@@ -27,6 +27,7 @@ from q2rl_task import (
     TaskSpec,
     episode_stream,
 )
+from q2rl_task.errors import GivenUp
 
 Decide = Callable[[ObservationRecord], Decision]
 """From one observation to a decision; also asked on the final observation, where nothing is executed."""
@@ -114,7 +115,7 @@ class Cell:
 
         Yields every executed step, the final one (where nothing is executed) included.
 
-        :raises RuntimeError: the arm could not retreat or reach its start pose, however often it was tried
+        :raises GivenUp: the arm could not retreat or reach its start pose, however often it was tried
         """
         observation = self._begin(episode, mode, seed, explore)
         while observation is not None:
@@ -139,7 +140,7 @@ class Cell:
                 if (first := self._next_observation()) is not None:
                     return first
         problem = f'{REFUSALS} times in a row the arm did not come to its start'
-        raise RuntimeError(f'{episode}: {problem}: {self.logic.detail}')
+        raise GivenUp(f'{episode}: {problem}: {self.logic.detail}')
 
     def _next_observation(self) -> ObservationRecord | None:
         """Let the arm move until it asks for a decision; None where it has come to rest without."""

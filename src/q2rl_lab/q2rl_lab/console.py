@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the command line talks: results on stdout, everything else on stderr, one line for bad input."""
+"""How the command line talks: results on stdout, everything else on stderr, one line for what users can act on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 class CommandGroup(TyperGroup):
-    """The group of all verbs: bad input becomes one line and exit code 2, Ctrl-C becomes 130."""
+    """The group of all verbs: bad input becomes one line and exit code 2, what was given up 1, Ctrl-C becomes 130."""
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the verb and turn the errors that users can act on into exit codes."""
@@ -41,9 +41,9 @@ class CommandGroup(TyperGroup):
                 if not isinstance(error, typer.Exit):
                     say('stopped')
                 raise typer.Exit(code) from None
-            if _is_input_error(error):
+            if (code := _exit_code(error)) is not None:
                 say(f'q2rl: {error}')
-                raise typer.Exit(EXIT_BAD_INPUT) from None
+                raise typer.Exit(code) from None
             if isinstance(error, OSError) and error.errno in NO_PLACE:
                 where = error.filename or 'a file'
                 say(f'q2rl: {where}: {error.strerror}; make room, or choose another place')
@@ -53,13 +53,16 @@ class CommandGroup(TyperGroup):
             signal.signal(signal.SIGINT, before)
 
 
-def _is_input_error(error: BaseException) -> bool:
-    if not isinstance(error, ValueError):
-        return False
+def _exit_code(error: BaseException) -> int | None:
+    """Return what an error that is told in its one line exits with; None for any other."""
+    if not isinstance(error, ValueError | RuntimeError) or isinstance(error, typer.Exit):
+        return None
     # Imported here: numpy and scipy come with it, and `--help` must not wait for them.
-    from q2rl_task.errors import InputError
+    from q2rl_task.errors import GivenUp, InputError
 
-    return isinstance(error, InputError)
+    if isinstance(error, InputError):
+        return EXIT_BAD_INPUT
+    return EXIT_FAILED if isinstance(error, GivenUp) else None
 
 
 def say(text: str) -> None:

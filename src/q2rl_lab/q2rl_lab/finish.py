@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import json
 from typing import Any
 
 from q2rl_control.run_store import RunStore
@@ -15,6 +16,9 @@ from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, RunFolder, learn_on
 from q2rl_lab.up_run import keep_wall_time
 from q2rl_task import Phase
+
+OF_THE_END = ('finished', 'env_steps', 'episodes')
+"""Numbers that tell a result of the run's end from an earlier one."""
 
 
 def finish_run(
@@ -29,9 +33,8 @@ def finish_run(
     films, note = make_clips(data) if clips else ([], '')
     if started is not None:
         data = replace(data, session=keep_wall_time(folder, started))
-    result = write_result(data)
-    write_report(data, result, films, note)
-    return result
+    write_report(data, build_result(data), films, note)
+    return write_result(data)  # last: where it is of the run's end, so is the report
 
 
 def shown_again(folder: RunFolder, config: RunConfig, how: str, as_json: bool) -> bool:
@@ -48,9 +51,21 @@ def shown_again(folder: RunFolder, config: RunConfig, how: str, as_json: bool) -
     heard = saved[0].learn_until in ([], [config.steps, config.goal])
     if not heard or config != folder.read_config():
         return False
+    result = build_result(read_run(folder))
+    if not _is_kept(folder, result):
+        return False
     say(f'run {folder.id} is finished; to learn on: {how} {learn_on(config)}')
-    tell_result(folder, build_result(read_run(folder)), as_json)
+    tell_result(folder, result, as_json)
     return True
+
+
+def _is_kept(folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether `result.json` is of the same end, and not of the time when the run was still at work."""
+    try:
+        kept = json.loads(folder.result.read_text(encoding='utf-8'))
+        return all(kept[key] == result[key] for key in OF_THE_END)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def tell_result(folder: RunFolder, result: dict[str, Any], as_json: bool) -> None:

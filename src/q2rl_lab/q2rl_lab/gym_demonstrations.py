@@ -13,7 +13,7 @@ from q2rl_lab.gym_process import GymProcess
 from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_sim.demonstrations import Demonstration
 from q2rl_task import InputError, episode_seed
-from q2rl_task.errors import one_line
+from q2rl_task.errors import GivenUp, one_line
 
 ATTEMPTS = 10
 """Per demonstration."""
@@ -31,7 +31,7 @@ def record_gym_demonstrations(
     :param count: 0: as many as the task says
     :param seed: of the run; the same gives the same, and no two share one
     :raises InputError: the environment cannot be made, always starts alike, or the file is of no use
-    :raises RuntimeError: success is too rare
+    :raises GivenUp: success is too rare
     """
     process = host.start(task)
     _check_sizes(task, process)
@@ -44,7 +44,7 @@ def record_gym_demonstrations(
             break
     process.close()
     if len(raw) < wanted:
-        raise RuntimeError(f'task {task.name}: {len(raw)} demonstrations of {wanted} succeeded')
+        raise GivenUp(f'task {task.name}: {len(raw)} demonstrations of {wanted} succeeded')
     if len(raw) > 1 and all(np.array_equal(r[0][0], raw[0][0][0]) for r in raw):
         remedy = 'have it draw its scene from the seed that reset is given (arguments, attributes)'
         raise InputError(f'task {task.name}', 'starts alike whatever the seed', remedy)

@@ -11,11 +11,12 @@ import json
 from pathlib import Path
 import sys
 
-from q2rl_lab.console import EXIT_BAD_INPUT
+from q2rl_lab.console import EXIT_BAD_INPUT, EXIT_FAILED
 from q2rl_lab.preparation import prepare, tell
 from q2rl_lab.run_folder import RunConfig, RunFolder
 from q2rl_lab.workspace import versions
 from q2rl_task import InputError, load_task
+from q2rl_task.errors import GivenUp
 
 
 def prepare_run(run_dir: Path, config: RunConfig) -> None:
@@ -37,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         fields = json.loads(asked)
         prepare_run(Path(run_dir), RunConfig.of_task(load_task(fields['task']), **fields))
-    except InputError as error:
+    except (InputError, GivenUp) as error:
         print(error, file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     return 0
 
 

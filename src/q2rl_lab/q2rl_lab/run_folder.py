@@ -14,6 +14,7 @@ import shlex
 import time
 from typing import IO, Any
 
+from q2rl_bringup.node_graph import RUN_ID
 from q2rl_learner.config import without_method
 from q2rl_task.atomic_file import saying_why, write_atomically
 from q2rl_task.errors import InputError
@@ -235,13 +236,11 @@ def create_run(
     """Make the folder of a new run; see `latest_run` too.
 
     :param name: of the run; by default the time of the start
-    :raises InputError: the name is taken or no file name, or the folder cannot be written
+    :raises InputError: the name is taken or none that the nodes take, or the folder cannot be written
     """
-    if name is not None and (Path(name).name != name or name in ('.', '..', LATEST)):
+    if name is not None and (name == LATEST or not RUN_ID.fullmatch(name)):
         raise InputError(
-            '--run',
-            f'{name!r} does not name a folder in {runs_dir}',
-            'use letters, digits, - and _',
+            '--run', f'{name!r} is no name for a run', 'use letters, digits, and any of . _ -'
         )
     run = RunFolder((runs_dir / (name or _free_name(runs_dir))).absolute())
     try:
@@ -259,9 +258,10 @@ def create_run(
 
 @contextmanager
 def latest_run(run: RunFolder) -> Iterator[None]:
-    """Point `latest` at a run that starts or goes on; where that raises, back to the run before.
+    """Point `latest` at a run that starts or goes on; where it raises before it began, back to the run before.
 
-    What ends the program (Ctrl-C) leaves it: a run that was interrupted is the one to go on with.
+    What ends the program (Ctrl-C) leaves it: a run that was interrupted is the one to go on with. So does what happens
+    to a run that had begun, and another run that has become the latest meanwhile stays it.
 
     :raises InputError: the folder of all runs cannot be written
     """
@@ -269,17 +269,18 @@ def latest_run(run: RunFolder) -> Iterator[None]:
     if link.exists() and not link.is_symlink():
         yield  # someone's own folder of that name
         return
-    before = os.readlink(link) if link.is_symlink() else None
+    before = _target(link)
     with saying_why(link):
         _point(link, run.id)
     try:
         yield
     except Exception:
-        with saying_why(link):
-            if before is None:
-                link.unlink(missing_ok=True)
-            else:
-                _point(link, before)
+        if not run.state.is_file() and _target(link) == run.id:
+            with saying_why(link):
+                if before is None:
+                    link.unlink(missing_ok=True)
+                else:
+                    _point(link, before)
         raise
 
 
@@ -290,7 +291,7 @@ def named(run: RunFolder) -> str:
 
 def resume_line(verb: str, run: RunFolder, runs_dir: Path) -> str:
     """Return the command that goes on with a run, as it can be pasted."""
-    line = f'./q2rl {verb} --resume --run {run.id}'
+    line = f'./q2rl {verb} --resume --run {shlex.quote(run.id)}'
     return line if runs_dir == Path('runs') else f'{line} --runs-dir {shlex.quote(str(runs_dir))}'
 
 
@@ -391,6 +392,10 @@ def _free_name(runs_dir: Path) -> str:
         number += 1
         name = f'{stamp}-{number}'
     return name
+
+
+def _target(link: Path) -> str | None:
+    return os.readlink(link) if link.is_symlink() else None
 
 
 def _point(link: Path, target: str) -> None:

@@ -27,6 +27,7 @@ from q2rl_task import (
     judge_step,
     load_task,
 )
+from q2rl_task.errors import GivenUp
 
 STEP, SLOT, DEPTH, START = 0.1, 0.08, 0.2, 0.5
 CREEP = 0.25
@@ -135,7 +136,7 @@ class TinyCell:
 def tiny_demonstrations(task: TaskSpec, count: int, seed: int) -> list[Demonstration]:
     """Let a hurried, unsteady novice do the task until it has succeeded `count` times; failures are not kept.
 
-    :raises RuntimeError: success is too rare
+    :raises GivenUp: success is too rare
     """
     kept: list[Demonstration] = []
     for number in range(DEMONSTRATION_ATTEMPTS * count):
@@ -161,7 +162,7 @@ def tiny_demonstrations(task: TaskSpec, count: int, seed: int) -> list[Demonstra
                     success=True,
                 )
             )
-    raise RuntimeError(f'the novice succeeded only {len(kept)} times')
+    raise GivenUp(f'task {task.name}: the novice succeeded only {len(kept)} times')
 
 
 def novice(slot: Slot, rng: np.random.Generator, action_size: int) -> np.ndarray:

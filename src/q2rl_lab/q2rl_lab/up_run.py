@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+import shlex
 import signal
 import sys
 import time
@@ -186,7 +187,8 @@ def run_graph(
         display.note(
             f'ROS_DOMAIN_ID={domain.number} (for ros2 in another terminal), logs in {folder.logs}'
         )
-        display.note(f'emergency stop from another terminal: ./q2rl stop {named(folder)}')
+        stop = f'./q2rl stop {shlex.quote(named(folder))}'
+        display.note(f'emergency stop from another terminal: {stop}')
         environment = node_environment(domain.number)
         # Ours too: the watcher must be found by the nodes.
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = environment['ROS_AUTOMATIC_DISCOVERY_RANGE']

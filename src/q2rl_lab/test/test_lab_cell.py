@@ -5,7 +5,9 @@ import pytest
 
 from q2rl_control.episode_flow import REFUSALS
 from q2rl_lab.cell import Cell
+from q2rl_lab.tiny_task import tiny_demonstrations, tiny_task
 from q2rl_task import Decision, ExecutedStep, Mode, load_task
+from q2rl_task.errors import GivenUp
 
 TASK = load_task('pipe_assembly')
 
@@ -43,6 +45,12 @@ def test_an_episode_that_the_arm_did_not_come_to_is_tried_again():
 def test_an_arm_that_never_comes_to_its_start_is_given_up():
     cell = Cell(TASK, 0)
     asked = refused(cell, REFUSALS)
-    with pytest.raises(RuntimeError, match=f'e1: {REFUSALS} times in a row .*: stuck'):
+    with pytest.raises(GivenUp, match=f'e1: {REFUSALS} times in a row .*: stuck'):
         run(cell)
     assert len(asked) == REFUSALS
+
+
+def test_a_novice_who_never_finds_the_slot_is_given_up():
+    hurried = tiny_task().model_copy(update={'max_steps': 1})
+    with pytest.raises(GivenUp, match='task tiny: the novice succeeded only 0 times'):
+        tiny_demonstrations(hurried, 1, 0)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 from pathlib import Path
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,9 +21,13 @@ from q2rl_lab import checks
 from q2rl_lab.checks import Finding, Level
 from q2rl_lab.cli import app
 from q2rl_lab.console import finite_or_none, rate_text
+from q2rl_lab.finish import finish_run
+from q2rl_lab.operator_call import Answer
 from q2rl_lab.outcomes import read_summary
-from q2rl_lab.run_folder import RunConfig, create_run
+from q2rl_lab.run_folder import RunConfig, RunFolder, create_run, latest_run
+from q2rl_lab.up_run import read_session
 from q2rl_task import InputError, Phase, load_task
+from q2rl_task.errors import GivenUp
 
 runner = CliRunner()
 VERBS = (
@@ -128,16 +133,24 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
 
     def learn_in_process(folder, config, tell):
         begun.append((folder.id, config.seed, config.steps))
+        folder.learner.mkdir(exist_ok=True)
+        (folder.learner / 'state.safetensors').touch()
         raise KeyboardInterrupt
 
+    runs = tmp_path / 'my runs'
     monkeypatch.setattr('q2rl_lab.learn_run.learn_in_process', learn_in_process)
     monkeypatch.setattr('q2rl_lab.preparation.prepare', lambda folder, config: {})
-    of = ('pipe_assembly', '--runs-dir', str(tmp_path))
+    of = ('pipe_assembly', '--runs-dir', str(runs))
     first = runner.invoke(app, ['learn', *of, '--run', 'one', '--seed', '3', '--steps', '90'])
     assert first.exit_code == 130, first.output
-    line = f'go on with: ./q2rl learn --resume --run one --runs-dir {tmp_path}'
-    assert line in first.stderr
-    assert runner.invoke(app, line.split()[4:]).exit_code == 130
+    said = first.stderr.splitlines()
+    line = next(text for text in said if 'go on with: ' in text).partition('go on with: ')[2]
+    words = shlex.split(line)
+    assert words == ['./q2rl', 'learn', '--resume', '--run', 'one', '--runs-dir', str(runs)]
+    assert runner.invoke(app, words[1:]).exit_code == 130
+    learned = said[-1].partition(': ')[2].split(', ')
+    path = str(runs / 'one')
+    assert [shlex.split(text)[1:] for text in learned] == [['eval', path], ['report', path]]
     assert runner.invoke(app, ['learn', *of, '--resume']).exit_code == 130
     assert begun == [('one', 3, 90)] * 3
     for words, said in (
@@ -158,6 +171,65 @@ def test_learning_that_was_interrupted_is_gone_on_with_by_the_line_it_says(tmp_p
     assert len(begun) == 3
 
 
+def test_learning_whose_arm_never_comes_to_its_start_says_so_and_how_to_go_on(
+    tmp_path, monkeypatch
+):
+    def learn_in_process(folder, config, tell):
+        raise GivenUp('e1: the arm did not come to its start: stuck')
+
+    monkeypatch.setattr('q2rl_lab.learn_run.learn_in_process', learn_in_process)
+    monkeypatch.setattr('q2rl_lab.preparation.prepare', lambda folder, config: {})
+    words = ['learn', 'pipe_assembly', '--run', 'one', '--runs-dir', str(tmp_path)]
+    done = runner.invoke(app, words)
+    assert done.exit_code == 1, done.output
+    assert done.stderr.splitlines()[1:] == [
+        'the run stopped: e1: the arm did not come to its start: stuck',
+        f'go on with: ./q2rl learn --resume --run one --runs-dir {tmp_path}',
+    ]
+    assert read_session(RunFolder(tmp_path / 'one'))['wall_s'] > 0.0
+
+
+def test_a_task_that_its_demonstrator_cannot_do_is_one_line_and_exit_code_1(tmp_path):
+    task, made = tmp_path / 'mine.yaml', tmp_path / 'd.hdf5'
+    content = load_task('pipe_assembly').model_dump(mode='json') | {'max_steps': 2}
+    task.write_text(json.dumps(content))
+    done = runner.invoke(app, ['demos', str(task), '-n', '1', '-o', str(made)])
+    assert done.exit_code == 1 and done.stdout == '', done.output
+    said = 'q2rl: task pipe_assembly: the demonstrator succeeded only 0 times in 10; give it more '
+    assert done.stderr.startswith(said) and done.stderr.count('\n') == 1
+    assert not made.exists()
+
+
+def test_a_stop_without_a_run_is_of_the_one_at_work(tmp_path, monkeypatch):
+    asked = []
+
+    def ask(wish, domain, *rest):
+        asked.append(domain)
+        return Answer(True, True, 'the arm took the stop')
+
+    monkeypatch.setattr('q2rl_lab.operator_call.ask', ask)
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    old, other, new = (
+        create_run(tmp_path, name, RunConfig('pipe_assembly'), {})
+        for name in ('old', 'other', 'new')
+    )
+    with latest_run(new):
+        pass
+    for number, run in enumerate((old, other, new), 41):
+        run.domain.write_text(str(number))
+    words = ['stop', '--runs-dir', str(tmp_path)]
+    for run in (old, new):
+        with run.lock():
+            assert f"(run {run.id}'s)" in runner.invoke(app, words).stderr
+    nobody = runner.invoke(app, words)
+    assert '`q2rl up` is not at work on run new' in nobody.stderr
+    assert asked == [41, 43, None]
+    with old.lock(), other.lock():
+        several = runner.invoke(app, words)
+    assert several.exit_code == 2 and len(asked) == 3
+    assert several.stderr.startswith('q2rl: RUN: several runs are at work: old, other; name the')
+
+
 @pytest.mark.parametrize(
     ('verb', 'goal', 'options'), [('up', 0, '--steps 200'), ('learn', 95, '--steps 200 --goal 0')]
 )
@@ -167,15 +239,27 @@ def test_a_finished_run_is_shown_again_and_says_how_it_learns_on(
     def prepare(folder, config):
         raise InputError('the run', 'goes on', f'with {config.steps} steps')
 
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
     monkeypatch.setattr('q2rl_lab.preparation.prepare', prepare)
     config = RunConfig('pipe_assembly', steps=100, goal=goal, in_process=verb == 'learn')
     folder = create_run(tmp_path, 'one', config, {})
     extra = {'next_sequence': 1, 'episodes_recorded': 0}
-    progress = RunProgress('one', 0, Phase.FINISHED, learn_until=[100, goal])
+    progress = RunProgress('one', 0, Phase.ONLINE, learn_until=[100, goal])
+    RunStore(folder.path).save(progress, extra)
+    finish_run(folder, clips=False)  # a look at the run while it was at work
+    progress.phase = Phase.FINISHED
     RunStore(folder.path).save(progress, extra)
     words = [verb, '--resume', '--run', 'one', '--runs-dir', str(tmp_path)]
-    assert 'the run: goes on; with 100 steps' in runner.invoke(app, words).stderr  # no report yet
-    folder.report.write_text('made')
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr('q2rl_lab.finish.write_report', interrupted)
+        finish_run(folder, clips=False)
+    assert 'the run: goes on; with 100 steps' in runner.invoke(app, words).stderr  # for its report
+    finish_run(folder, clips=False)
+    folder.report.rename(tmp_path / 'kept')
+    assert 'the run: goes on; with 100 steps' in runner.invoke(app, words).stderr
+    (tmp_path / 'kept').rename(folder.report)
     shown = runner.invoke(app, [*words, '--json'])
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)['finished'] is True

@@ -26,6 +26,7 @@ from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_policies.policy_spec import Block, Input, input_map
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import Decision, EndReason, InputError, Mode, Reason, Source
+from q2rl_task.errors import GivenUp
 
 ENVIRONMENT = Path(__file__).with_name('buoy_task.py')
 TASK = {
@@ -186,15 +187,19 @@ def test_what_cannot_be_made_is_said_in_one_line(suite_of, task, said):
 
 
 @pytest.mark.parametrize(
-    ('task', 'said'),
+    ('task', 'kind', 'said'),
     [
-        ({'id': 'buoy_task:Dying-v0'}, 'process ended: the mast broke'),
-        ({'success': 'is_success'}, 'info has no entry is_success; it has success'),
-        ({'demonstrations': {'policy': 'buoy_task:drifter', 'count': 2}}, '0 demonstrations of 3'),
+        ({'id': 'buoy_task:Dying-v0'}, RuntimeError, 'process ended: the mast broke'),
+        ({'success': 'is_success'}, RuntimeError, 'info has no entry is_success; it has success'),
+        (
+            {'demonstrations': {'policy': 'buoy_task:drifter', 'count': 2}},
+            GivenUp,
+            '0 demonstrations of 3',
+        ),
     ],
 )
-def test_what_fails_later_names_the_task(suite_of, task, said):
-    with pytest.raises(RuntimeError, match=f'task buoy: .*{said}'):
+def test_what_fails_later_names_the_task(suite_of, task, kind, said):
+    with pytest.raises(kind, match=f'task buoy: .*{said}'):
         recorded(suite_of(task))
 
 

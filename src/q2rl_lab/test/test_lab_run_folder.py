@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import shlex
 
 import pytest
 
 from q2rl_lab.run_folder import (
     RunConfig,
+    RunFolder,
     create_run,
     latest_run,
     open_run,
     resume_config,
+    resume_line,
 )
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, load_task
@@ -47,10 +50,11 @@ def test_an_occupied_folder_is_refused_and_untouched(tmp_path):
     assert [p.name for p in (tmp_path / 'one').iterdir()] == ['thesis.tex']
 
 
-@pytest.mark.parametrize('name', ['../out', 'a/b', '.', '..', 'latest'])
-def test_names_that_are_no_folders_in_runs(tmp_path, name):
-    with pytest.raises(InputError, match='--run'):
+@pytest.mark.parametrize('name', ['../out', 'a/b', '.', '..', 'latest', '', 'my run', 'a@b', '-a'])
+def test_names_that_no_run_can_have_are_refused_before_anything_is_made(tmp_path, name):
+    with pytest.raises(InputError, match=r'--run: .* is no name for a run'):
         create_run(tmp_path, name, CONFIG, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_someones_own_latest_is_left_alone(tmp_path):
@@ -77,6 +81,34 @@ def test_a_start_that_fails_gives_latest_back_and_one_that_is_interrupted_keeps_
     assert str(link.readlink()) == 'two'
     with latest_run(one):  # resumed
         assert open_run(tmp_path, None) == one
+
+
+def test_a_start_that_fails_leaves_latest_to_a_run_that_started_after_it(tmp_path):
+    one, two, three = (create_run(tmp_path, name, CONFIG, {}) for name in ('one', 'two', 'three'))
+    with latest_run(one):
+        pass
+    with pytest.raises(InputError), latest_run(two):
+        with latest_run(three):
+            pass
+        raise InputError('file', 'is none', 'name one')
+    assert open_run(tmp_path, None) == three
+
+
+def test_a_run_that_fails_after_it_began_stays_the_latest(tmp_path):
+    one, two = (create_run(tmp_path, name, CONFIG, {}) for name in ('one', 'two'))
+    with latest_run(one):
+        pass
+    with pytest.raises(RuntimeError, match='stuck'), latest_run(two):
+        two.state.write_text('{}')
+        raise RuntimeError('stuck')
+    assert open_run(tmp_path, None) == two
+
+
+def test_the_line_that_goes_on_can_be_pasted_whatever_the_folders_are_called(tmp_path):
+    run = RunFolder(tmp_path / 'my runs' / 'of before')
+    words = ['--run', run.id, '--runs-dir', str(run.path.parent)]
+    line = resume_line('up', run, run.path.parent)
+    assert shlex.split(line) == ['./q2rl', 'up', '--resume', *words]
 
 
 def test_a_missing_run_names_those_there(tmp_path):

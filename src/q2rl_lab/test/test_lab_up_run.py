@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import shlex
 import sys
 import textwrap
 import time
@@ -103,7 +104,7 @@ class Recorder:
 
 @pytest.fixture
 def watch(tmp_path):
-    folder = create_run(tmp_path, 'one', RunConfig('pipe_assembly'), {})
+    folder = create_run(tmp_path / 'my runs', 'one', RunConfig('pipe_assembly'), {})
 
     def run(code: str):
         seen = tmp_path / 'seen'
@@ -127,7 +128,8 @@ def watch(tmp_path):
 @pytest.mark.timeout(90)
 def test_a_run_is_watched_until_it_is_finished(watch):
     ending, display, folder = watch(FINISHES)
-    assert any(f'./q2rl stop {folder.path}' in note for note in display.notes)
+    (stop,) = (note for note in display.notes if note.startswith('emergency stop'))
+    assert shlex.split(stop.partition(': ')[2]) == ['./q2rl', 'stop', str(folder.path)]
     assert not folder.domain.exists()
     assert ending.end is End.FINISHED
     assert any('online' in line and 'success 100 % of last 1' in line for line in display.lines)

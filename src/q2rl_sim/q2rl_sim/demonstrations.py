@@ -17,6 +17,7 @@ from q2rl_sim.rollout import run_episode
 from q2rl_sim.scene import scene_module
 from q2rl_task import TaskSpec, episode_seed
 from q2rl_task.demonstration_file import RecordedEpisode, write_demonstration_file
+from q2rl_task.errors import GivenUp
 
 MAX_ATTEMPTS_PER_DEMONSTRATION = 10
 
@@ -46,7 +47,7 @@ def record_demonstrations(
 
     :param seed: of the run; episodes come from its demonstration stream, never shared with evaluation
     :param noise: how human the demonstrator is, see `Teleoperator`
-    :raises RuntimeError: success is too rare
+    :raises GivenUp: success is too rare
     """
     arm = SimArm(task, seed)
     demonstrator = scene_module(task).Demonstrator
@@ -68,8 +69,10 @@ def record_demonstrations(
                 )
             )
     if len(kept) < count:
-        raise RuntimeError(
-            f'the demonstrator succeeded only {len(kept)} times in {count * MAX_ATTEMPTS_PER_DEMONSTRATION}'
+        attempts = count * MAX_ATTEMPTS_PER_DEMONSTRATION
+        raise GivenUp(
+            f'task {task.name}: the demonstrator succeeded only {len(kept)} times in {attempts}; '
+            'give it more `max_steps`, or record by hand: ./q2rl demos --teleop'
         )
     return kept
 

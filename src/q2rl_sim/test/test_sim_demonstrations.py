@@ -11,6 +11,7 @@ from q2rl_sim import demonstrations
 from q2rl_sim.demonstrations import record_demonstrations, write_demonstrations
 from q2rl_sim.scenes import pipe_assembly
 from q2rl_task import load_task
+from q2rl_task.errors import GivenUp
 
 TASK = load_task('pipe_assembly')
 
@@ -88,5 +89,5 @@ def test_a_hopeless_demonstrator_is_reported(monkeypatch):
 
     monkeypatch.setattr(pipe_assembly, 'Demonstrator', Idle)
     monkeypatch.setattr(demonstrations, 'MAX_ATTEMPTS_PER_DEMONSTRATION', 2)
-    with pytest.raises(RuntimeError, match='only 0 times'):
+    with pytest.raises(GivenUp, match=r'task pipe_assembly: .* only 0 times in 2; give it'):
         record_demonstrations(TASK, count=1, seed=0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception for bad input: it names the place, the problem and the remedy. And what other errors say."""
+"""The exceptions that are told in one line: bad input, by place, problem and remedy. And what other errors say."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple:
         """Let it come back whole from another process."""
         return type(self), (self.where, self.problem, self.remedy)
+
+
+class GivenUp(RuntimeError):
+    """What was tried again and again and did not come about; shown as one line, exit code 1."""
 
 
 def one_line(error: Exception, most: int | None = None) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import shlex
 
 import typer
 
@@ -71,6 +72,7 @@ def learn(
     from q2rl_lab.task_check import check_simulated
     from q2rl_lab.up_run import keep_wall_time, read_session
     from q2rl_task import Phase
+    from q2rl_task.errors import GivenUp
 
     asked = {
         'task': task,
@@ -107,17 +109,19 @@ def learn(
                 from q2rl_lab.learn_run import learn_in_process
 
                 plan = learn_in_process(folder, config, say)
+            problem = None if plan.phase is Phase.FINISHED else plan.detail
+        except GivenUp as error:
+            problem = str(error)
         except KeyboardInterrupt:
             keep_wall_time(folder, started)
             say(f'stopped; go on with: {how}')
             if folder.learned:
-                say(
-                    f'what it learned so far: ./q2rl eval {folder.path}, ./q2rl report {folder.path}'
-                )
+                path = shlex.quote(str(folder.path))
+                say(f'what it learned so far: ./q2rl eval {path}, ./q2rl report {path}')
             raise typer.Exit(EXIT_INTERRUPTED) from None
-        if plan.phase is not Phase.FINISHED:
+        if problem is not None:
             keep_wall_time(folder, started)
-            say(f'the run stopped: {plan.detail}')
+            say(f'the run stopped: {problem}')
             say(f'go on with: {how}')
             raise typer.Exit(EXIT_FAILED)
         result = finish_run(folder, started)

@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from q2rl_lab.commands.options import RunsDir
 
+if TYPE_CHECKING:
+    from q2rl_lab.run_folder import RunFolder
+
 
 def stop(
     run: Annotated[
-        str | None, typer.Argument(help='Name or path of the run.', show_default='the latest')
+        str | None,
+        typer.Argument(
+            help='Name or path of the run.', show_default='the one at work, else the latest'
+        ),
     ] = None,
     reset: Annotated[
         bool, typer.Option('--reset', help='Take the stop back: it becomes a hold, nothing moves.')
@@ -67,13 +73,11 @@ def stop(
     from q2rl_bringup.operator_services import Wish
     from q2rl_lab.console import EXIT_FAILED, say
     from q2rl_lab.operator_call import ask, running_domain
-    from q2rl_lab.run_folder import LATEST, open_run
 
     where = 'that of the environment'
     if domain is not None:
         where = '--domain'
-    elif run is not None or (runs_dir / LATEST / 'config.json').is_file():
-        folder = open_run(runs_dir, run)
+    elif (folder := _run_meant(runs_dir, run)) is not None:
         domain = running_domain(folder)
         if domain is None:
             where = f'that of the environment: `q2rl up` is not at work on run {folder.id}'
@@ -94,3 +98,25 @@ def stop(
     print(f'{wish.words}: {answer.text}', flush=True)
     if wish is Wish.EMERGENCY_STOP:
         say('take it back with --reset, then let go of the hold with --release')
+
+
+def _run_meant(runs_dir: Path, name: str | None) -> RunFolder | None:
+    """Return the run that is named, else the one at work, else the latest; None: there is no latest.
+
+    :raises InputError: there is no such run, or several are at work
+    """
+    from q2rl_lab.operator_call import running_domain
+    from q2rl_lab.run_folder import LATEST, RunFolder, open_run
+    from q2rl_task import InputError
+
+    if name is not None:
+        return open_run(runs_dir, name)
+    # Resolved: `latest` is one of them by another name.
+    folders = {RunFolder(path.parent.resolve()) for path in runs_dir.glob('*/ros_domain_id')}
+    at_work = [folder for folder in folders if running_domain(folder) is not None]
+    if len(at_work) > 1:
+        names = ', '.join(sorted(folder.id for folder in at_work))
+        raise InputError('RUN', f'several runs are at work: {names}', 'name the one that is meant')
+    if at_work:
+        return at_work[0]
+    return open_run(runs_dir, None) if (runs_dir / LATEST / 'config.json').is_file() else None
