@@ -110,6 +110,11 @@ class Workspace:
             and stamp.get('packages') == self.package_hashes()
         )
 
+    def usable(self) -> bool:
+        """Return whether there is an environment to run in, of whatever sources."""
+        here = read_json(self.venv / STAMP).get('root') == str(self.root)
+        return here and self.python.exists() and 'environment' in read_json(self.install / STAMP)
+
     # -------------------------------------------------- making it
 
     def ensure(self) -> None:

@@ -286,6 +286,16 @@ def test_new_requirements_go_into_the_same_venv(current: Path, caller: dict[str,
     assert colcon_calls(current) == [['q2rl_lab', 'q2rl_msgs']]
 
 
+def test_a_stop_waits_for_no_build(current: Path, caller: dict[str, str]) -> None:
+    with (current / 'requirements/app.txt').open('a') as file:
+        file.write('# changed while a run is at work\n')
+    done = start(current, 'stop', '--hold', env=caller)
+    assert json.loads(done.stdout)['arguments'] == ['stop', '--hold']
+    assert done.stderr == '' and colcon_calls(current) == []
+    start(current, 'status', env=caller)
+    assert colcon_calls(current) == [['q2rl_lab', 'q2rl_msgs']]
+
+
 def test_failed_step_shows_the_end_of_its_log_and_is_tried_again(
     current: Path, caller: dict[str, str]
 ) -> None:
