@@ -14,7 +14,8 @@ Modules by subject:
   `shadow_run`, `shadow_files`, `shadow_result`, `shadow_page`
 - a policy made elsewhere: `adoption_order`, `adopting`, `adoption`, `candidates`
 - benchmarks of learning: `bench_suites`, `bench_run`, `bench_pool`, `bench_results`, `code_version`, `bench_report`,
-  `bench_statistics`, `bench_page`, `bench_figures`, `tiny_task`; `drift_trial` (what the watch over weights and task is worth)
+  `bench_statistics`, `bench_page`, `bench_figures`, `tiny_task`; `drift_trial` (what the watch over weights and task
+  is worth)
 - other people's tasks: `suite_file` and `suites/`, `gym_task`, `gym_scaling`, `gym_cell`, `gym_demonstrations`,
   `gym_process`, and `foreign/`, which runs under the interpreter of those tasks and imports nothing of q2rl
 - checks: `checks` (of the doctor), `outcomes` (of tests), `prove` (protections taken out), `time_to_stop`,

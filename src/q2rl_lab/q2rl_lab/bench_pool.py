@@ -8,13 +8,17 @@ when an address is given, which may be `local`: Ray then starts for the runs and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 import importlib
 import multiprocessing
 import os
 from pathlib import Path
+import signal
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,10 +36,22 @@ Told = Callable[[Job, str], None]
 """Hears of a job's end: '' for done, else what went wrong."""
 
 
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM interrupt the block as Ctrl-C does: it would leave the workers behind, at work."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_sigterm_interrupts()
 def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
     """Run jobs in `workers` processes; their lines go to `out` as they come. One worker: in this process.
 
-    What interrupts it ends the runs under way at once.
+    What interrupts it ends the runs under way at once. So does the end of a worker that is killed; the jobs that had
+    not begun then go to new workers.
     """
     if workers == 1:
         for job in jobs:
@@ -44,11 +60,33 @@ def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
     # Before numpy and torch start in the workers: one core each.
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, '1'))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'))
+    waiting = deque(jobs)
     try:
-        pending = {pool.submit(_work, job, out): job for job in jobs}
-        for future in as_completed(pending):
-            told(pending[future], _answer(future.result))
+        while waiting:
+            _run_in_pool(waiting, workers, out, told)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _run_in_pool(waiting: deque[Job], workers: int, out: Path, told: Told) -> None:
+    """Run jobs of `waiting`, and take them from it, until none is left or a worker was killed."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'))
+    running: dict[Future[str], Job] = {}
+    try:
+        while waiting or running:
+            try:
+                # No more than there are workers: all that a pool holds fails with it.
+                while waiting and len(running) < workers:
+                    future = pool.submit(_work, waiting[0], out)
+                    running[future] = waiting.popleft()
+            except BrokenProcessPool:
+                if not running:
+                    return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                told(running.pop(future), _answer(future.result))
     except BaseException:
         # A shutdown waits for the runs under way, for minutes.
         for worker in multiprocessing.active_children():
@@ -56,10 +94,6 @@ def run_here(jobs: Sequence[Job], workers: int, out: Path, told: Told) -> None:
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def run_on_ray(jobs: Sequence[Job], address: str, workers: int, out: Path, told: Told) -> None:
@@ -143,5 +177,7 @@ def _answer(call: Callable[[], str]) -> str:
     """
     try:
         return call()
+    except BrokenProcessPool:
+        return 'a worker process was killed, for want of memory perhaps'
     except Exception as error:
         return f'{type(error).__name__}: {one_line(error)}'

@@ -21,6 +21,8 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
     """Append one line so that readers and other writers never see a part of it, and it outlives a crash.
 
     What a writer that was killed left of its own line is ended first.
+
+    :raises OSError: it cannot be written whole; the file is as before then
     """
     text = json.dumps(finite_or_none({'format': FORMAT, **line})) + '\n'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,8 +33,14 @@ def append_line(path: Path, line: dict[str, Any]) -> None:
             file.seek(size - 1)
             if file.read(1) != b'\n':
                 text = '\n' + text
-        os.write(file.fileno(), text.encode())
-        os.fsync(file.fileno())
+        left = text.encode()
+        try:
+            while left:  # a disk that is almost full takes a part
+                left = left[os.write(file.fileno(), left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

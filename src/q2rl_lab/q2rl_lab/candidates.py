@@ -9,7 +9,6 @@ import hashlib
 import os
 from pathlib import Path
 from typing import Any
-import zipfile
 
 import yaml
 
@@ -23,9 +22,16 @@ from q2rl_policies.policy_file import (
     program_bc,
     python_bc,
 )
-from q2rl_policies.policy_spec import GUIDE, InputMap, PolicySpec, input_map, read_spec
+from q2rl_policies.policy_spec import (
+    GUIDE,
+    InputMap,
+    PolicySpec,
+    input_map,
+    named_inputs,
+    read_spec,
+)
 from q2rl_policies.python_policy import source_hash, source_of
-from q2rl_policies.robomimic import is_checkpoint, read_robomimic
+from q2rl_policies.robomimic import archived_names, is_checkpoint, read_robomimic
 from q2rl_task import Contract, InputError
 
 NETWORK, YAML = '.safetensors', '.yaml'
@@ -69,6 +75,8 @@ def find_candidate(
         raise InputError(source, 'no such file, folder or class', 'name one; see q2rl adopt --help')
     if path.suffix == '.py':
         raise InputError(source, 'is a file of Python', f'name its class: {source}:MyPolicy')
+    if spec_path is not None and path.suffix in ('.yaml', '.yml', NETWORK):
+        raise InputError('--spec', f'{source} says itself how it fits', 'leave it out')
     if path.suffix in ('.yaml', '.yml'):
         return _by_yaml(path, task)
     if path.suffix == NETWORK:
@@ -118,8 +126,7 @@ def _program(path: Path, spec: PolicySpec, task: Contract, spec_path: Path | Non
 
 
 def _robomimic(path: Path, spec: PolicySpec, task: Contract) -> Candidate:
-    inputs = tuple(wanted for wanted in spec.inputs if wanted.name)
-    read = read_robomimic(path, task, inputs, spec.actions)
+    read = read_robomimic(path, task, named_inputs(spec, path), spec.actions)
     notes = []
     if read.low_noise:
         notes.append(
@@ -180,7 +187,4 @@ def _yaml(spec: PolicySpec, task: Contract, found: dict[str, Any]) -> Callable[[
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.partition('/')[2] == 'constants.pkl' for name in archive.namelist())
+    return 'constants.pkl' in archived_names(path)

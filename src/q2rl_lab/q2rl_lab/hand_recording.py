@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+import hashlib
 from pathlib import Path
 import shutil
 import time
@@ -24,6 +25,8 @@ from q2rl_task import InputError, Phase, TaskSpec, load_task
 from q2rl_task.atomic_file import refuse_existing, saying_why, write_atomically
 
 RUN_ID = 'hand'
+COPIED = 'copied.sha256'
+"""In the recording's folder: of the file as it was last written, or given up to be replaced."""
 
 
 @dataclass
@@ -76,13 +79,26 @@ class HandRecording:
     folder: RunFolder
 
     def keep(self) -> int:
-        """Copy what there is to the file; return how many demonstrations that are."""
-        made = self.folder.demonstrations
-        if not made.is_file():
-            return 0
-        count = len(load_demonstrations(made, self.task))
+        """Copy what there is to the file; return how many demonstrations that are.
+
+        :raises InputError: the file has become that of something else, or cannot be written
+        """
+        made, copied = self.folder.demonstrations, self.folder.path / COPIED
+        content = made.read_bytes() if made.is_file() else b''
+        own = _sha256(content)
         with saying_why(self.file):
-            write_atomically(self.file, made.read_bytes(), durable=True)
+            known = {own, copied.read_text() if copied.is_file() else own}
+            if self.file.exists() and _sha256(self.file.read_bytes()) not in known:
+                raise InputError(
+                    self.file,
+                    f'is no longer what was copied there from {self.folder.path}',
+                    'move it away, name another file, or start over with --force',
+                )
+            if not content:
+                return 0
+            count = len(load_demonstrations(made, self.task))
+            write_atomically(self.file, content, durable=True)
+            write_atomically(copied, own)
         return count
 
     def run(self, port: int, domain: int | None) -> Ending:
@@ -124,7 +140,7 @@ def open_recording(
     """Begin a recording, or go on with the one that `file` came from; its folder is this process's in the block.
 
     :param count: demonstrations; None: as many as the task says
-    :param force: throw away what there is and begin anew
+    :param force: throw away what there is and begin anew; `file` goes at the first copy
     :raises InputError: `file` is of something else, the recording was begun otherwise, another process is at work on
         it, or the port is taken
     """
@@ -139,6 +155,9 @@ def open_recording(
         folder.path.mkdir(parents=True, exist_ok=True)
     with folder.lock() as lock:
         _prepare(folder, config, force, Path(lock.name))
+        if force and file.is_file():
+            with saying_why(folder.path):
+                write_atomically(folder.path / COPIED, _sha256(file.read_bytes()))
         yield HandRecording(task, config, wanted, file, folder)
 
 
@@ -162,6 +181,10 @@ def _prepare(folder: RunFolder, config: RunConfig, force: bool, lock: Path) -> N
             problem = 'holds something else than a recording'
             raise InputError(folder.path, problem, 'move it away, or name another file')
         folder.write_config(config, versions())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _remove(paths: list[Path], last: Path) -> None:

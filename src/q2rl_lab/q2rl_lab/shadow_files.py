@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from q2rl_lab.episode_ticks import EpisodeTicks, read_ticks
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunFolder
 from q2rl_lab.shadow_page import render_shadow
 from q2rl_lab.shadow_result import build_shadow, judged_ticks
-from q2rl_lab.why_files import page_path, write_episodes
+from q2rl_lab.why_files import page_path, read_logged, write_episodes
 from q2rl_task import InputError, Phase
 from q2rl_task.atomic_file import write_atomically
 
@@ -23,7 +22,7 @@ def write_shadow(
 ) -> dict[str, Any]:
     """Write `shadow.html` and the pages that it links to; returns the numbers.
 
-    Online and evaluated episodes count: in the rollouts before there was nothing to score.
+    Online and evaluated episodes that are in the log count: in the rollouts before there was nothing to score.
 
     :param films: how many of those pages get a film
     :param tell: called with a line where something is worth saying
@@ -35,10 +34,10 @@ def write_shadow(
         for r in data.episodes
         if r.phase in (Phase.ONLINE, Phase.EVALUATING) and not r.interrupted
     ]
-    if not rows:
+    episodes = read_logged(data, rows, tell=tell)
+    if not episodes:
         problem = 'has no episode with RL in the shadow'
         raise InputError(folder.path, problem, 'let the run go on to its online phase')
-    episodes: list[EpisodeTicks] = [read_ticks(data, row) for row in rows]
     judged = judged_ticks(episodes)
     result = build_shadow(data.task, folder.id, episodes, judged)
     named = [entry['episode'] for key in ('failures', 'worst') for entry in result[key]]

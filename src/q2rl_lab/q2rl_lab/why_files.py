@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from q2rl_lab.episode_story import by_instruction, remarks
-from q2rl_lab.episode_ticks import read_ticks, short_name
+from q2rl_lab.episode_ticks import EpisodeTicks, read_ticks, short_name
 from q2rl_lab.film import FilmMaker
 from q2rl_lab.run_data import EpisodeRow, RunData
 from q2rl_lab.why_page import render_episode, render_list, why_command
@@ -18,6 +18,33 @@ from q2rl_task.atomic_file import write_atomically
 def page_path(data: RunData, row: EpisodeRow) -> Path:
     """Return where an episode's page is."""
     return data.folder.why / f'episode-{short_name(row)}.html'
+
+
+def read_logged(
+    data: RunData,
+    rows: Sequence[EpisodeRow],
+    most: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[EpisodeTicks]:
+    """Read the ticks of episodes in order, up to so many; those that the log does not hold are left out.
+
+    :param tell: called with a line where some are
+    """
+    found: list[EpisodeTicks] = []
+    missing: list[InputError] = []
+    for row in rows:
+        if len(found) == most:
+            break
+        try:
+            found.append(read_ticks(data, row))
+        except InputError as error:
+            missing.append(error)
+    if missing:
+        count, first = len(missing), missing[0]
+        tell(
+            f'episodes whose ticks cannot be read, left out: {count} ({first.where}: {first.problem})'
+        )
+    return found
 
 
 def write_episodes(

@@ -341,12 +341,30 @@ class Payload:
         (['mine.py:Novice', '--suite', 'pipe'], 'is not in suite pipe'),
         (['.'], 'config.json'),
         (['plain.pt', '--interpreter', 'python3'], 'is for policy folders of LeRobot'),
+        (['gone.yaml', '--spec', 'empty.yaml'], '--spec: gone.yaml says itself how it fits'),
+        (['bc.safetensors', '--spec', 'empty.yaml'], 'says itself how it fits'),
+        (['m.pth', '--spec', 'nameless.yaml'], 'm.pth: has its inputs by name, and one of'),
+        (['m.pth', '--spec', 'twice.yaml'], 'm.pth: has one input state, and `inputs` more'),
+        (['folder', '--spec', 'nameless.yaml'], 'folder: has its inputs by name, and one of'),
+        (['folder', '--spec', 'twice.yaml'], 'folder: has one input state, and `inputs` more'),
+        (['damaged.pth'], 'damaged.pth: is a damaged zip'),
     ],
 )
 def test_what_cannot_be_adopted_is_one_line(adopt, tmp_path, arguments, said):
-    from policy_files import Gaussian, torchscript
+    from policy_files import Gaussian, lerobot_folder, torchscript
+    from robomimic_files import make_checkpoint
 
-    torchscript(tmp_path / 'plain.pt', Gaussian(inputs=6))
+    data = torchscript(tmp_path / 'plain.pt', Gaussian(inputs=6)).read_bytes()
+    (tmp_path / 'damaged.pth').write_bytes(data.replace(b'PK\1\2', b'PK\1\0'))
+    make_checkpoint(tmp_path / 'm.pth', keys={'state': TASK.observation_size})
+    lerobot_folder(
+        tmp_path / 'folder',
+        outputs=TASK.action_size,
+        input_features={'state': {'type': 'STATE', 'shape': [TASK.observation_size]}},
+    )
+    (tmp_path / 'bc.safetensors').touch()
+    (tmp_path / 'nameless.yaml').write_text('inputs: [{name: state}, {std: [2, 2, 2, 2, 2, 2]}]\n')
+    (tmp_path / 'twice.yaml').write_text('inputs: [{name: state}, {name: state}]\n')
     (tmp_path / 'evil.pth').write_bytes(pickle.dumps(Payload(tmp_path / 'ran')))
     (tmp_path / 'text.txt').write_text('hello')
     (tmp_path / 'empty.yaml').write_text('outputs: {action: 0}\n')

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 import dataclasses
 import json
 import multiprocessing
 import os
 from pathlib import Path
 import re
+import signal
 import socket
 import sys
 from types import SimpleNamespace
@@ -153,6 +155,29 @@ def test_lines_survive_a_writer_that_died_in_the_middle(tmp_path):
     append_line(path, line(seed=1, success=float('nan')))
     assert [found['seed'] for found in read_lines(path)] == [0, 1]
     assert read_lines(path)[1]['success'] is None
+
+
+@pytest.mark.parametrize('room', [20, 10**6])
+def test_lines_are_written_whole_or_not_at_all(tmp_path, monkeypatch, room):
+    path = tmp_path / 'r.jsonl'
+    append_line(path, line(seed=0))
+    before, write = path.read_bytes(), os.write
+
+    def write_a_part(file, data):
+        nonlocal room
+        if not room:
+            raise OSError(28, 'No space left on device')
+        written = write(file, data[: min(room, 7)])
+        room -= written
+        return written
+
+    fails = room < 100
+    with monkeypatch.context() as patched:
+        patched.setattr(os, 'write', write_a_part)
+        with pytest.raises(OSError, match='No space left') if fails else nullcontext():
+            append_line(path, line(seed=1))
+    assert (path.read_bytes() == before) is fails
+    assert [found['seed'] for found in read_lines(path)] == ([0] if fails else [0, 1])
 
 
 def test_what_holds_no_results_is_said_so(tmp_path):
@@ -310,19 +335,47 @@ def test_a_worker_process_runs_a_job_and_says_what_went_wrong(tmp_path):
     assert all(j == job and 'nowhere: no such task' in problem for j, problem in told)
 
 
+class Deadly:
+    """Ends the process that it comes to, as the kernel does where memory runs out."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
 @pytest.mark.timeout(120)
-def test_an_interrupt_ends_runs_that_are_under_way(tmp_path):
+def test_a_worker_that_is_killed_ends_only_what_was_under_way(tmp_path):
+    jobs = [Job(SUITES['tiny'], 'nowhere', 'q2rl', seed, tmp_path) for seed in range(8)]
+    for seed in (0, 4):
+        jobs[seed] = dataclasses.replace(jobs[seed], suite=Deadly())
+    told = []
+    run_here(jobs, 2, tmp_path / 'r.jsonl', lambda job, problem: told.append((job.seed, problem)))
+    assert sorted(seed for seed, _ in told) == list(range(8))
+    killed = {seed for seed, problem in told if 'was killed' in problem}
+    assert {0, 4} <= killed and len(killed) <= 4, 'each, and the one beside it'
+    assert all('nowhere: no such task' in problem for seed, problem in told if seed not in killed)
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def terminate():
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize('end', [interrupt, terminate])
+def test_an_interrupt_ends_runs_that_are_under_way(tmp_path, end):
     """Beside a job that fails at once, one of thousands of minutes."""
     endless = dataclasses.replace(SUITES['tiny'], online_steps=10**9)
     jobs = [Job(SUITES['tiny'], 'nowhere', 'q2rl', 0, tmp_path)]
     jobs += [Job(endless, 'tiny', 'q2rl', seed, tmp_path) for seed in range(4)]
-
-    def interrupt(job, problem):
-        raise KeyboardInterrupt
-
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        run_here(jobs, 2, tmp_path / 'r.jsonl', interrupt)
+        run_here(jobs, 2, tmp_path / 'r.jsonl', lambda *_: end())
     assert not multiprocessing.active_children()
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ray_is_asked_for_only_with_an_address(tmp_path, monkeypatch):

@@ -132,3 +132,37 @@ def test_a_file_of_something_else_is_left_alone(file, port):
     ):
         pass
     assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.fixture
+def any_content(monkeypatch):
+    """Take any file for one demonstration."""
+    monkeypatch.setattr('q2rl_lab.hand_recording.load_demonstrations', lambda path, task: [path])
+
+
+def test_a_file_that_has_become_another_is_not_replaced(file, port, any_content):
+    record(file, port)
+    with open_recording(CONFIG, 2, file, False, port) as recording:
+        for content in (b'an hour of work', b'two hours of work'):
+            recording.folder.demonstrations.write_bytes(content)
+            assert recording.keep() == 1 and file.read_bytes() == content
+        file.write_bytes(b'merged with others')
+        for made in (True, False):
+            with pytest.raises(InputError, match='is no longer what was copied') as caught:
+                recording.keep()
+            assert str(caught.value).startswith(f'{file}: ') and '--force' in caught.value.remedy
+            assert '\n' not in str(caught.value) and file.read_bytes() == b'merged with others'
+            if made:
+                recording.folder.demonstrations.unlink()
+        recording.folder.demonstrations.write_bytes(content)
+        file.unlink()
+        assert recording.keep() == 1 and file.read_bytes() == content
+
+
+def test_a_file_that_force_gave_up_stays_until_there_is_another(file, port, any_content):
+    file.write_bytes(b'other')
+    with open_recording(CONFIG, 2, file, True, port) as recording:
+        assert recording.keep() == 0 and file.read_bytes() == b'other'
+    with open_recording(CONFIG, 2, file, False, port) as recording:
+        recording.folder.demonstrations.write_bytes(b'an hour of work')
+        assert recording.keep() == 1 and file.read_bytes() == b'an hour of work'

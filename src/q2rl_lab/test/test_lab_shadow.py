@@ -20,6 +20,7 @@ from q2rl_lab.episode_ticks import assemble, read_ticks
 from q2rl_lab.film import FilmMaker
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
+from q2rl_lab.shadow_files import write_shadow
 from q2rl_lab.shadow_page import render_shadow
 from q2rl_lab.shadow_result import PLACES, build_shadow, judged_ticks, shares_by_depth
 from q2rl_lab.shadow_run import can_run_by_nodes, find_learned, make_folder, take_over
@@ -196,6 +197,15 @@ def test_what_is_not_known_of_a_tick_is_not_made_up(run, three):
     assert sum(ticks[name] for name in PLACES[:4]) == 0
     assert sum(ticks.get(name, 0) for name in PLACES[4:]) == numbers['judged'] > 0
     assert numbers['undecided'] is None, 'how far the critics agree is not known'
+
+
+def test_an_episode_that_was_not_logged_is_left_out(run):
+    run.add(Phase.EVALUATING, Mode.BC, False, logged=False)
+    run.add(Phase.EVALUATING, Mode.BC, False)
+    said = []
+    numbers = write_shadow(run.write(), tell=said.append)
+    assert [failure['episode'] for failure in numbers['failures']] == ['made_up-v0002']
+    assert 'left out: 1 (episode made_up-v0001: its ticks are not in' in said[0]
 
 
 def test_what_is_put_in_the_shadow_is_found(run, weights):

@@ -275,6 +275,23 @@ def test_the_verb_prints_the_path_of_the_page_or_the_ticks(run):
     assert len(json.loads(result.stdout)['ticks']) == STEPS + 1
 
 
+def test_an_episode_that_was_not_logged_is_listed_without_a_page(run):
+    run.add(Phase.ONLINE, Mode.GATED, False)
+    run.add(Phase.EVALUATING, Mode.GATED, False, logged=False)
+    folder = run.write()
+    command = ['why', '--no-open', '--pages', '1', '--runs-dir', str(folder.path.parent), 'made_up']
+    for pages in (['episode-o0001.html'], []):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.stderr
+        assert f'left out: {2 - len(pages)} (' in result.stderr
+        assert [path.name for path in folder.why.glob('episode-*')] == pages
+        listed = (folder.why / 'index.html').read_text()
+        assert 'o0001' in listed and 'v0001' in listed
+        for path in folder.why.iterdir():
+            path.unlink()
+        folder.transitions.unlink(missing_ok=True)
+
+
 def test_a_browser_is_started_only_where_there_is_a_display():
     assert not has_display({}, 'linux') and not has_display({'DISPLAY': ''}, 'linux')
     assert has_display({'WAYLAND_DISPLAY': 'wayland-0'}, 'linux') and has_display({}, 'darwin')

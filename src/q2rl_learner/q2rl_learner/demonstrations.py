@@ -59,10 +59,10 @@ def _read(path: Path, file: h5py.File, task: Contract) -> list[Episode]:
             f'is of contract {contract}, the task of {task.contract_hash}{_difference(said, task)}',
             f'{ANEW}, or go back to the task they were recorded with',
         )
-    numbers = sorted(int(n[5:]) for n in data if n.startswith('demo_') and n[5:].isdecimal())
-    if not numbers:
+    names = [n for n in data if n.startswith('demo_') and n[5:].isdecimal()]
+    if not names:
         raise InputError(f'{path}: field `data`', 'holds no demonstration', 'record at least one')
-    return [_episode(path, data, f'demo_{number}', task) for number in numbers]
+    return [_episode(path, data, n, task) for n in sorted(names, key=lambda n: int(n[5:]))]
 
 
 def _difference(said: dict[str, Any], task: Contract) -> str:

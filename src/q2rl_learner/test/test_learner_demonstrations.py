@@ -45,6 +45,21 @@ def test_demonstrations_become_episodes(path):
     assert [e.terminated for e in found] == [True, False]
 
 
+@pytest.mark.parametrize(
+    'names', [('demo_00', 'demo_01'), ('demo_1', 'demo_01'), ('demo_9', 'demo_010')]
+)
+def test_numbers_may_begin_with_zeros(path, names):
+    with h5py.File(path, 'r+') as file:
+        for number, name in enumerate(names):
+            file['data'].move(f'demo_{number}', f'made_{name}')
+        for name in names:
+            file['data'].move(f'made_{name}', name)
+    found = {e.name: e for e in load_demonstrations(path, TASK)}
+    for name, made in zip(names, demonstrations(TASK, 2, seed=4), strict=True):
+        np.testing.assert_array_equal(found[name].actions, made.actions)
+    assert sorted(found, key=lambda name: int(name[5:])) == list(found)
+
+
 def replace(data: h5py.Group, field: str, values: np.ndarray) -> None:
     del data[field]
     data[field] = values

@@ -18,7 +18,7 @@ import numpy as np
 
 from q2rl_policies.foreign_policy import Answer
 from q2rl_policies.foreign_process import ForeignError, ForeignProcess
-from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map
+from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map, named_inputs
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError, one_line
 
@@ -102,7 +102,7 @@ class LeRobotPredictor:
 
     def __init__(self, folder: LeRobotFolder, spec: PolicySpec, task: Contract) -> None:
         where = folder.path
-        given = {wanted.name: wanted for wanted in spec.inputs if wanted.name}
+        given = {wanted.name: wanted for wanted in named_inputs(spec, where)}
         if unknown := set(given) - set(folder.inputs):
             problem = f'has no input {", ".join(sorted(unknown))}, only {", ".join(folder.inputs)}'
             raise InputError(where, problem, 'correct the names in `inputs`')

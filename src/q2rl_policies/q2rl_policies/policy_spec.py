@@ -141,6 +141,24 @@ def spec_of(content: object, where: str | Path) -> PolicySpec:
         raise refusal(where, 'policy', error, GUIDE) from None
 
 
+def named_inputs(spec: PolicySpec, where: Path) -> tuple[Input, ...]:
+    """Return what is said of the inputs of a policy that has them by name; nothing where all is left at its default.
+
+    :raises InputError: an input without a name, or a second of one name
+    """
+    if spec.inputs == PolicySpec().inputs:
+        return ()
+    names = [wanted.name for wanted in spec.inputs]
+    if '' in names:
+        problem = 'has its inputs by name, and one of `inputs` has no `name`'
+        raise InputError(where, problem, f'name each: {GUIDE}')
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        problem = f'has one input {twice}, and `inputs` more than one'
+        raise InputError(where, problem, f'join its blocks in one: {GUIDE}')
+    return spec.inputs
+
+
 @dataclass(frozen=True)
 class InputMap:
     """x = gain * observation[index] + bias, each (I,)."""

@@ -72,11 +72,26 @@ class RobomimicPolicy:
     low_noise: bool
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file looks like one of torch.save, and not like a TorchScript archive."""
-    if zipfile.is_zipfile(path):
+def archived_names(path: Path) -> set[str]:
+    """Return what is in the folder of a zip as torch makes them; nothing of a file that is no zip.
+
+    :raises InputError: it is one with a damaged directory
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return set()
         with zipfile.ZipFile(path) as archive:
-            names = [name.partition('/')[2] for name in archive.namelist()]
+            return {name.partition('/')[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise InputError(path, f'is a damaged zip ({one_line(error)})', 'copy it again') from None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file looks like one of torch.save, and not like a TorchScript archive.
+
+    :raises InputError: it is a damaged one
+    """
+    if names := archived_names(path):
         return 'data.pkl' in names and 'constants.pkl' not in names
     with path.open('rb') as file:
         return file.read(1) == b'\x80'

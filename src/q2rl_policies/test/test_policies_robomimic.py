@@ -237,6 +237,20 @@ def test_images_and_goals_are_out_of_reach(tmp_path):
         read_robomimic(tmp_path / 'm.pth', TASK)
 
 
+@pytest.mark.parametrize(
+    'record, at', [(b'PK\1\2', 3), (b'PK\6\7', 16)], ids=['an entry', 'the number of disks']
+)
+def test_a_damaged_zip_is_one_line(tmp_path, record, at):
+    path = tmp_path / 'm.pth'
+    make_checkpoint(path)
+    data = bytearray(path.read_bytes())
+    data[data.index(record) + at] = 9
+    path.write_bytes(data)
+    with pytest.raises(InputError, match='is a damaged zip') as caught:
+        is_checkpoint(path)
+    assert '\n' not in str(caught.value)
+
+
 def test_files_that_are_cut_off_or_foreign(tmp_path):
     path = tmp_path / 'm.pth'
     make_checkpoint(path)

@@ -58,7 +58,7 @@ def why(
     from q2rl_lab.episode_ticks import find_row, read_ticks
     from q2rl_lab.run_data import read_run
     from q2rl_lab.run_folder import open_run
-    from q2rl_lab.why_files import write_episodes
+    from q2rl_lab.why_files import read_logged, write_episodes
     from q2rl_task import InputError
 
     data = read_run(open_run(runs_dir, run))
@@ -78,7 +78,8 @@ def why(
     if row is not None:
         paths = write_episodes(data, [row], None if films else 0, say)
     else:
-        paths = write_episodes(data, by_instruction(data.episodes)[:pages], films, say)
+        logged = read_logged(data, by_instruction(data.episodes), pages, say)
+        paths = write_episodes(data, [ticks.row for ticks in logged], films, say)
     path = paths[0] if row is not None else data.folder.why / 'index.html'
     print(path, flush=True)
     if open_it and not open_page(path):
