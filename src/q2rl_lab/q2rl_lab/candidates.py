@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from q2rl_policies.lerobot_policy import folder_hash
 from q2rl_policies.networks_file import pack
 from q2rl_policies.policy_file import (
     LoadedBC,
@@ -177,7 +178,8 @@ def _lerobot(spec: PolicySpec, task: Contract, folder: Path, beside: Path) -> Ca
         # Links are kept: the Python of a virtual environment is one, and knows its packages by where that lies.
         found['interpreter'] = os.path.abspath(beside / Path(spec.interpreter).expanduser())
     spec = spec.model_copy(update=found)
-    return Candidate('lerobot', lerobot_bc(spec, task), YAML, _yaml(spec, task, {}))
+    loaded = lerobot_bc(spec, task)
+    return Candidate('lerobot', loaded, YAML, _yaml(spec, task, {'sha256': folder_hash(folder)}))
 
 
 def _yaml(spec: PolicySpec, task: Contract, found: dict[str, Any]) -> Callable[[], bytes]:

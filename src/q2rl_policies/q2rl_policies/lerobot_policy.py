@@ -9,6 +9,7 @@ configuration is read: enough to say whether it fits the task and has a density.
 from __future__ import annotations
 
 from dataclasses import dataclass
+import hashlib
 import json
 from pathlib import Path
 import sys
@@ -82,6 +83,14 @@ def read_folder(path: Path, task: Contract) -> LeRobotFolder:
     lengths = (config.get(name) or 1 for name in ('n_obs_steps', 'n_action_steps', 'chunk_size'))
     sizes = {name: size for name, (_, size) in inputs.items()}
     return LeRobotFolder(path, str(kind), sizes, any(length != 1 for length in lengths))
+
+
+def folder_hash(path: Path) -> str:
+    """Return the sha256 of all that makes the policy of a folder: its configuration, weights and processors, hex."""
+    digest = hashlib.sha256()
+    for file in sorted((*path.glob('*.json'), *path.glob('*.safetensors'))):
+        digest.update(f'{file.name}\n'.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def _read_json(where: Path) -> Any:

@@ -25,7 +25,7 @@ from q2rl_policies.foreign_policy import (
     TorchScriptPredictor,
     answer_of,
 )
-from q2rl_policies.lerobot_policy import LeRobotPredictor, read_folder
+from q2rl_policies.lerobot_policy import LeRobotPredictor, folder_hash, read_folder
 from q2rl_policies.networks_file import build_bc, kind_of, pack, unpack
 from q2rl_policies.policy_spec import ActionMap, PolicySpec, read_spec, spec_of
 from q2rl_policies.python_policy import PythonPredictor, SamplingPolicy, load_class
@@ -150,9 +150,13 @@ def python_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
 def lerobot_bc(spec: PolicySpec, task: Contract) -> LoadedBC:
     """Return a policy folder of LeRobot as a BC policy, without a density. This runs LeRobot, not code of the folder.
 
-    :raises InputError: LeRobot is not installed for the interpreter that is named, or the policy does not fit the task
+    :raises InputError: LeRobot is not installed for the interpreter that is named, the policy does not fit the task, or
+        is not the one that was adopted
     """
     folder = read_folder(Path(spec.lerobot), task)
+    if spec.sha256 and folder_hash(folder.path) != spec.sha256:
+        remedy = 'bring it back, or adopt it again and start a new run'
+        raise InputError(folder.path, 'is not the policy that was adopted', remedy)
     predictor = LeRobotPredictor(folder, spec, task)
     probe(predictor, spec, task, folder.path)
     return _foreign(f'LeRobot {folder.what}', predictor, spec, task, folder.path, 1, False)

@@ -105,7 +105,7 @@ class PolicySpec(Section):
     """A policy and how it fits. `file`: TorchScript or ONNX; `python`: a class, `module:Class` or `path/file.py:Class`;
     `lerobot`: a policy folder of LeRobot, and `interpreter` the Python that LeRobot is installed for.
 
-    `task`, `contract` and `sha256` (of the file, or of the class's source) are what `q2rl adopt` found.
+    `task`, `contract` and `sha256` (of the file, the class's source, or the folder) are what `q2rl adopt` found.
     """
 
     file: str = ''

@@ -10,6 +10,7 @@ import numpy as np
 from policy_files import lerobot_folder as folder
 import pytest
 
+from q2rl_policies.lerobot_policy import folder_hash
 from q2rl_policies.policy_file import lerobot_bc, load_bc
 from q2rl_policies.policy_spec import Block, Input, PolicySpec
 from q2rl_task import InputError, load_task
@@ -160,6 +161,15 @@ def test_an_adopted_folder_is_a_yaml(tmp_path, lerobot):
     observation = np.zeros(O, dtype=np.float32)
     observation[15] = 0.01  # 0.1 N
     assert policy.act(observation).action[0] == pytest.approx(0.5)
+
+
+def test_a_folder_that_was_trained_on_since_it_was_adopted_is_refused(tmp_path, lerobot):
+    path = folder(tmp_path / 'p')
+    spec = PolicySpec(lerobot=str(path), interpreter=lerobot, sha256=folder_hash(path))
+    assert lerobot_bc(spec, TASK)
+    (path / 'model.safetensors').write_bytes(b'trained on')
+    with pytest.raises(InputError, match='is not the policy that was adopted'):
+        lerobot_bc(spec, TASK)
 
 
 @pytest.mark.parametrize(
