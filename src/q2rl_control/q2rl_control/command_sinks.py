@@ -51,48 +51,46 @@ class CommandSink(Protocol):
         """Return what diagnostics show."""
 
 
-class PoseTargetSink:
-    """Poses of the tip, for a Cartesian controller: crisp_controllers, FZI cartesian_controllers, the simulation.
+class StreamingSink:
+    """What sinks share that put each command on one topic: as it is, or interpolated from tick to tick.
 
-    In real time the controller gets `rate_hz` interpolated poses a second, since it may follow what it gets at once; a
-    simulation in lockstep gets one per tick, and interpolates itself.
-
-    :param rate_hz: of the interpolated poses; 0: one per tick, for a controller that interpolates itself
+    :param to_msg: makes a message of a command and the stamp of the measurement that it answers
+    :param between: interpolates; None: one message per tick
+    :param rate_hz: of the interpolated messages
     """
 
-    def __init__(self, node: Q2rlNode, topic: str, rate_hz: float) -> None:
-        self._frame = node.task.frames.base
-        self._out = node.publisher(PoseStamped, topic, node.qos.command)
+    def __init__(
+        self,
+        node: Q2rlNode,
+        kind: type,
+        topic: str,
+        to_msg: Callable,
+        between: Interpolation | PoseInterpolation | None,
+        rate_hz: float,
+    ) -> None:
+        self._node, self._to_msg, self._between = node, to_msg, between
+        self._out = node.publisher(kind, topic, node.qos.command)
         self.topic = self._out.topic_name
-        self._msg: PoseStamped | None = None
-        self._between: PoseInterpolation | None = None
-        self._stamp = 0.0
-        if rate_hz and not node.lockstep:
-            self._between = PoseInterpolation(node.task.period_s)
-            node.wall_timer(1.0 / rate_hz, self._interpolate)
-
-    def send(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
-        """Command the pose, stamped like the measurement that it answers."""
-        self._stamp = stamp
-        if self._between is None:
-            self._publish(target)
-            return
-        start = measured.tip_pose if measured is not None else target
-        self._between.command(target, time.monotonic(), start)
-        self._interpolate()
+        self._msg = None
+        self._stamp = self._ahead_s = 0.0
+        if between is not None:
+            # Not a `control_timer`: of several on a simulation's clock rclpy's EventsExecutor may call one twice at one
+            # jump of that clock and leave its next call out, which costs ticks.
+            node.wall_timer(1.0 / rate_hz, self.go_on)
 
     def send_again(self) -> None:
-        """Publish the last pose once more."""
+        """Publish the last message once more."""
         if self._msg is not None:
             self._out.publish(self._msg)
 
     def go_on(self) -> None:
-        """Publish the interpolated pose of now, where it is this that interpolates."""
-        if self._between is not None:
-            self._interpolate()
+        """Publish the interpolated command of now, where it is this that interpolates."""
+        command = None if self._between is None else self._between.at(self._now())
+        if command is not None:
+            self._publish(command)
 
     def forget(self) -> None:
-        """Drop the last pose."""
+        """Drop the last command."""
         self._msg = None
         if self._between is not None:
             self._between.forget()
@@ -105,17 +103,52 @@ class PoseTargetSink:
         """Nothing to show."""
         return {}
 
-    def _interpolate(self) -> None:
-        pose = self._between.at(time.monotonic())
-        if pose is not None:
-            self._publish(pose)
+    def _command(self, command: Pose | np.ndarray, start: Pose | np.ndarray) -> None:
+        """Publish a command, or begin the way to it; the first one begins at `start`."""
+        if self._between is None:
+            self._publish(command)
+            return
+        self._between.command(command, self._now(), start)
+        self.go_on()
 
-    def _publish(self, pose: Pose) -> None:
-        self._msg = pose_to_msg(pose, self._frame, self._stamp)
+    def _now(self) -> float:
+        """Return the control time [s]; while the node is not active, it goes on at the pace of the wall clock."""
+        # A node that brakes its arm as it ends hears nothing meanwhile, a simulation's clock neither.
+        wall = time.monotonic()
+        if self._node.active:
+            self._ahead_s = self._node.control_time() - wall
+        return wall + self._ahead_s
+
+    def _publish(self, command: Pose | np.ndarray) -> None:
+        self._msg = self._to_msg(command, self._stamp)
         self._out.publish(self._msg)
 
 
-class JointPositionSink:
+class PoseTargetSink(StreamingSink):
+    """Poses of the tip, for a Cartesian controller: crisp_controllers, FZI cartesian_controllers, the simulation.
+
+    In real time the controller gets `rate_hz` interpolated poses a second, since it may follow what it gets at once; a
+    simulation in lockstep gets one per tick, and interpolates itself.
+
+    :param rate_hz: of the interpolated poses; 0: one per tick, for a controller that interpolates itself
+    """
+
+    def __init__(self, node: Q2rlNode, topic: str, rate_hz: float) -> None:
+        frame, streams = node.task.frames.base, rate_hz and not node.lockstep
+        between = PoseInterpolation(node.task.period_s) if streams else None
+
+        def to_msg(pose: Pose, stamp: float) -> PoseStamped:
+            return pose_to_msg(pose, frame, stamp)
+
+        super().__init__(node, PoseStamped, topic, to_msg, between, rate_hz)
+
+    def send(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
+        """Command the pose, stamped like the measurement that it answers."""
+        self._stamp = stamp
+        self._command(target, measured.tip_pose if measured is not None else target)
+
+
+class JointPositionSink(StreamingSink):
     """Joint positions, for a forward_command_controller.
 
     In real time the controller gets `rate_hz` interpolated commands a second, since it passes on what it gets at once;
@@ -134,15 +167,9 @@ class JointPositionSink:
         rate_hz: float,
         stopped: Callable[[str], None],
     ) -> None:
-        self._node = node
+        between = None if node.lockstep else Interpolation(node.task.period_s)
+        super().__init__(node, Float64MultiArray, topic, joints_to_msg, between, rate_hz)
         self._tracking, self._stopped = tracking, stopped
-        self._between = Interpolation(node.task.period_s)
-        self._out = node.publisher(Float64MultiArray, topic, node.qos.command)
-        self.topic = self._out.topic_name
-        self._msg: Float64MultiArray | None = None
-        self._stamp = 0.0
-        if not node.lockstep:
-            node.wall_timer(1.0 / rate_hz, self._interpolate)
 
     def send(self, target: Pose, stamp: float, measured: Measurement | None) -> None:
         """Follow the pose by joint positions within their limits."""
@@ -156,42 +183,15 @@ class JointPositionSink:
         for code in self._tracking.codes:
             self._node.count(f'joints_{code}')
         self._stamp = stamp
-        if self._node.lockstep:
-            self._publish(positions)
-        else:
-            self._between.command(positions, time.monotonic(), joints)
-            self._interpolate()
+        self._command(positions, joints)
         if self._tracking.behind and not was_behind:
             self._stopped(f'the arm does not follow its command: {self._tracking.behind}')
 
-    def send_again(self) -> None:
-        """Publish the last positions once more."""
-        if self._msg is not None:
-            self._out.publish(self._msg)
-
-    def go_on(self) -> None:
-        """Publish the interpolated positions of now."""
-        self._interpolate()
-
     def forget(self) -> None:
         """Start from the measured joints."""
+        super().forget()
         self._tracking.forget()
-        self._between.forget()
-        self._msg = None
-
-    def blocked(self) -> str:
-        """Never: such a controller says nothing of itself, see `ArmReadiness`."""
-        return ''
 
     def diagnose(self) -> dict[str, object]:
         """Show what kept the joints from following."""
         return {'joints': ', '.join(self._tracking.codes) or 'follow'}
-
-    def _interpolate(self) -> None:
-        positions = self._between.at(time.monotonic())
-        if positions is not None:
-            self._publish(positions)
-
-    def _publish(self, positions: np.ndarray) -> None:
-        self._msg = joints_to_msg(positions, self._stamp)
-        self._out.publish(self._msg)

@@ -17,7 +17,12 @@ FOLLOWED_M = 1e-3
 FOLLOWED_RAD = 5e-3
 """Beyond these a target counts as not followed."""
 POSTURE = 0.05
-"""Share of the way back to the posture of the seed per tick, as far as the tip is not moved."""
+"""Share of the way to the posture per tick, as far as the tip is not moved."""
+TURNED_RAD = 0.02
+"""A joint this far from its command, by what does not move the tip, was turned by others where the tip is within
+`PLACED_M` and `PLACED_RAD` of a target at rest. Less is sag, and an arm that sags must not be gone after."""
+PLACED_M = 0.01
+PLACED_RAD = 0.1
 LEAD_RAD = 0.2
 """A command that gets further than this from the measured joints is given up, and comes back to them."""
 CAUGHT_UP_RAD = 0.05
@@ -40,6 +45,7 @@ class JointTracking:
     beyond its limits; a joint that starts outside may only come back. Before a limit of a joint, and before the end of
     a way that was not followed at once, they brake in time. An arm that does not follow is not waited for: the command
     brakes, comes back to the measured joints and goes on from there; who is to let go of it is the caller's to decide.
+    Where others turn the elbow of an arm whose tip is to rest and does, the command takes over its posture.
 
     codes: of the last command. behind: how far which joint was left behind, while the command comes back; else empty.
 
@@ -80,6 +86,7 @@ class JointTracking:
     def forget(self) -> None:
         """Start from the measured joints again."""
         self._commanded: np.ndarray | None = None
+        self._target: Pose | None = None
         self.behind = ''
 
     def follow(self, target: Pose, measured: np.ndarray) -> np.ndarray:
@@ -103,6 +110,7 @@ class JointTracking:
         low = np.minimum(self._kinematics.lower, before)
         high = np.maximum(self._kinematics.upper, before)
         self._look_after(measured)
+        self._note_posture(target, measured)
         wanted = measured if self.behind else self._solve(target, before, low, high)
         self._change = self._limited(self._way(wanted), low, high, codes)
         self._commanded = np.clip(before + self._change, low, high)
@@ -133,6 +141,19 @@ class JointTracking:
                 f'{self._kinematics.joints[worst]} is {lag[worst]:.2f} rad from its command'
             )
             self._start_over(measured)
+
+    def _note_posture(self, target: Pose, measured: np.ndarray) -> None:
+        """Take the measured joints for the posture where others turned them while the tip is to rest, and does."""
+        last, self._target = self._target, target
+        if last is None or max(last.distance_to(target)) > REACHED:
+            return
+        distance, angle = self._kinematics.tip_pose(measured).distance_to(target)
+        if distance < PLACED_M and angle < PLACED_RAD:
+            jacobian = self._kinematics.jacobian(self._commanded)
+            lag = measured - self._commanded
+            elbow = lag - damped_step(jacobian, jacobian @ lag, DAMPING)
+            if np.abs(elbow).max() > TURNED_RAD:
+                self._posture = measured
 
     def _way(self, wanted: np.ndarray) -> np.ndarray:
         """Return the change (n,) that follows `wanted`, and makes up for what is left so that it can brake in time."""

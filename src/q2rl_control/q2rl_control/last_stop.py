@@ -25,7 +25,7 @@ def come_to_rest(
 ) -> bool:
     """Play the guard's known stop, one step per period, and a last target at rest; return whether the arm was told so.
 
-    Blocks for as long as that takes, `STOP_WITHIN_S` at most.
+    Blocks for as long as that takes, `STOP_WITHIN_S` at most, by the wall clock: a simulation's is not heard meanwhile.
 
     :param send: commands a target (base frame)
     :param go_on: called every `STEP_S` meanwhile, for a sink that has something to say between two targets

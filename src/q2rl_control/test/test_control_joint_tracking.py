@@ -176,6 +176,28 @@ def test_an_arm_that_is_left_behind_is_not_waited_for(arm, tracking):
     assert np.abs(np.array(commands) - POSTURE).max() < furthest + brakes
 
 
+def test_an_elbow_that_others_turn_while_the_tip_rests_stays_where_they_leave_it(arm, tracking):
+    target, commands = arm.tip_pose(POSTURE), [POSTURE]
+    *_, elbow = np.linalg.svd(arm.jacobian(POSTURE))[2]
+    turned = arm.solve(target, POSTURE + 0.15 * elbow / np.abs(elbow).max())
+    assert 0.1 < np.abs(turned - POSTURE).max() < LEAD_RAD
+    tracking.follow(target, POSTURE)
+    for _ in range(100):
+        commands.append(tracking.follow(target, turned))
+        assert arm.tip_pose(commands[-1]).distance_to(target)[0] < 1e-3 and not tracking.behind
+    check(commands, arm.speed)
+    assert np.abs(commands[-1] - turned).max() < 0.02
+
+
+def test_an_arm_that_sags_is_not_gone_after(arm, tracking):
+    *_, elbow = np.linalg.svd(arm.jacobian(POSTURE))[2]
+    target, sag = arm.tip_pose(POSTURE), 0.015 * elbow / np.abs(elbow).max()
+    joints = tracking.follow(target, POSTURE)
+    for _ in range(100):
+        joints = tracking.follow(target, joints - sag)
+    np.testing.assert_allclose(joints, POSTURE, atol=1e-6)
+
+
 def test_near_a_wrist_singularity_the_joints_do_not_race(ur5):
     """A UR with its wrist all but stretched, whose tip is told to move across it."""
     tracking = JointTracking(ur5, PERIOD_S, SPEED, ACCELERATION)
