@@ -290,7 +290,7 @@ def test_where_a_density_is_needed_a_bc_without_one_is_refused_by_name(warm_star
     for i in range(4):
         for t in toy.run(f'r{i}', Phase.ESTIMATING):
             learner.add(t)
-    with pytest.raises(InputError, match=r'density at no step of 4 rollouts.*q2rl/alpha-0'):
+    with pytest.raises(InputError, match=r'density at any step of 4 rollouts.*q2rl/alpha-0'):
         learner.fit_estimate()
 
 
