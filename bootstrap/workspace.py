@@ -112,8 +112,9 @@ class Workspace:
 
     def usable(self) -> bool:
         """Return whether there is an environment to run in, of whatever sources."""
-        here = read_json(self.venv / STAMP).get('root') == str(self.root)
-        return here and self.python.exists() and 'environment' in read_json(self.install / STAMP)
+        venv, install = read_json(self.venv / STAMP), read_json(self.install / STAMP)
+        whole = venv.get('root') == str(self.root) and venv.get('requirements') is not None
+        return whole and self.python.exists() and 'environment' in install
 
     # -------------------------------------------------- making it
 

@@ -292,6 +292,12 @@ def test_a_stop_waits_for_no_build(current: Path, caller: dict[str, str]) -> Non
     done = start(current, 'stop', '--hold', env=caller)
     assert json.loads(done.stdout)['arguments'] == ['stop', '--hold']
     assert done.stderr == '' and colcon_calls(current) == []
+    # Half of an installation is none to stop with.
+    stamp = current / '.venv' / workspace.STAMP
+    whole = json.loads(stamp.read_text())
+    stamp.write_text(json.dumps(whole | {'requirements': None}))
+    assert not workspace.Workspace(current).usable()
+    stamp.write_text(json.dumps(whole))
     start(current, 'status', env=caller)
     assert colcon_calls(current) == [['q2rl_lab', 'q2rl_msgs']]
 

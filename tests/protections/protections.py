@@ -744,9 +744,9 @@ def _() -> None:
     f'{FOLLOW}::test_a_retreat_begins_anew_where_others_have_carried_the_arm_meanwhile',
 )
 def _() -> None:
-    from q2rl_control.reset_motion import Retreat
+    from q2rl_control.reset_course import ResetCourse
 
-    Retreat.strays = lambda self, commanded: False
+    ResetCourse.is_left = lambda self, commanded: False
 
 
 @without(

@@ -265,7 +265,7 @@ class ArmLogic:
         if self.latch.stopped:
             return self._rest(self.command.come_back(measurement))
         if (self.latch.held or self.command.blocked) and self.state in OF_ITSELF:
-            self._reset.pause()
+            self._reset.pause(self.guard.commanded, self.guard.at_rest)
             return self._keep(measurement)
         if self.state in OF_ITSELF and self._reset.is_left(self.guard.commanded):
             self._enter(ArmState.RETREATING, 'others moved the arm while it was held')
@@ -359,7 +359,10 @@ class ArmLogic:
             return self._keep(measurement)
         if motion is None:
             return self._keep(measurement)
-        if motion.done(self.guard.commanded, measurement):
+        commanded = self.guard.commanded
+        # In a tare only the command is looked at, which follows an arm that is pushed away: a reading may flicker.
+        arrived = motion.at_end(commanded) if self._taring else motion.done(commanded, measurement)
+        if arrived:
             try:
                 if not self._tared():
                     late = self._overdue(measurement, 'the tare')
@@ -370,7 +373,7 @@ class ArmLogic:
             if self._steps.mode is Mode.HUMAN and not self.right_of_way.is_at_the_lever(
                 measurement.stamp
             ):
-                self._reset.pause()
+                self._reset.wait()
                 self.detail = MAY_BEGIN
                 return self._keep(measurement)
             if measurement.success_signal:

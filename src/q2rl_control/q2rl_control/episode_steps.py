@@ -22,6 +22,9 @@ from q2rl_task import (
     judge_step,
 )
 
+HELD_SHARE = 0.1
+"""Of an episode's time; see `EpisodeSteps.note_hold`."""
+
 
 @dataclass(frozen=True)
 class _Pending:
@@ -50,7 +53,7 @@ class EpisodeSteps:
         self._peak_force = 0.0
         self._end_requested = False
         self._lost = ''
-        self._held = False
+        self._held = 0
         self._label: bool | None = None
 
     @property
@@ -81,7 +84,7 @@ class EpisodeSteps:
         """
         self._builder.reset(part)
         self._peak_force = force
-        self._lost, self._held = '', False
+        self._lost, self._held = '', 0
 
     def drop(self) -> None:
         """Forget the observation that waits for its answer."""
@@ -105,8 +108,12 @@ class EpisodeSteps:
         self._lost = detail
 
     def note_hold(self) -> None:
-        """Note that not the policies kept the arm still: an end by time is LOST then, and no result of theirs."""
-        self._held = True
+        """Note a tick on which not the policies kept the arm still.
+
+        Where that took more than `HELD_SHARE` of its time, an episode whose time runs out is LOST, and no result of
+        theirs. After a shorter hold it counts as it ends, or failures alone would be left out.
+        """
+        self._held += 1
 
     def note_force(self, force: float) -> None:
         """Take a contact force [N] measured between ticks into the step's peak, if an arm may measure it."""
@@ -122,8 +129,10 @@ class EpisodeSteps:
         :param fixture: estimated fixture pose, base frame
         """
         outcome = judge_step(self._task, self._step, measurement, self._end_requested, self._label)
-        out_of_time = outcome.reason is EndReason.TIME_LIMIT and self._held
-        if (self._lost or out_of_time) and not outcome.terminated:
+        robbed = self._held > HELD_SHARE * self._task.max_steps
+        if robbed and outcome.reason is EndReason.TIME_LIMIT:
+            outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
+        if self._lost and not outcome.terminated:
             outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
         elif self._peak_force > self._task.limits.force_stop_n and not outcome.final:
             # A blow between two ticks counts as well.

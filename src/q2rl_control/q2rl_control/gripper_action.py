@@ -51,13 +51,14 @@ def declare_gripper_action(node: Q2rlNode) -> None:
 
 @dataclass
 class _Goal:
-    """A goal that has not ended. wanted: the opening. since: monotonic seconds."""
+    """A goal that has not ended. wanted: the opening. since: monotonic seconds. disturbed: one before was cancelled."""
 
     wanted: float
     since: float
     handle: object | None = None
     cancelled: float | None = None
     late: bool = False
+    disturbed: bool = False
 
 
 class GripperAction:
@@ -140,6 +141,8 @@ class GripperAction:
             ):  # it was given up unanswered, and must not run against what is wanted since
                 handle.cancel_goal_async()
                 self._reached = None
+                if self._goal is not None:  # which a server may stop with the other
+                    self._goal.disturbed = True
             return
         if not handle.accepted:
             self._ended(goal, 'rejected')
@@ -152,7 +155,9 @@ class GripperAction:
             return
         aborted = answer.status == GoalStatus.STATUS_ABORTED
         if answer.status == GoalStatus.STATUS_SUCCEEDED or (
-            aborted and (answer.result.stalled or self._has_closed_on_a_part(goal))
+            aborted
+            and not goal.disturbed
+            and (answer.result.stalled or self._has_closed_on_a_part(goal))
         ):
             self._goal, self._reached, self._failed = None, goal.wanted, None
             self._problem = ''

@@ -19,8 +19,8 @@ FOLLOWED_RAD = 5e-3
 POSTURE = 0.05
 """Share of the way to the posture per tick, as far as the tip is not moved."""
 TURNED_RAD = 0.02
-"""A joint this far from its command, by what does not move the tip, was turned by others where the tip is within
-`PLACED_M` and `PLACED_RAD` of a target at rest. Less is sag, and an arm that sags must not be gone after."""
+"""A joint that has gone this far from where it rested, by what does not move the tip, was turned by others, where the
+tip is within `PLACED_M` and `PLACED_RAD` of a target at rest. An arm that merely sags must not be gone after."""
 PLACED_M = 0.01
 PLACED_RAD = 0.1
 LEAD_RAD = 0.2
@@ -87,6 +87,7 @@ class JointTracking:
         """Start from the measured joints again."""
         self._commanded: np.ndarray | None = None
         self._target: Pose | None = None
+        self._sag: np.ndarray | None = None
         self.behind = ''
 
     def follow(self, target: Pose, measured: np.ndarray) -> np.ndarray:
@@ -146,14 +147,17 @@ class JointTracking:
         """Take the measured joints for the posture where others turned them while the tip is to rest, and does."""
         last, self._target = self._target, target
         if last is None or max(last.distance_to(target)) > REACHED:
+            self._sag = None
             return
         distance, angle = self._kinematics.tip_pose(measured).distance_to(target)
         if distance < PLACED_M and angle < PLACED_RAD:
             jacobian = self._kinematics.jacobian(self._commanded)
             lag = measured - self._commanded
             elbow = lag - damped_step(jacobian, jacobian @ lag, DAMPING)
-            if np.abs(elbow).max() > TURNED_RAD:
-                self._posture = measured
+            if self._sag is None:  # as it came to rest: nobody's doing
+                self._sag = elbow
+            if np.abs(elbow - self._sag).max() > TURNED_RAD:
+                self._posture = measured - self._sag
 
     def _way(self, wanted: np.ndarray) -> np.ndarray:
         """Return the change (n,) that follows `wanted`, and makes up for what is left so that it can brake in time."""

@@ -7,6 +7,10 @@ from q2rl_control.planning import PlanAtOnce, PlannedPath, Planning, PlanRequest
 from q2rl_control.reset_motion import Approach, Retreat
 from q2rl_task import Measurement, Pose, TaskSpec, draw_start
 
+MOVED_M = 0.015
+MOVED_RAD = 0.1
+"""A command that has followed the arm so far while it was held says that others moved the arm."""
+
 
 class ResetCourse:
     """The retreat, or the plan of a way to a start pose and the approach along it; one at a time.
@@ -23,6 +27,7 @@ class ResetCourse:
         self._motion: Retreat | Approach | None = None
         self._started: float | None = None
         self._paused = False
+        self._held_at: Pose | None = None
 
     @property
     def plan_is_in(self) -> bool:
@@ -31,23 +36,34 @@ class ResetCourse:
 
     def forget(self) -> None:
         """Give up the motion that is under way, and the plan for one."""
-        self._motion = self._started = None
+        self._motion = self._started = self._held_at = None
         self._paused = False
         self._ask_anew()
 
-    def pause(self) -> None:
-        """Start the time of the motion anew with its next tick: it does not run while the arm is held."""
-        self._started, self._paused = None, True
+    def wait(self) -> None:
+        """Start the time of the motion anew with its next tick."""
+        self._started = None
+
+    def pause(self, commanded: Pose, at_rest: bool) -> None:
+        """Take note that the arm is held on its way, at the commanded pose once that rests; its time does not run."""
+        self.wait()
+        self._paused = True
+        if at_rest and self._held_at is None:
+            self._held_at = commanded
 
     def is_left(self, commanded: Pose) -> bool:
-        """Whether a motion that was paused is none to go on with, since others moved the arm from its way meanwhile.
+        """Whether a motion that was paused is none to go on with, since others moved the arm meanwhile.
 
         A plan that was still sought begins anew, from where the arm is.
         """
-        paused, self._paused = self._paused, False
+        paused, held_at = self._paused, self._held_at
+        self._paused, self._held_at = False, None
         if paused and self._motion is None:
             self._ask_anew()
-        return paused and self._motion is not None and self._motion.strays(commanded)
+        if held_at is None or self._motion is None:
+            return False
+        distance, angle = held_at.distance_to(commanded)
+        return distance > MOVED_M or angle > MOVED_RAD
 
     def is_overdue(self, stamp: float) -> bool:
         """Whether the motion, which moves at `stamp` [s], has taken longer than the task allows."""

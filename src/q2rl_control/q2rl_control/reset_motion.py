@@ -35,8 +35,6 @@ PATIENCE_TICKS = 10
 NEAR_PATH_M = 0.001
 """How far a short cut may leave the path; turning by an angle counts as moving by that times `LEVER_M`."""
 LEVER_M = 0.15
-STRAYED_M = 0.015
-"""So far beside its way a motion that was held does not go on: more than a wiggle."""
 LOOK_AHEAD_M = 0.05
 """Farther than the guard needs to brake from the speed of a reset."""
 
@@ -68,7 +66,6 @@ class Retreat:
         if axis @ outward < 0.8:
             axis = outward
         rise = max(0.0, self._enough + CLEARANCE_M - height_above_rim(measured, fixture))
-        self._axis = axis
         self._goal = Pose(
             measured.position + axis * (rise / float(axis @ outward)), measured.quaternion
         )
@@ -105,15 +102,6 @@ class Retreat:
         inside = self._box.contains(commanded.position[None])
         inside = inside and self._cone.contains(commanded.quaternion[None])
         return inside and self._is_clear(measured) and self._let_go
-
-    def strays(self, commanded: Pose) -> bool:
-        """Whether the command is beside the way out, and not yet above the rim."""
-        if height_above_rim(commanded, self._fixture) >= self._enough:
-            return False
-        shift = commanded.position - self._start.position
-        beside = shift - self._axis * float(shift @ self._axis)
-        turned = LEVER_M * self._start.rotation_vector_to(commanded)
-        return bool(np.linalg.norm([*beside, *turned]) > STRAYED_M)
 
     def _is_clear(self, measured: Measurement) -> bool:
         return height_above_rim(measured.tip_pose, self._fixture) >= self._enough
@@ -154,13 +142,17 @@ class Approach:
             aim += 1
         return self._path[aim]
 
+    def at_end(self, commanded: Pose) -> bool:
+        """Whether the command has come to the end of the path."""
+        distance, angle = _distance(commanded, self._goal)
+        return distance <= 1e-5 and angle <= 1e-4
+
     def done(self, commanded: Pose, measured: Measurement) -> bool:
         """Whether the arm has arrived; call once per tick.
 
         An arm held back by friction counts as arrived after ten ticks of patience, if it rests.
         """
-        distance, angle = _distance(commanded, self._goal)
-        if distance > 1e-5 or angle > 1e-4:
+        if not self.at_end(commanded):
             return False
         self._waited += 1
         if float(np.linalg.norm(measured.tip_twist[:3])) > SETTLED_M_S:
@@ -170,12 +162,6 @@ class Approach:
         return near or (
             self._waited > PATIENCE_TICKS and distance <= 3 * SETTLED_M and angle <= 3 * SETTLED_RAD
         )
-
-    def strays(self, commanded: Pose) -> bool:
-        """Whether the command is beside the path."""
-        here = self._point(commanded)
-        ways = zip(self._points, [*self._points[1:], self._points[-1]], strict=True)
-        return min(_off(here[None], *way) for way in ways) > STRAYED_M
 
     def _point(self, pose: Pose) -> np.ndarray:
         """Return a pose as a point (6,) [m], in which straight motions are straight lines, nearly."""

@@ -253,3 +253,15 @@ def test_an_arm_that_was_carried_off_its_way_to_the_start_retreats_first():
     bench.advance()
     assert bench.logic.state is ArmState.RETREATING and 'others moved' in bench.logic.detail
     bench.until(ArmState.READY)
+
+
+def test_a_reset_that_was_held_and_not_moved_goes_on():
+    bench = WatchedBench()
+    assert bench.logic.retreat()
+    bench.until(ArmState.READY)
+    assert bench.logic.start_episode('e1', Mode.BC, 7, FIXTURE)
+    bench.advance()
+    carried_while_blocked(bench, [0.0, 0.0, 0.0])
+    while bench.logic.state is ArmState.RESETTING:
+        bench.advance()
+    assert bench.logic.state is ArmState.RUNNING

@@ -172,6 +172,18 @@ def test_a_goal_that_is_taken_late_does_not_run_against_the_one_wanted_since(gri
     assert gripper.tick() == 3 and gripper.positions[-1] == pytest.approx(OPEN_M)
 
 
+def test_a_goal_that_a_late_one_took_down_with_it_has_closed_on_nothing(gripper):
+    gripper.tick(0.0)
+    late = gripper.server.last
+    gripper.tick(after=ANSWER_S + 0.1)
+    assert gripper.tick(after=RETRY_S) == 2  # the same once more
+    closing = gripper.server.last.answer()
+    assert late.answer().cancelled
+    gripper.logic.measurement.gripper = 0.5
+    closing.abort()
+    assert gripper.tick(after=RETRY_S) == 3 and gripper.positions[-1] == 0.0
+
+
 def test_a_failed_goal_does_not_keep_another_one_waiting(gripper):
     gripper.tick(1.0)
     gripper.server.last.answer().abort()

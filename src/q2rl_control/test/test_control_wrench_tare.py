@@ -156,6 +156,10 @@ def test_an_arm_that_is_pushed_off_its_start_pose_in_a_tare_goes_back_and_tares_
     while not begun:
         cell.advance()
     there = cell.arm.pose
+    cell.arm.pose = Pose(there.position + np.array([0.007, 0.0, 0.0]), there.quaternion)
+    for _ in range(5):
+        cell.advance()
+    assert len(begun) == 1, 'a reading that flickers is no push'
     cell.arm.pose = Pose(there.position + np.array([0.04, 0.0, 0.0]), there.quaternion)
     cell.arm.jammed = True
     for _ in range(5):

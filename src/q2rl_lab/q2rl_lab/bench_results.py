@@ -151,6 +151,6 @@ def refuse_other_settings(path: Path, wanted: dict[tuple[str, str, int], str]) -
             task, method, seed = key_of(line)
             raise InputError(
                 path,
-                f'has {method} on {task}, seed {seed}, with other settings or budget',
+                f'has {method} on {task}, seed {seed}, with other settings or budget, or of another form of the task',
                 'choose another --out',
             )

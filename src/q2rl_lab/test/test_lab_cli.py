@@ -225,8 +225,10 @@ def test_a_stop_without_a_run_is_of_the_one_at_work(tmp_path, monkeypatch):
     assert '`q2rl up` is not at work on run new' in nobody.stderr
     assert asked == [41, 43, None]
     with old.lock(), other.lock():
-        several = runner.invoke(app, words)
-    assert several.exit_code == 2 and len(asked) == 3
+        stopped = runner.invoke(app, words)
+        assert stopped.exit_code == 0 and asked[3:] == [41, 42], 'both arms'
+        several = runner.invoke(app, [*words, '--release'])
+    assert several.exit_code == 2 and len(asked) == 5
     assert several.stderr.startswith('q2rl: RUN: several runs are at work: old, other; name the')
 
 

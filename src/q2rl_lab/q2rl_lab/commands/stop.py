@@ -11,6 +11,7 @@ import typer
 from q2rl_lab.commands.options import RunsDir
 
 if TYPE_CHECKING:
+    from q2rl_bringup.operator_services import Wish
     from q2rl_lab.run_folder import RunFolder
 
 
@@ -68,16 +69,34 @@ def stop(
     asked = [name for name, is_asked in said.items() if is_asked]
     if len(asked) > 1:
         raise InputError('options', 'ask for more than one thing', 'say one after the other')
-    import os
-
     from q2rl_bringup.operator_services import Wish
     from q2rl_lab.console import EXIT_FAILED, say
+
+    wish = Wish[asked[0]] if asked else Wish.EMERGENCY_STOP
+    # Every arm that is at work stops; anything else is said to one.
+    folders = (
+        [None]
+        if domain is not None
+        else _runs_meant(runs_dir, run, wish in (Wish.EMERGENCY_STOP, Wish.HOLD))
+    )
+    fulfilled = [_tell(wish, folder, domain, namespace, wait) for folder in folders]
+    if not all(fulfilled):
+        raise typer.Exit(EXIT_FAILED)
+    if wish is Wish.EMERGENCY_STOP:
+        say('take it back with --reset, then let go of the hold with --release')
+
+
+def _tell(
+    wish: Wish, folder: RunFolder | None, domain: int | None, namespace: str, wait: float
+) -> bool:
+    """Ask the nodes of a run, or of a domain, and say what came of it; return whether it was done."""
+    import os
+
+    from q2rl_lab.console import say
     from q2rl_lab.operator_call import ask, running_domain
 
-    where = 'that of the environment'
-    if domain is not None:
-        where = '--domain'
-    elif (folder := _run_meant(runs_dir, run)) is not None:
+    where = '--domain' if domain is not None else 'that of the environment'
+    if folder is not None:
         domain = running_domain(folder)
         if domain is None:
             where = f'that of the environment: `q2rl up` is not at work on run {folder.id}'
@@ -88,35 +107,34 @@ def stop(
             os.environ.pop('ROS_LOCALHOST_ONLY', None)
     number = os.environ.get('ROS_DOMAIN_ID', '0') if domain is None else domain
     say(f'ROS_DOMAIN_ID={number} ({where})')
-    wish = Wish[asked[0]] if asked else Wish.EMERGENCY_STOP
     answer = ask(wish, domain, namespace, wait)
-    if not answer.fulfilled:
-        say(f'{wish.words}: {answer.text}')
-        if not answer.heard:
-            say('Nothing may have happened: use the hardware emergency stop.')
-        raise typer.Exit(EXIT_FAILED)
-    print(f'{wish.words}: {answer.text}', flush=True)
-    if wish is Wish.EMERGENCY_STOP:
-        say('take it back with --reset, then let go of the hold with --release')
+    if answer.fulfilled:
+        print(f'{wish.words}: {answer.text}', flush=True)
+        return True
+    say(f'{wish.words}: {answer.text}')
+    if not answer.heard:
+        say('Nothing may have happened: use the hardware emergency stop.')
+    return False
 
 
-def _run_meant(runs_dir: Path, name: str | None) -> RunFolder | None:
-    """Return the run that is named, else the one at work, else the latest; None: there is no latest.
+def _runs_meant(runs_dir: Path, name: str | None, several: bool) -> list[RunFolder | None]:
+    """Return the run that is named, else those at work, else the latest; [None]: there is no latest.
 
-    :raises InputError: there is no such run, or several are at work
+    :param several: whether more than one may be meant
+    :raises InputError: there is no such run, or several are at work and one is to be meant
     """
     from q2rl_lab.operator_call import running_domain
     from q2rl_lab.run_folder import LATEST, RunFolder, open_run
     from q2rl_task import InputError
 
     if name is not None:
-        return open_run(runs_dir, name)
+        return [open_run(runs_dir, name)]
     # Resolved: `latest` is one of them by another name.
     folders = {RunFolder(path.parent.resolve()) for path in runs_dir.glob('*/ros_domain_id')}
     at_work = [folder for folder in folders if running_domain(folder) is not None]
-    if len(at_work) > 1:
+    if len(at_work) > 1 and not several:
         names = ', '.join(sorted(folder.id for folder in at_work))
         raise InputError('RUN', f'several runs are at work: {names}', 'name the one that is meant')
     if at_work:
-        return at_work[0]
-    return open_run(runs_dir, None) if (runs_dir / LATEST / 'config.json').is_file() else None
+        return sorted(at_work, key=lambda folder: folder.id)
+    return [open_run(runs_dir, None) if (runs_dir / LATEST / 'config.json').is_file() else None]
