@@ -140,6 +140,7 @@ def test_an_arm_that_cannot_be_commanded_holds_and_its_episode_ends_after_a_whil
     while bench.logic.state is ArmState.RUNNING:
         bench.advance(UP)
     assert bench.steps[-1].end_reason is EndReason.LOST
+    assert bench.steps[-1].step < TASK.max_steps // 2, 'its own time is not waited for'
     assert not bench.reasons and not bench.logic.latch.held
     bench.blocked = ''
     bench.until(ArmState.READY)
