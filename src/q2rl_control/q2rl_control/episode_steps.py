@@ -130,9 +130,8 @@ class EpisodeSteps:
         """
         outcome = judge_step(self._task, self._step, measurement, self._end_requested, self._label)
         robbed = self._held > HELD_SHARE * self._task.max_steps
-        if robbed and outcome.reason is EndReason.TIME_LIMIT:
-            outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
-        if self._lost and not outcome.terminated:
+        lost = self._lost or (robbed and outcome.reason is EndReason.TIME_LIMIT)
+        if lost and not outcome.terminated:
             outcome = StepOutcome(outcome.reward, False, True, EndReason.LOST)
         elif self._peak_force > self._task.limits.force_stop_n and not outcome.final:
             # A blow between two ticks counts as well.

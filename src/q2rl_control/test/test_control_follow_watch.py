@@ -214,6 +214,15 @@ def test_an_arm_that_others_carry_off_meanwhile_is_not_pulled_back(stopped):
     assert bench.lead == pytest.approx(sag, rel=0.05)
 
 
+def on_its_way_to_the_start() -> WatchedBench:
+    bench = WatchedBench()
+    assert bench.logic.retreat()
+    bench.until(ArmState.READY)
+    assert bench.logic.start_episode('e1', Mode.BC, 7, FIXTURE)
+    bench.advance()
+    return bench
+
+
 def carried_while_blocked(bench: WatchedBench, shift: list[float]) -> None:
     """Block the arm, let others carry it by `shift` [m], and unblock it."""
     bench.blocked, bench.arm.jammed = 'the robot is not ready', True
@@ -245,11 +254,7 @@ def test_a_retreat_begins_anew_where_others_have_carried_the_arm_meanwhile():
 
 
 def test_an_arm_that_was_carried_off_its_way_to_the_start_retreats_first():
-    bench = WatchedBench()
-    assert bench.logic.retreat()
-    bench.until(ArmState.READY)
-    assert bench.logic.start_episode('e1', Mode.BC, 7, FIXTURE)
-    bench.advance()
+    bench = on_its_way_to_the_start()
     carried_while_blocked(bench, [0.04, 0.03, 0.0])
     bench.advance()
     assert bench.logic.state is ArmState.RETREATING and 'others moved' in bench.logic.detail
@@ -257,11 +262,7 @@ def test_an_arm_that_was_carried_off_its_way_to_the_start_retreats_first():
 
 
 def test_a_reset_that_was_held_and_not_moved_goes_on():
-    bench = WatchedBench()
-    assert bench.logic.retreat()
-    bench.until(ArmState.READY)
-    assert bench.logic.start_episode('e1', Mode.BC, 7, FIXTURE)
-    bench.advance()
+    bench = on_its_way_to_the_start()
     carried_while_blocked(bench, [0.0, 0.0, 0.0])
     while bench.logic.state is ArmState.RESETTING:
         bench.advance()

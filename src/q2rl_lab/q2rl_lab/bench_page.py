@@ -10,13 +10,7 @@ import json
 from typing import Any
 
 from q2rl_lab.bench_figures import PANELS, Line, learning_figures, lines_for, price_figure
-from q2rl_lab.bench_report import (
-    COLUMNS,
-    meanings,
-    notes,
-    start_words,
-    table_rows,
-)
+from q2rl_lab.bench_report import COLUMNS, meanings, notes, start_words, table_rows
 from q2rl_lab.bench_results import FinishedRun, finished_runs
 
 

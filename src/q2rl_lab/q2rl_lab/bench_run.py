@@ -12,12 +12,13 @@ import time
 from typing import Any
 import uuid
 
-from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint, sha256_of
+from q2rl_lab.bench_suites import BenchTask, Suite, bench_task, fingerprint
 from q2rl_lab.code_version import code_version
 from q2rl_learner.config import load_preset
 from q2rl_learner.methods import load_method
 from q2rl_learner.remedies import OF_BENCH
 from q2rl_task import Contract, InputError, Phase
+from q2rl_task.file_hash import sha256_of
 
 Emit = Callable[[dict[str, Any]], None]
 DEMONSTRATIONS = 'demonstrations.hdf5'

@@ -16,6 +16,7 @@ from q2rl_lab.gym_task import FixedGymTask, GymHost, GymTask
 from q2rl_lab.suite_file import read_suite, shipped_suites
 from q2rl_learner.methods import variant_names
 from q2rl_task import Contract, InputError, TaskSpec, load_task
+from q2rl_task.file_hash import sha256_of
 
 if TYPE_CHECKING:  # what it imports is slow, and a worker refuses bad input before
     from q2rl_lab.cell import MakeCell
@@ -224,11 +225,6 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise InputError(f'--seeds {text}', 'is no list of seeds', 'give a list like 0-4 or 0,2,7')
     return tuple(dict.fromkeys(seeds))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def fingerprint(content: dict[str, Any]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,10 @@ from q2rl_policies.policy_spec import (
     named_inputs,
     read_spec,
 )
-from q2rl_policies.python_policy import source_hash, source_of
+from q2rl_policies.python_policy import source_of
 from q2rl_policies.robomimic import archived_names, is_checkpoint, read_robomimic
 from q2rl_task import Contract, InputError
+from q2rl_task.file_hash import sha256_of
 
 NETWORK, YAML = '.safetensors', '.yaml'
 
@@ -146,7 +146,7 @@ def _robomimic(path: Path, spec: PolicySpec, task: Contract) -> Candidate:
         'architecture': read.net.architecture,
         'adopted': {
             'from': path.name,
-            'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+            'sha256': sha256_of(path),
             'algorithm': read.algorithm,
             'keys': list(read.keys),
         },
@@ -166,7 +166,7 @@ def _python(spec: PolicySpec, task: Contract) -> Candidate:
     place, _, name = spec.python.rpartition(':')
     if place.endswith('.py'):
         spec = spec.model_copy(update={'python': f'{Path(place).resolve()}:{name}'})
-    found = {'sha256': source_hash(source_of(spec.python))}
+    found = {'sha256': sha256_of(source_of(spec.python))}
     notes = ('the file that is written names the class; whoever runs it runs that code',)
     return Candidate('python', loaded, YAML, _yaml(spec, task, found), notes=notes)
 

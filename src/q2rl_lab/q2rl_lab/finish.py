@@ -33,8 +33,10 @@ def finish_run(
     films, note = make_clips(data) if clips else ([], '')
     if started is not None:
         data = replace(data, session=keep_wall_time(folder, started))
-    write_report(data, build_result(data), films, note)
-    return write_result(data)  # last: where it is of the run's end, so is the report
+    result = build_result(data)
+    write_report(data, result, films, note)
+    write_result(data, result)  # last: where it is of the run's end, so is the report
+    return result
 
 
 def shown_again(folder: RunFolder, config: RunConfig, how: str, as_json: bool) -> bool:

@@ -118,11 +118,9 @@ def build_result(data: RunData) -> dict[str, Any]:
     )
 
 
-def write_result(data: RunData) -> dict[str, Any]:
-    """Write `result.json` of a run; returns its content."""
-    result = build_result(data)
+def write_result(data: RunData, result: dict[str, Any]) -> None:
+    """Write `result.json` of a run."""
     write_atomically(data.folder.result, json.dumps(result, indent=2))
-    return result
 
 
 def outside_band(result: dict[str, Any]) -> bool:

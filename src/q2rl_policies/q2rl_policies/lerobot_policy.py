@@ -22,6 +22,7 @@ from q2rl_policies.foreign_process import ForeignError, ForeignProcess
 from q2rl_policies.policy_spec import GUIDE, Input, PolicySpec, input_map, named_inputs
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError, one_line
+from q2rl_task.file_hash import sha256_of
 
 WHAT = {
     'act': 'regresses chunks of actions: no density',
@@ -89,7 +90,7 @@ def folder_hash(path: Path) -> str:
     """Return the sha256 of all that makes the policy of a folder: its configuration, weights and processors, hex."""
     digest = hashlib.sha256()
     for file in sorted((*path.glob('*.json'), *path.glob('*.safetensors'))):
-        digest.update(f'{file.name}\n'.encode() + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(f'{file.name} {sha256_of(file)}\n'.encode())
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ import numpy as np
 from q2rl_policies.foreign_policy import Answer
 from q2rl_task.contract import Contract
 from q2rl_task.errors import InputError
+from q2rl_task.file_hash import sha256_of
 from q2rl_task.records import Proposal
 
 PROTOCOL = 'see the protocol in docs/adopt-a-policy.md'
@@ -64,15 +65,10 @@ def source_of(name: str) -> Path:
     return source
 
 
-def source_hash(path: Path) -> str:
-    """Return the sha256 of a source file, hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _check_source(name: str, source: Path, sha256: str) -> None:
     remedy = 'bring the file back, or adopt it again and start a new run'
     try:
-        found = source_hash(source)
+        found = sha256_of(source)
     except OSError as error:
         problem = f'{source} cannot be read ({error.strerror or error})'
         raise InputError(name, problem, remedy) from None

@@ -24,8 +24,9 @@ import torch
 
 from q2rl_policies.policy_file import load_bc, load_density, pack_program, program_bc, python_bc
 from q2rl_policies.policy_spec import PolicySpec, read_spec, spec_of
-from q2rl_policies.python_policy import load_class, source_hash, source_of
+from q2rl_policies.python_policy import load_class, source_of
 from q2rl_task import InputError
+from q2rl_task.file_hash import sha256_of
 
 GAUSSIAN = {'outputs': {'mean': 0, 'std': 1}}
 MIXTURE = {
@@ -224,7 +225,7 @@ def test_an_adopted_class_is_the_one_that_was_adopted(tmp_path):
     path = python_file(tmp_path)
     adopted = tmp_path / 'bc.yaml'
     text = f'python: {path}:Policy\ntask: pipe_assembly\ncontract: {TASK.contract_hash}\n'
-    adopted.write_text(text + f'sha256: {source_hash(path)}\n')
+    adopted.write_text(text + f'sha256: {sha256_of(path)}\n')
     assert load_bc(adopted, TASK).what == f'Python class {path}:Policy'
     path.write_text(path.read_text() + '\n# changed\n')
     with pytest.raises(InputError, match='not the source that was adopted'):
@@ -251,13 +252,13 @@ def packaged(tmp_path, monkeypatch):
 @pytest.mark.parametrize('named', ['{folder}/home.py:Policy', 'gripper_pkg.home:Policy'])
 def test_a_source_that_was_edited_is_refused_before_any_of_it_runs(tmp_path, packaged, named):
     source, ran = packaged / 'home.py', tmp_path / 'ran'
-    named, sha256 = named.format(folder=packaged), source_hash(source)
+    named, sha256 = named.format(folder=packaged), sha256_of(source)
     source.write_text(f'{source.read_text()}\nopen({str(ran)!r}, "w").close()\n')
     with pytest.raises(InputError, match='not the source that was adopted') as caught:
         load_class(named, TASK, sha256)
     assert '\n' not in str(caught.value)
     assert not ran.exists()
-    load_class(named, TASK, source_hash(source))
+    load_class(named, TASK, sha256_of(source))
     assert ran.exists()
 
 
@@ -277,7 +278,7 @@ def test_a_class_is_adopted_where_its_source_is(packaged):
             source_of(door)
         load_class(door, TASK)
         with pytest.raises(InputError, match=r'home\.py is not the source that was adopted'):
-            load_class(door, TASK, source_hash(packaged / 'door.py'))
+            load_class(door, TASK, sha256_of(packaged / 'door.py'))
 
 
 @pytest.mark.parametrize(

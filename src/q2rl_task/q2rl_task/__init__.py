@@ -7,7 +7,7 @@ Modules by subject; what other packages need most can be imported from here.
 - the tick: `measurement`, `observation`, `action`, `records` (what flows round it)
 - episodes: `episode` (who acts, how it ends, what it is worth), `reset` (where it starts)
 - poses: `pose`, `rotations`
-- files: `settings_file`, `atomic_file`, `demonstration_file`
+- files: `settings_file`, `atomic_file`, `demonstration_file`, `file_hash`
 - what a user can mend: `errors`
 """
 

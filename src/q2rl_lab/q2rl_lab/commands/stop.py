@@ -74,12 +74,9 @@ def stop(
 
     wish = Wish[asked[0]] if asked else Wish.EMERGENCY_STOP
     # Every arm that is at work stops; anything else is said to one.
-    folders = (
-        [None]
-        if domain is not None
-        else _runs_meant(runs_dir, run, wish in (Wish.EMERGENCY_STOP, Wish.HOLD))
-    )
-    fulfilled = [_tell(wish, folder, domain, namespace, wait) for folder in folders]
+    several = wish in (Wish.EMERGENCY_STOP, Wish.HOLD)
+    meant = [(None, domain)] if domain is not None else _runs_meant(runs_dir, run, several)
+    fulfilled = [_tell(wish, folder, number, namespace, wait) for folder, number in meant]
     if not all(fulfilled):
         raise typer.Exit(EXIT_FAILED)
     if wish is Wish.EMERGENCY_STOP:
@@ -93,18 +90,16 @@ def _tell(
     import os
 
     from q2rl_lab.console import say
-    from q2rl_lab.operator_call import ask, running_domain
+    from q2rl_lab.operator_call import ask
 
     where = '--domain' if domain is not None else 'that of the environment'
-    if folder is not None:
-        domain = running_domain(folder)
-        if domain is None:
-            where = f'that of the environment: `q2rl up` is not at work on run {folder.id}'
-        else:
-            where = f"run {folder.id}'s"
-            # As `up` has its nodes: on this machine alone.
-            os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-            os.environ.pop('ROS_LOCALHOST_ONLY', None)
+    if folder is not None and domain is None:
+        where = f'that of the environment: `q2rl up` is not at work on run {folder.id}'
+    elif folder is not None:
+        where = f"run {folder.id}'s"
+        # As `up` has its nodes: on this machine alone.
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        os.environ.pop('ROS_LOCALHOST_ONLY', None)
     number = os.environ.get('ROS_DOMAIN_ID', '0') if domain is None else domain
     say(f'ROS_DOMAIN_ID={number} ({where})')
     answer = ask(wish, domain, namespace, wait)
@@ -117,8 +112,10 @@ def _tell(
     return False
 
 
-def _runs_meant(runs_dir: Path, name: str | None, several: bool) -> list[RunFolder | None]:
-    """Return the run that is named, else those at work, else the latest; [None]: there is no latest.
+def _runs_meant(
+    runs_dir: Path, name: str | None, several: bool
+) -> list[tuple[RunFolder | None, int | None]]:
+    """Return the run that is named, else those at work, else the latest, if there is one; each with its nodes' domain.
 
     :param several: whether more than one may be meant
     :raises InputError: there is no such run, or several are at work and one is to be meant
@@ -128,13 +125,16 @@ def _runs_meant(runs_dir: Path, name: str | None, several: bool) -> list[RunFold
     from q2rl_task import InputError
 
     if name is not None:
-        return [open_run(runs_dir, name)]
+        folder = open_run(runs_dir, name)
+        return [(folder, running_domain(folder))]
     # Resolved: `latest` is one of them by another name.
     folders = {RunFolder(path.parent.resolve()) for path in runs_dir.glob('*/ros_domain_id')}
-    at_work = [folder for folder in folders if running_domain(folder) is not None]
+    domains = [(folder, running_domain(folder)) for folder in folders]
+    at_work = [(folder, domain) for folder, domain in domains if domain is not None]
     if len(at_work) > 1 and not several:
-        names = ', '.join(sorted(folder.id for folder in at_work))
+        names = ', '.join(sorted(folder.id for folder, _ in at_work))
         raise InputError('RUN', f'several runs are at work: {names}', 'name the one that is meant')
     if at_work:
-        return sorted(at_work, key=lambda folder: folder.id)
-    return [open_run(runs_dir, None) if (runs_dir / LATEST / 'config.json').is_file() else None]
+        return sorted(at_work, key=lambda run: run[0].id)
+    there = (runs_dir / LATEST / 'config.json').is_file()
+    return [(open_run(runs_dir, None) if there else None, None)]
