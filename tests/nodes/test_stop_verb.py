@@ -48,6 +48,7 @@ def test_a_stop_from_another_process_is_latched_and_what_is_refused_says_why(ben
     out, err = process.communicate()
     assert (process.returncode, out) == (0, 'emergency stop: the arm took the stop\n'), err
     assert f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]} (run one' in err
+    arm._logic.latch.settle()
     assert (run.path / 'stop-arm.json').is_file()
     assert asked(bench, Wish.RELEASE) == Answer(True, False, 'refused: an emergency stop')
     assert asked(bench, Wish.RESET) == Answer(True, False, 'refused: no usable measurement')

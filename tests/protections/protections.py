@@ -625,6 +625,20 @@ def _() -> None:
     SafetyLatch._write = lambda self: None
 
 
+@without(
+    'brake before the disk has taken the stop',
+    f'{LATCH}::test_a_stop_does_not_wait_for_the_disk_and_the_last_word_is_what_is_kept',
+)
+def _() -> None:
+    from q2rl_control.safety_latch import SafetyLatch
+
+    def change(original, self):
+        original(self)
+        self.settle()
+
+    around(SafetyLatch, '_write', change)
+
+
 @without('hold after a reset until released', EVERY_STATE)
 def _() -> None:
     from q2rl_control.safety_latch import SafetyLatch

@@ -15,6 +15,7 @@ def make_latch(node: Q2rlNode) -> SafetyLatch:
     folder = state_folder(node.value('state_dir'), node.value('run_dir'), node.lockstep)
     robot = '-'.join([*node.get_namespace().strip('/').split('/'), node.robot]).strip('-')
     latch = SafetyLatch(folder / f'stop-{robot}.json')
+    node.when_released(latch.settle)
     hold_until_armed(node, latch)
     return latch
 

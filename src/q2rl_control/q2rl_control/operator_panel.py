@@ -76,6 +76,7 @@ class OperatorPanel:
         logic = self._logic
         latch, last = logic.latch, logic.measurement
         state, detail = self._judge()
+        detail = '; '.join(filter(None, (detail, latch.problem)))
         human = last is not None and logic.right_of_way.human_acts(last.stamp)
         shown = (state, latch.stopped, latch.held, human, self._stale, detail)
         if shown == self._shown and not force:
@@ -127,7 +128,6 @@ class OperatorPanel:
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response):
         self._stop('the service emergency_stop')
         response.success = True
-        response.message = self._logic.latch.problem
         return response
 
     def _stop(self, reason: str) -> None:
@@ -151,8 +151,7 @@ class OperatorPanel:
 
     def _on_hold(self, request: SetBool.Request, response: SetBool.Response):
         response.success = self._hold(request.data, 'the service hold')
-        problem = self._logic.latch.problem
-        response.message = problem if response.success else 'refused: an emergency stop'
+        response.message = '' if response.success else 'refused: an emergency stop'
         return response
 
     def _on_hold_topic(self, msg: Bool) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 import json
 import os
 from pathlib import Path
@@ -18,8 +19,9 @@ class SafetyLatch:
     stopped: emergency stop; only `reset` takes it back, and turns it into a hold. held: nothing moves of
     itself; `release` takes it back. So after a stop it takes two deliberate acts before the arm moves.
 
-    Both take effect in memory first and are then written, through to the disk. A record that cannot be
-    read counts as an emergency stop. `problem` says why the record could not be written, else is empty.
+    Both take effect in memory at once and are then written, through to the disk, by a thread of their own: a busy
+    disk may take seconds over it, in which the arm has to be braked. A record that cannot be read counts as an
+    emergency stop. `problem` says why the record could not be written, else is empty.
 
     :param path: of the record, which exists only while a switch is on; None keeps none
     :raises InputError: the folder of the record cannot be made or written to
@@ -29,6 +31,8 @@ class SafetyLatch:
         self.stopped = self.held = False
         self.reason = self.problem = ''
         self._path = path
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix='safety_latch')
+        self._written: Future | None = None
         if path is not None:
             self._check_folder(path.parent)
             self._read(path)
@@ -64,6 +68,11 @@ class SafetyLatch:
             self._write()
         return True
 
+    def settle(self, timeout_s: float = 10.0) -> None:
+        """Wait until the record says what the switches do, or until the time is up."""
+        if self._written is not None:
+            wait([self._written], timeout_s)
+
     def _read(self, path: Path) -> None:
         try:
             record = json.loads(path.read_text(encoding='utf-8'))
@@ -87,22 +96,25 @@ class SafetyLatch:
             'reason': self.reason,
             'since': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
         }
+        said = json.dumps(record) if self.held else None
+        self._written = self._writer.submit(self._save, self._path, said)
+
+    def _save(self, path: Path, record: str | None) -> None:
+        """Make `record` all that is in the file, None: take the file away. Runs in the writer's thread, in order."""
         try:
-            folder = os.open(self._path.parent, os.O_RDONLY)
+            folder = os.open(path.parent, os.O_RDONLY)
             try:
-                if self.held:
-                    write_atomically(self._path, json.dumps(record), durable=True)
+                if record is not None:
+                    write_atomically(path, record, durable=True)
                 else:
-                    self._path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
                 # Without this a power cut could undo the change of name.
                 os.fsync(folder)
             finally:
                 os.close(folder)
             self.problem = ''
         except OSError as error:
-            self.problem = (
-                f'{self._path} cannot be written ({error.strerror}): a restart forgets this'
-            )
+            self.problem = f'{path} cannot be written ({error.strerror}): a restart forgets this'
 
     def _check_folder(self, folder: Path) -> None:
         try:

@@ -104,7 +104,19 @@ def test_a_stop_survives_the_node_and_nothing_moves_before_two_services_were_ask
     assert bench.ask(Trigger, RESET, Trigger.Request()).success
     assert bench.ask(SetBool, HOLD, SetBool.Request(data=False)).success
     bench.until(lambda: len(cell.steps) > steps + 3)
+    arm._logic.latch.settle()
     assert not list(tmp_path.glob('stop-*.json'))
+
+
+def test_a_stop_that_the_disk_does_not_take_says_so(bench, tmp_path):
+    cell = bench.add(Cell)
+    desk = Desk(cell)
+    folder = tmp_path / 'gone'
+    bench.add(ArmInterface, state_dir=str(folder))
+    folder.rmdir()
+    assert bench.ask(Trigger, STOP, Trigger.Request()).success
+    bench.until(lambda: 'cannot be written' in desk.last.detail)
+    assert desk.last.state == GuardState.STOPPED and 'service' in desk.last.detail
 
 
 def test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset(bench, tmp_path):
@@ -119,6 +131,7 @@ def test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset(ben
     bench.until(lambda: desk.button.get_subscription_count() == 1)
     press(True)
     bench.until(lambda: arm._logic.latch.stopped)
+    arm._logic.latch.settle()
     assert len(list(tmp_path.glob('stop-*.json'))) == 1
     assert arm.trigger_activate() == TransitionCallbackReturn.SUCCESS
     bench.until(lambda: arm._logic.measurement is not None)

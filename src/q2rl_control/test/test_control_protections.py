@@ -165,6 +165,7 @@ def test_an_emergency_stop_holds_in_every_state_until_reset_and_released(state, 
     assert logic.state is ArmState.STOPPED
     bench.advance()
     # As after a restart of the node, with the arm where it is.
+    logic.latch.settle()
     again = Bench(latch=SafetyLatch(path), run=False)
     assert again.logic.state is ArmState.STOPPED and not again.logic.retreat()
     assert 'the button' in again.logic.detail

@@ -2,11 +2,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+import threading
 
 import pytest
 
+from q2rl_control import safety_latch
 from q2rl_control.safety_latch import SafetyLatch, state_folder
 from q2rl_task import InputError
+
+
+def reread(latch: SafetyLatch, path: Path) -> SafetyLatch:
+    """Return what the next process finds."""
+    latch.settle()
+    return SafetyLatch(path)
 
 
 def test_a_stop_outlives_the_process_and_takes_two_acts_to_undo(tmp_path):
@@ -15,24 +24,45 @@ def test_a_stop_outlives_the_process_and_takes_two_acts_to_undo(tmp_path):
     assert not latch.stopped and not latch.held and not path.exists()
     latch.stop('the button')
     latch.stop('again')
-    again = SafetyLatch(path)
+    again = reread(latch, path)
     assert again.stopped and again.held and again.reason == 'the button'
-    assert not again.release() and SafetyLatch(path).stopped
+    assert not again.release() and reread(again, path).stopped
     again.reset()
     again.reset()
-    third = SafetyLatch(path)
+    third = reread(again, path)
     assert not third.stopped and third.held and 'the button' in third.reason
     assert third.release() and third.release()
-    assert not SafetyLatch(path).held and not path.exists()
+    assert not reread(third, path).held and not path.exists()
 
 
 def test_a_hold_outlives_the_process_and_a_stop_overrides_it(tmp_path):
     path = tmp_path / 'stop.json'
-    SafetyLatch(path).hold('lunch')
-    latch = SafetyLatch(path)
+    first = SafetyLatch(path)
+    first.hold('lunch')
+    latch = reread(first, path)
     assert latch.held and not latch.stopped and latch.reason == 'lunch'
     latch.stop('smoke')
+    latch.settle()
     assert json.loads(path.read_text())['reason'] == 'smoke'
+
+
+def test_a_stop_does_not_wait_for_the_disk_and_the_last_word_is_what_is_kept(tmp_path, monkeypatch):
+    path, disk, waited = tmp_path / 'stop.json', threading.Event(), []
+    write = safety_latch.write_atomically
+
+    def busy(*args, **kwargs) -> None:
+        waited.append(disk.wait(10.0))
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(safety_latch, 'write_atomically', busy)
+    latch = SafetyLatch(path)
+    latch.stop('the button')
+    latch.reset()
+    assert latch.held and not latch.stopped and not path.exists()
+    disk.set()
+    again = reread(latch, path)
+    assert waited == [True, True]
+    assert again.held and not again.stopped
 
 
 @pytest.mark.parametrize(
@@ -44,7 +74,7 @@ def test_a_record_that_cannot_be_read_counts_as_a_stop(tmp_path, record):
     latch = SafetyLatch(path)
     assert latch.stopped and latch.held and str(path) in latch.reason
     latch.reset()
-    assert latch.release() and not SafetyLatch(path).stopped
+    assert latch.release() and not reread(latch, path).stopped
 
 
 def test_a_stop_that_cannot_be_written_still_stops_and_says_so(tmp_path):
@@ -52,10 +82,12 @@ def test_a_stop_that_cannot_be_written_still_stops_and_says_so(tmp_path):
     latch = SafetyLatch(folder / 'stop.json')
     folder.rmdir()
     latch.stop('the button')
-    assert latch.stopped and 'cannot be written' in latch.problem
+    assert latch.stopped
+    latch.settle()
+    assert 'cannot be written' in latch.problem
     folder.mkdir()
     latch.reset()
-    assert latch.problem == '' and SafetyLatch(folder / 'stop.json').held
+    assert reread(latch, folder / 'stop.json').held and latch.problem == ''
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_it_is_needed(tmp_path):
