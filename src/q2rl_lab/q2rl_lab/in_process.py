@@ -24,7 +24,7 @@ from q2rl_lab.evaluation import learned_deciders
 from q2rl_lab.kept_run import KeptRun
 from q2rl_lab.recording import EpisodeRecorder
 from q2rl_learner.config import LearnerConfig
-from q2rl_learner.learner_state import TURNED_BACK, Snapshot
+from q2rl_learner.learner_state import TURNED_BACK, try_fit
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.remedies import OF_LEARN, Remedies
 from q2rl_policies.bc import BCPolicy
@@ -148,13 +148,12 @@ class InProcessRun:
             self.publish()
 
     def _fit(self) -> None:
-        before, found = Snapshot(self.learner), self.learner.report
+        found = self.learner.report
         if found is None:
-            found = self.learner.fit_estimate()
+            found = try_fit(self.learner)
             if not found.problem():
                 self.publish()
         if problem := found.problem(self._remedies):
-            before.restore()
             report = LearnerReport(LearnerState.UNSURE, problem, rollouts=found.rollouts)
         else:
             report = LearnerReport(LearnerState.READY, found.warning())

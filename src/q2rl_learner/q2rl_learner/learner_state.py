@@ -20,6 +20,7 @@ from torch import Tensor
 
 from q2rl_learner.config import LearnerConfig
 from q2rl_learner.estimation import EstimateReport
+from q2rl_learner.interruption import Interrupted
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_task import InputError
 from q2rl_task.atomic_file import write_atomically
@@ -83,6 +84,23 @@ class Snapshot:
     def restore(self) -> None:
         """Make the learner what it was."""
         _restore(self._learner, self._tensors, self._description)
+
+
+def try_fit(learner: OnlineLearner) -> EstimateReport:
+    """Run Q-Estimation. A learner whose fit is given up, or says too little to start from, is what it was before.
+
+    :raises Interrupted: it is given up
+    :raises InputError: it cannot be done on these rollouts
+    """
+    before = Snapshot(learner)
+    try:
+        report = learner.fit_estimate()
+    except Interrupted:
+        before.restore()
+        raise
+    if report.problem():
+        before.restore()
+    return report
 
 
 def _everything(learner: OnlineLearner) -> dict[str, Tensor]:

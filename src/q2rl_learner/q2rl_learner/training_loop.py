@@ -13,7 +13,7 @@ import time
 
 from q2rl_learner.estimation import EstimateReport
 from q2rl_learner.interruption import Interrupted, given_up_when, watched_by
-from q2rl_learner.learner_state import TURNED_BACK, Snapshot, save_state
+from q2rl_learner.learner_state import TURNED_BACK, save_state, try_fit
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.torch_runtime import prepare_torch
 from q2rl_task import InputError, LearnerState, Phase, Transition
@@ -234,17 +234,12 @@ class TrainingLoop:
             self._fail(str(InputError('the run', *TURNED_BACK)))
             return
         self._show(LearnerState.FITTING)
-        before = Snapshot(self._learner)
         try:
-            report = self._learner.fit_estimate()
-        except Interrupted:
-            before.restore()
-            raise
+            report = try_fit(self._learner)
         except InputError as error:
             self._fail(str(error))
             return
         if report.problem():
-            before.restore()  # what more rollouts are fitted by begins like this fit did
             self._unsure = report
         else:
             self._save()
