@@ -211,7 +211,7 @@ class ArmInterface(Q2rlNode):
                 return  # the step of this tick is made
         elif logic.state is not ArmState.RUNNING:
             self._missed = 0  # nobody is asked: what stayed away in an episode says nothing of what the arm does now
-        now, arrived_now = self._now(), time.monotonic()
+        now, arrived_now = self.stamp_now(), time.monotonic()
         stale = self._sensors.stale(now, arrived_now)
         try:
             measurement = None if stale else self._sensors.measurement(now)
@@ -295,7 +295,7 @@ class ArmInterface(Q2rlNode):
         """Brake an arm that may be in motion, since nobody commands it from now on."""
         if not come_to_rest(
             self._logic.command,
-            lambda target: self._sink.send(target, self._now(), None),
+            lambda target: self._sink.send(target, self.stamp_now(), None),
             self._sink.go_on,
             self.task.period_s,
             self._pace.wait(),
@@ -312,10 +312,6 @@ class ArmInterface(Q2rlNode):
     def _publish_status(self, force: bool = False) -> None:
         self._panel.publish(force)
         self._reports.publish(force)
-
-    def _now(self) -> float:
-        """Seconds on the node's clock."""
-        return self.get_clock().now().nanoseconds / 1e9
 
     def _operator_acted(self, unanswered: bool) -> None:
         """Let an arm that waits act at once on what was asked, and answer a measurement whose observation is gone."""

@@ -66,7 +66,7 @@ class EpisodeManager(Q2rlNode):
             self._cell,
             self._session,
             self.robot,
-            lambda: self.get_clock().now().nanoseconds / 1e9,
+            self.stamp_now,
             time.monotonic,
             self.value('abandon_after'),
         )

@@ -138,7 +138,7 @@ class FixedScene(Q2rlNode):
         elif self._input.at(time.monotonic()) is None:
             response.message = f'the switch is silent: nothing on {self.value("success_input")}'
         else:
-            now = self.get_clock().now().nanoseconds / 1e9
+            now = self.stamp_now()
             response.estimate = pose_to_msg(self._estimate, self.task.frames.base, now)
             response.success = True
         return response

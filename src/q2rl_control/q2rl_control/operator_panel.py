@@ -192,7 +192,7 @@ class OperatorPanel:
         node, task, last = self._node, self._node.task, self._logic.measurement
         if msg.contract != task.contract_hash:
             raise MessageError('human_contract', f'contract {msg.contract!r} is not this task')
-        stamp, now = stamp_from_msg(msg.header.stamp), node.get_clock().now().nanoseconds / 1e9
+        stamp, now = stamp_from_msg(msg.header.stamp), node.stamp_now()
         if not node.lockstep and self._human_stamp > now + FUTURE_S:
             self.forget()  # the clock went back
         if stamp <= self._human_stamp:

@@ -96,7 +96,7 @@ class ServiceTare:
             said = getattr(answer, 'message', '') or 'no reason given'
             raise TareRefused(f'{self._name}: {said}')
         if self._zeroed_at is None:
-            self._zeroed_at = self._node.get_clock().now().nanoseconds / 1e9
+            self._zeroed_at = self._node.stamp_now()
             self._heard.forget()
         return self._heard.heard_at > self._zeroed_at
 
@@ -117,7 +117,7 @@ def serve_tare(node: Q2rlNode, logic: ArmLogic, tare: WrenchTare) -> None:
             state = logic.state.name if node.active else 'INACTIVE'
             response.message = f'refused: the arm is {state} or moves'
             return response
-        age = node.get_clock().now().nanoseconds / 1e9 - tare.heard_at
+        age = node.stamp_now() - tare.heard_at
         if not (node.lockstep or age <= node.task.limits.observation_max_age_s):
             response.message = 'refused: the wrench has not been heard just now'
             return response

@@ -200,6 +200,10 @@ class Q2rlNode(LifecycleNode):
         """Return seconds of the time in which a robot moves that does not wait: the wall's, or its simulation's."""
         return self._control_clock.now().nanoseconds / 1e9
 
+    def stamp_now(self) -> float:
+        """Return seconds on the clock of the node's stamps: the wall's, or with `use_sim_time` the simulation's."""
+        return self.get_clock().now().nanoseconds / 1e9
+
     def when_released(self, handler: Callable[[], None]) -> None:
         """Call `handler` when the node is cleaned up, for what `configure` made that is not of ROS."""
         self._keep(lambda _: handler(), None)

@@ -62,7 +62,7 @@ class GazeboScene(Q2rlNode):
                 response.message = str(error)
             else:
                 self._socket = placement.truth
-                stamp = self.get_clock().now().nanoseconds / 1e9
+                stamp = self.stamp_now()
                 base = self.task.frames.base
                 response.estimate = pose_to_msg(placement.estimate, base, stamp)
         response.success = not response.message

@@ -191,7 +191,7 @@ class MujocoArmNode(Q2rlNode):
             # Zero is ROS's word for a clock that has not started.
             stamp = self.task.period_s + measurement.stamp
         else:
-            stamp = self.get_clock().now().nanoseconds / 1e9
+            stamp = self.stamp_now()
         self._stamp = stamp
         self._messages: SensorMessages = measurement_to_msgs(
             replace(measurement, stamp=stamp), self._joint_names, self.task
