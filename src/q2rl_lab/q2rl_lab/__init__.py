@@ -10,8 +10,8 @@ Modules by subject:
 - what every run has: `begin_run`, `task_check`, `run_folder`, `preparation`, `prepare_run` (for a launch),
   `hand_recording` (a person's demonstrations), `recording`, `run_data`, `finish`, `result`, `report`, `plots`, `clips`
 - evaluation: `evaluation`, `recorded_evaluation`, `statistics`
-- one episode explained, and RL in the shadow: `why_files`, `why_page`, `episode_ticks`, `episode_story`, `film`;
-  `shadow_run`, `shadow_files`, `shadow_result`, `shadow_page`
+- one episode explained, and RL in the shadow: `why_files`, `why_page`, `episode_ticks`, `episode_story`, `film`,
+  `trace_pictures`; `shadow_run`, `shadow_files`, `shadow_result`, `shadow_page`
 - a policy made elsewhere: `adoption_order`, `adopting`, `adoption`, `candidates`
 - benchmarks of learning: `bench_suites`, `bench_run`, `bench_pool`, `bench_results`, `code_version`, `bench_report`,
   `bench_statistics`, `bench_page`, `bench_figures`, `tiny_task`; `drift_trial` (what the watch over weights and task

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from q2rl_lab.episode_story import by_instruction, remarks
 from q2rl_lab.episode_ticks import EpisodeTicks, read_ticks, short_name
-from q2rl_lab.film import FilmMaker
+from q2rl_lab.film import HEIGHT, WIDTH, make_film
 from q2rl_lab.run_data import EpisodeRow, RunData
+from q2rl_lab.trace_pictures import TracePictures
 from q2rl_lab.why_page import render_episode, render_list, why_command
 from q2rl_task import InputError, Mode, Phase
 from q2rl_task.atomic_file import write_atomically
@@ -68,13 +69,13 @@ def write_episodes(
             folder, f'cannot be made ({error.strerror})', 'make the run writable'
         ) from None
     paths, said = [], set()
-    with FilmMaker(data) as maker:
+    with TracePictures(data, WIDTH, HEIGHT) as pictures:
         for row, ticks in found:
             path, filmed = page_path(data, row), films is None or len(paths) < films
             paths.append(path)
             if not filmed and path.is_file():
                 continue
-            film, note = maker.film(ticks) if filmed else ([], _how_to_film(data, row))
+            film, note = make_film(pictures, ticks) if filmed else ([], _how_to_film(data, row))
             if note and filmed and note not in said:
                 tell(note)
                 said.add(note)

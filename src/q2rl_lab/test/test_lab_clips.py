@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from q2rl_lab.clips import choose_episodes, find_steps, make_clips
+from q2rl_lab.clips import choose_episodes, make_clips
 from q2rl_lab.run_data import read_run
+from q2rl_lab.trace_pictures import find_steps
 from q2rl_task import Mode, Phase, Pose
 
 PERIOD = 0.05

@@ -13,17 +13,17 @@ from typer.testing import CliRunner
 
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_control.run_store import RunStore
-from q2rl_lab import film
 from q2rl_lab.cli import app
 from q2rl_lab.console import finite_or_none
 from q2rl_lab.episode_ticks import assemble, read_ticks
-from q2rl_lab.film import FilmMaker
+from q2rl_lab.film import make_film
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run
 from q2rl_lab.shadow_files import write_shadow
 from q2rl_lab.shadow_page import render_shadow
 from q2rl_lab.shadow_result import PLACES, build_shadow, judged_ticks, shares_by_depth
 from q2rl_lab.shadow_run import can_run_by_nodes, find_learned, make_folder, take_over
+from q2rl_lab.trace_pictures import TracePictures
 from q2rl_learner.bc_training import make_bc
 from q2rl_learner.config import load_preset
 from q2rl_learner.online_learner import OnlineLearner
@@ -91,17 +91,15 @@ def test_the_shadow_leaves_a_run_with_pages(recorded):
     assert not (folder.path.parent / 'latest').exists()
 
 
-def test_its_episodes_can_be_filmed(recorded, monkeypatch):
-    monkeypatch.setattr(film, 'WIDTH', 64)
-    monkeypatch.setattr(film, 'HEIGHT', 48)
+def test_its_episodes_can_be_filmed(recorded):
     data = read_run(recorded[0])
     ticks = read_ticks(data, data.episodes[-1])
-    with FilmMaker(data) as maker:
-        steps = maker._steps(ticks)
-        pictures, note = maker.film(ticks)
+    with TracePictures(data, 64, 48) as pictures:
+        steps = pictures.steps(ticks.row, ticks.stamps)
+        film, note = make_film(pictures, ticks)
     assert len(steps) == len(ticks.t)
     np.testing.assert_allclose(steps[:, 0] - steps[0, 0], ticks.t, atol=1e-6)
-    assert len(pictures) == len(ticks.t) or note.startswith('No film: no off-screen OpenGL')
+    assert len(film) == len(ticks.t) or note.startswith('No film: no off-screen OpenGL')
 
 
 def test_a_run_in_the_shadow_is_reported_on_as_it_is(recorded):

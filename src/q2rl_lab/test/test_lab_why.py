@@ -16,9 +16,10 @@ from q2rl_lab.cli import app
 from q2rl_lab.console import finite_or_none
 from q2rl_lab.episode_story import by_instruction, last_failure, remarks
 from q2rl_lab.episode_ticks import REASONS, assemble, find_row, read_ticks
-from q2rl_lab.film import FilmMaker, encode
+from q2rl_lab.film import encode, make_film
 from q2rl_lab.run_data import read_run
 from q2rl_lab.run_folder import RunFolder
+from q2rl_lab.trace_pictures import TracePictures
 from q2rl_lab.why_files import write_episodes
 from q2rl_lab.why_page import render_list
 from q2rl_task import EndReason, InputError, Mode, Phase, Reason, Source
@@ -228,8 +229,8 @@ def test_a_trace_that_does_not_hold_the_episode_gives_no_film(run):
     run.add(Phase.ONLINE, Mode.GATED, False)
     data = read(run)
     data.folder.trace.write_bytes(b'')
-    with FilmMaker(data) as maker:
-        film, note = maker.film(read_ticks(data, data.episodes[0]))
+    with TracePictures(data, 64, 48) as pictures:
+        film, note = make_film(pictures, read_ticks(data, data.episodes[0]))
     assert film == [] and note == 'No film: the trace does not hold made_up-o0001 whole.'
 
 

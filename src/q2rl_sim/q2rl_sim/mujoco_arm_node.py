@@ -187,11 +187,9 @@ class MujocoArmNode(Q2rlNode):
     def _compose(self) -> None:
         """Make the messages of the current state; they are kept for repeats."""
         measurement = self._arm.measure()
-        if self.lockstep:
-            # Zero is ROS's word for a clock that has not started.
-            stamp = self.task.period_s + measurement.stamp
-        else:
-            stamp = self.stamp_now()
+        # Zero is ROS's word for a clock that has not started.
+        shown = self.task.period_s + measurement.stamp
+        stamp = shown if self.lockstep else self.stamp_now()
         self._stamp = stamp
         self._messages: SensorMessages = measurement_to_msgs(
             replace(measurement, stamp=stamp), self._joint_names, self.task
