@@ -296,10 +296,25 @@ def test_a_stop_waits_for_no_build(current: Path, caller: dict[str, str]) -> Non
     stamp = current / '.venv' / workspace.STAMP
     whole = json.loads(stamp.read_text())
     stamp.write_text(json.dumps(whole | {'requirements': None}))
-    assert not workspace.Workspace(current).usable()
+    assert_says_how_to_stop(start(current, 'stop', env=caller))
+    assert colcon_calls(current) == []
     stamp.write_text(json.dumps(whole))
     start(current, 'status', env=caller)
     assert colcon_calls(current) == [['q2rl_lab', 'q2rl_msgs']]
+
+
+def assert_says_how_to_stop(done: subprocess.CompletedProcess[str]) -> None:
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2 and 'NOTHING IS STOPPED' in line
+    assert '`ros2 service call /arm_interface/emergency_stop std_srvs/srv/Trigger`' in line
+
+
+def test_a_stop_on_a_fresh_clone_sets_nothing_up_and_says_what_to_type(
+    tmp_path: Path, caller: dict[str, str]
+) -> None:
+    root = make_clone(tmp_path / 'clone')
+    assert_says_how_to_stop(start(root, 'stop', env=caller))
+    assert not (root / '.venv').exists() and not (root / '.q2rl').exists()
 
 
 def test_failed_step_shows_the_end_of_its_log_and_is_tried_again(

@@ -230,7 +230,7 @@ def test_the_robot_has_what_its_ways_to_plan_and_to_command_load():
     plugins = {name for text in told for name in re.findall(r"[\s']([a-z_]+)/[A-Z]\w+", text)}
     assert plugins == set(brought)
     assert all(f'ros-jazzy-{package} ' in installed for package in brought.values())
-    for package in ('moveit-py', 'moveit-servo', 'pinocchio', 'coal'):
+    for package in ('moveit-py', 'moveit-servo', 'pinocchio', 'coal', 'joy', 'spacenav'):
         assert f'ros-jazzy-{package} ' in installed
 
 

@@ -46,6 +46,33 @@ def test_a_switch_counts_as_long_as_it_is_heard():
     assert held.at(2.0) is False
 
 
+def test_a_success_counts_once_it_was_said_without_a_break_for_so_long():
+    held = HeldInput(0.25, hold_s=0.5)
+    heard = []
+    for on, now in (
+        (True, 0.0), (True, 0.2), (True, 0.4), (False, 0.6),  # cut short
+        (True, 0.8), (True, 1.0), (True, 1.3), (True, 1.5), (True, 1.7),  # silent for too long
+        (True, 1.8), (False, 1.9), (True, 2.0),
+    ):  # fmt: skip
+        held.add(on, now)
+        heard.append(held.at(now))
+    assert heard == [False] * 9 + [True, False, False]
+    assert HeldInput(0.25).at(0.0) is None
+
+
+def test_the_signal_of_success_waits_for_success_hold(bench, clock):
+    node = bench.start(FixedScene, lockstep=False, input_max_age=1.0, success_hold=0.5)
+    signals = bench.listen(SuccessSignal, 'success_signal', QOS.sensors)
+    switch = bench.talk(Bool, 'seat_switch', QOS.sensors)
+    switch.publish(Bool(data=True))
+    bench.until(lambda: len(signals) >= 3)
+    assert not any(signal.success for signal in signals)
+    clock.now += 0.5
+    switch.publish(Bool(data=True))
+    bench.until(lambda: signals[-1].success)
+    assert node.diagnose()['switch'] is True
+
+
 def test_the_switch_is_repeated_with_fresh_stamps_and_falls_silent_with_its_source(bench, clock):
     node = bench.start(FixedScene, lockstep=False, input_max_age=0.5)
     signals = bench.listen(SuccessSignal, 'success_signal', QOS.sensors)

@@ -19,6 +19,8 @@ SEAT_BRIDGE = f'/{SEAT_TOPIC}@ros_gz_interfaces/msg/Contacts[gz.msgs.Contacts'
 SPAWNER_PATIENCE_S = 60
 MOVED_TF = (('/tf', 'tf'), ('/tf_static', 'tf_static'))
 """Names of TF are absolute; so they move with a namespace as everything else does."""
+MOVED_CLOCK = (*MOVED_TF, ('/clock', 'clock'))
+"""The same where a simulation's clock is heard, whose name is absolute too."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,7 @@ def cell_processes(
     robot, gazebo = ROBOTS[args['robot_type']], args['sim'] == 'gazebo'
     urdf = robot_urdf(task, robot, args['sim'], namespace=namespace)
     time = {'use_sim_time': gazebo}
-    # The clock's name is absolute too.
-    moved = (*MOVED_TF, ('/clock', 'clock')) if gazebo else MOVED_TF
+    moved = MOVED_CLOCK if gazebo else MOVED_TF
     others = {'managed': False, 'respawn': False, 'remappings': moved}
     publisher = 'robot_state_publisher'
     described = {'robot_description': urdf, **time}

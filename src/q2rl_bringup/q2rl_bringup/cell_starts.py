@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from q2rl_bringup.arguments import Argument, Value, parse_arguments
-from q2rl_bringup.cell_processes import MOVED_TF, manager, spawner
+from q2rl_bringup.cell_processes import MOVED_CLOCK, MOVED_TF, manager, spawner
 from q2rl_bringup.graph_specs import NodeSpec, ParameterValue
 from q2rl_bringup.node_graph import NodeGraph, namespace_of
 from q2rl_bringup.robot_description import robot_urdf
@@ -87,6 +87,7 @@ def servo_graph(given: Mapping[str, object]) -> NodeGraph:
         )
     semantic = (robot.moveit / f'pipe_{robot.name}.srdf').read_text()
     parameters: dict[str, ParameterValue] = {
+        'use_sim_time': args['use_sim_time'],
         'robot_description': text,
         'robot_description_semantic': semantic,
         **dict(_flat('robot_description_kinematics', _yaml(robot, 'kinematics.yaml'))),
@@ -94,7 +95,8 @@ def servo_graph(given: Mapping[str, object]) -> NodeGraph:
     }
     name = 'servo_node'
     files = (robot.moveit / 'servo.yaml',)
-    return _graph((NodeSpec('moveit_servo', name, name, parameters, files=files, **OTHERS),), args)
+    others = {**OTHERS, 'remappings': MOVED_CLOCK} if args['use_sim_time'] else OTHERS
+    return _graph((NodeSpec('moveit_servo', name, name, parameters, files=files, **others),), args)
 
 
 def _yaml(robot: Robot, file: str) -> Mapping[str, object]:
@@ -133,6 +135,7 @@ SERVO = CellStart(
             '',
             'URDF of the robot. Empty: that of the task without ros2_control.',
         ),
+        Argument('use_sim_time', False, 'Whether the clock is that of a simulation.'),
         NAMESPACE,
     ),
     servo_graph,

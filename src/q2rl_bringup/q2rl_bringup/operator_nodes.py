@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from q2rl_bringup.arguments import BROWSER, DEVICES, Value
-from q2rl_bringup.cell_processes import MOVED_TF
+from q2rl_bringup.cell_processes import MOVED_CLOCK
 from q2rl_bringup.graph_specs import NodeSpec, ParameterValue
 from q2rl_bringup.node_parameters import description, existing
 from q2rl_task import TaskSpec
@@ -64,7 +64,7 @@ def _rviz(
     """Return RViz, its markers and, where no driver publishes the robot's frames, robot_state_publisher."""
     time = {'use_sim_time': common['use_sim_time']}
     loose = {'respawn': False, 'required': False}
-    foreign = {'remappings': (*MOVED_TF, ('/clock', 'clock')), 'managed': False, **loose}
+    foreign = {'remappings': MOVED_CLOCK, 'managed': False, **loose}
     nodes = []
     if args['sim'] == 'mujoco':
         publisher = 'robot_state_publisher'

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import importlib
 import inspect
 import sys
@@ -23,8 +24,10 @@ HEAD = """\
 # Arguments and parameters
 
 Arguments are what a start is told; they win over the parameter file, `config/q2rl.params.yaml` of `q2rl_bringup`, which
-spells out all other parameters of the nodes. A task's own numbers are in its YAML, the learner's in its preset.
+spells out all other parameters of the nodes. No file can change what is said to be set by the start. A task's own
+numbers are in its YAML, the learner's in its preset.
 """
+SET = ' Set by the start.'
 OF_RCLPY = {'use_sim_time', 'start_type_description_service'}
 TYPES = {
     Parameter.Type.BOOL: 'bool',
@@ -48,22 +51,24 @@ def parameter_page(domain: int | None = None) -> str:
 
     :param domain: ROS_DOMAIN_ID of the nodes; None: that of the environment
     """
-    nodes = {}
+    nodes: dict[str, tuple[str, list[tuple[str, str, str, str]]]] = {}
+    told: dict[str, set[str]] = {}  # by every start that has the node
     for start in STARTS:
         for spec in build_graph(start).nodes:
             if spec.managed:
                 nodes[spec.name] = (spec.package, _rows(spec.package, spec.executable, domain))
+                told[spec.name] = told.get(spec.name, set(spec.parameters)) & set(spec.parameters)
     common = set.intersection(*(set(rows) for _, rows in nodes.values()))
     lines = [HEAD, '## Arguments', '', '| argument | default | what |', '|---|---|---|']
     for argument in ARGUMENTS:
         choices = f' One of {", ".join(argument.choices)}.' if argument.choices else ''
         default = f'`{argument.text}`' if argument.text else '(empty)'
         lines.append(f'| `{argument.name}` | {default} | {argument.description}{choices} |')
-    lines += ['', '## Every node', '', *_table(row for row in sorted(common))]
+    lines += ['', '## Every node', '', *_table(sorted(common), set.intersection(*told.values()))]
     for name, (package, rows) in sorted(nodes.items()):
         lines += ['', f'## {name} (`{package}`)', '']
         own = [row for row in rows if row not in common]
-        lines += _table(own) if own else ['None beside those of every node.']
+        lines += _table(own, told[name]) if own else ['None beside those of every node.']
     return '\n'.join(lines) + '\n'
 
 
@@ -101,10 +106,10 @@ def _row(name: str, parameter: Parameter, descriptor) -> tuple[str, str, str, st
     return name, TYPES[parameter.type_], f'`{default}`' if default else '(empty)', f'{text}.'
 
 
-def _table(rows) -> list[str]:
+def _table(rows: Iterable[tuple[str, str, str, str]], told: set[str]) -> list[str]:
     head = ['| parameter | type | default | what |', '|---|---|---|---|']
     return head + [
-        f'| `{name}` | {kind} | {default} | {text.replace("|", "/")} |'
+        f'| `{name}` | {kind} | {default} | {text.replace("|", "/")}{SET if name in told else ""} |'
         for name, kind, default, text in rows
     ]
 

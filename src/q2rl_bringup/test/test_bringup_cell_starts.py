@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 import yaml
 
 from q2rl_bringup import cell_starts
+from q2rl_bringup.cell_processes import MOVED_TF
 from q2rl_bringup.cell_starts import driver_graph, servo_graph
 from q2rl_bringup.robots import ROBOTS
 from q2rl_task import InputError, load_task
@@ -34,6 +36,22 @@ def test_servo_is_told_of_the_arm_its_group_and_its_solver_where_it_looks_for_th
     text = yaml.safe_load(graph.parameter_file(servo))
     assert text['/left/servo_node']['ros__parameters'] == dict(told)
     assert not servo.managed and not servo.respawn
+
+
+def test_the_manifest_brings_what_servo_loads():
+    manifest = ElementTree.parse(Path(__file__).parents[1] / 'package.xml')
+    brought = {element.text for element in manifest.iter('exec_depend')}
+    (servo,) = servo_graph({}).nodes
+    solver = servo.parameters['robot_description_kinematics.arm.kinematics_solver']
+    assert solver == 'kdl_kinematics_plugin/KDLKinematicsPlugin'
+    assert {servo.package, 'moveit_kinematics'} <= brought
+
+
+def test_servo_keeps_the_time_of_a_simulation_where_it_is_told_to():
+    (servo,) = servo_graph({'namespace': 'left', 'use_sim_time': 'true'}).nodes
+    assert servo.parameters['use_sim_time'] is True and ('/clock', 'clock') in servo.remappings
+    (servo,) = servo_graph({'namespace': 'left'}).nodes
+    assert servo.parameters['use_sim_time'] is False and servo.remappings == MOVED_TF
 
 
 def test_servo_takes_the_description_that_it_is_given_and_no_arm_that_nobody_configured(

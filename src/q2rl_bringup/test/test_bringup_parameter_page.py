@@ -41,3 +41,11 @@ def test_the_page_names_every_argument_and_node_and_explains_all(page):
     rows = [line for line in page.splitlines() if line.startswith('| `')]
     assert all(row.rstrip('| ').endswith('.') for row in rows)
     assert '| `autostart` | bool | `true` |' in page
+
+
+def test_the_page_marks_what_a_file_cannot_set(page):
+    lines = page.splitlines()
+    marked = {line.split('`')[1] for line in lines if line.endswith('Set by the start. |')}
+    assert {'task', 'seed', 'alpha', 'evaluation_modes', 'hold_at_start', 'rollouts'} <= marked
+    # Nobody sets these, or only some starts do.
+    assert not {'bc_only_every', 'margin', 'tare', 'robot_description', 'target_rate'} & marked

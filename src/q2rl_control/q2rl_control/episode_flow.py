@@ -163,8 +163,10 @@ class EpisodeFlow:
         if self.stage is Stage.SCENE and self._session.plan.next_episode() is None:
             self._cell.cancel()
             self.stage = Stage.ARM
-        elif self.stage is Stage.ARM and self._session.plan.next_episode() is not None:
-            return self._wait_for_arm(blocked)
+        elif self.stage is Stage.ARM:
+            if self._session.plan.next_episode() is not None:
+                return self._wait_for_arm(blocked)
+            self._end_stray()
         return self.stage.value if self.stage is not Stage.ARM else ''
 
     def abandon(self, why: str) -> None:
@@ -173,8 +175,10 @@ class EpisodeFlow:
         self.stage, self._episode = Stage.ARM, None
         if self._tally is not None:
             self._problem('abandoned', f'episode {self._tally.plan.episode} dropped: {why}')
-            self._tally = None
+            begun, self._tally = self._tally.begun, None
             self._session.abandon()
+            if begun:
+                self._session.plan.scene_used()
 
     def _old_weights(self, step: ExecutedStep) -> str:
         """Return who begins an evaluation episode on other weights than the learner's last; empty: nobody.
@@ -200,10 +204,6 @@ class EpisodeFlow:
             return self.last_problem
         if arm.state in (ArmState.IDLE, ArmState.STOPPED):
             self._cell.retreat()
-        elif arm.state in UNDER_WAY:
-            # An episode that nobody here knows was dropped, or is of an earlier life of this node.
-            if self._episode is None or arm.episode != self._episode.episode:
-                self._cell.end_episode()
         elif arm.state is ArmState.READY:
             if blocked:
                 return blocked
@@ -211,7 +211,15 @@ class EpisodeFlow:
             self.stage = Stage.SCENE
             self._cell.prepare_scene(self._episode, self._on_scene)
             return self.stage.value
+        else:
+            self._end_stray()
         return f'{self.stage.value}: {arm.detail}' if arm.detail else self.stage.value
+
+    def _end_stray(self) -> None:
+        """End an episode that nobody here knows: it was dropped, or is of an earlier life of this node."""
+        arm, known = self._arm, self._episode.episode if self._episode else ''
+        if arm is not None and arm.state in UNDER_WAY and arm.episode != known:
+            self._cell.end_episode()
 
     def _on_scene(self, success: bool, message: str, estimate: Any) -> None:
         if not success:

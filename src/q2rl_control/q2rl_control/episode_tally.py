@@ -83,6 +83,11 @@ class EpisodeTally:
                 values.append(value)
 
     @property
+    def begun(self) -> bool:
+        """Whether a step is in."""
+        return self._last is not None
+
+    @property
     def over(self) -> bool:
         """Whether the final step is in."""
         return self._last is not None and self._last.final

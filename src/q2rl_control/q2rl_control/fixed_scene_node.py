@@ -24,19 +24,27 @@ class HeldInput:
     """What a switch said last, for as long as that counts.
 
     :param max_age_s: time [s] after which it says nothing any more
+    :param hold_s: time [s] for which it must have said true, without a break, before that counts
     """
 
-    def __init__(self, max_age_s: float) -> None:
-        self._max_age_s = max_age_s
-        self._on, self._at = False, float('-inf')
+    def __init__(self, max_age_s: float, hold_s: float = 0.0) -> None:
+        self._max_age_s, self._hold_s = max_age_s, hold_s
+        self._at, self._on_since = float('-inf'), float('inf')
 
     def add(self, on: bool, now: float) -> None:
         """Take what it says at `now` [s, monotonic]."""
-        self._on, self._at = on, now
+        silent = self.at(now) is None
+        if not on:
+            self._on_since = float('inf')
+        elif silent or self._on_since > now:
+            self._on_since = now
+        self._at = now
 
     def at(self, now: float) -> bool | None:
         """Return what it says, None where it has been silent for too long."""
-        return self._on if now - self._at <= self._max_age_s else None
+        if now - self._at > self._max_age_s:
+            return None
+        return self._at - self._on_since >= self._hold_s
 
 
 class FixedScene(Q2rlNode):
@@ -68,6 +76,13 @@ class FixedScene(Q2rlNode):
             high=10.0,
         )
         self.declare(
+            'success_hold',
+            0.0,
+            'Time for which the switch must have said true without a break before success_signal does [s].',
+            low=0.0,
+            high=10.0,
+        )
+        self.declare(
             'signal_rate',
             0.0,
             "Signals per second [Hz], at least twice the task's control rate; 0: four times that.",
@@ -87,7 +102,7 @@ class FixedScene(Q2rlNode):
                 'serve prepare_scene by a node of your own',
             )
         self._estimate = self._believed()
-        self._input = HeldInput(self.value('input_max_age'))
+        self._input = HeldInput(self.value('input_max_age'), self.value('success_hold'))
         self._signal_out = self.publisher(SuccessSignal, 'success_signal', self.qos.sensors)
         self.subscribe(Bool, self.value('success_input'), self._on_input, self.qos.sensors)
         self.serve(PrepareScene, 'prepare_scene', self._on_prepare_scene)

@@ -58,6 +58,12 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         'Modes to evaluate: BC, GATED, RL.',
     )
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
+    node.declare('weights_given', False, 'What acts is given: no learner is waited for.')
+    node.declare(
+        'pause_after_episode',
+        default.pause_after_episode,
+        'Pause after every episode, until a person has set the scene up again and resumes the run.',
+    )
     node.declare('resume', False, 'Go on with a run that was stopped.')
     node.declare('wait_for', ['arm_interface'], 'Nodes that must be active before the run starts.')
     node.declare(

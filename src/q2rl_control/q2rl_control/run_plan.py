@@ -24,6 +24,7 @@ RESTING = (Phase.PAUSED, Phase.STOPPED, Phase.FINISHED)
 NOTHING_LEARNED = (
     ' (this run only evaluates: run_dir must hold the folder learner/ of a run that has learned)'
 )
+AWAITS_SCENE = 'a person prepares the scene: resume when it is ready'
 ALARM = 'success fell below that of BC, which acts alone until it is clear why'
 """The event with which a doubt begins."""
 
@@ -74,7 +75,8 @@ class RunPlan:
                 f' with seed {self.progress.seed}',
                 'use the same, or another run_dir',
             )
-        self.progress.check_kind(settings.demonstrations > 0)
+        demonstrated = settings.demonstrations > 0
+        self.progress.check_kind(demonstrated, settings.online_steps > 0 and not demonstrated)
         if settings.demonstrations and self.phase is Phase.FINISHED:
             self._enter(self._onward(Phase.DEMONSTRATING))  # more are wanted now, perhaps
         self._learn_on()
@@ -140,6 +142,14 @@ class RunPlan:
         """Note that the episode under way came to nothing; the same one is next, under a fresh id."""
         self.progress.attempts += 1
 
+    def scene_used(self) -> None:
+        """Pause, where a person sets the scene up again and another episode follows."""
+        phase = self.phase
+        last = phase is Phase.SETTLING and self._over(Phase.EVALUATING)
+        at_work = phase not in (Phase.STARTING, *RESTING)
+        if self.settings.pause_after_episode and at_work and not last:
+            self._rest(Phase.PAUSED, AWAITS_SCENE)
+
     def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> bool:
         """Count a finished episode and go on to the next phase where this one is over; return whether it counts.
 
@@ -150,6 +160,7 @@ class RunPlan:
         in_part = plan.phase is Phase.ESTIMATING and not result.whole
         if in_part or (result.interrupted and plan.phase is not Phase.ONLINE):
             self.episode_dropped()
+            self.scene_used()
             return False
         counts = self.progress.counts.setdefault(plan.phase.name, PhaseCounts())
         counts.episodes += 1
@@ -176,6 +187,7 @@ class RunPlan:
             learning = False
         if plan.phase in (Phase.ESTIMATING, Phase.ONLINE) and not result.interrupted:
             self._judge(plan, result, learning)
+        self.scene_used()
         return True
 
     def _judge(self, plan: EpisodePlan, result: EpisodeResult, learning: bool) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from q2rl_control.performance_watch import PerformanceWatch
 from q2rl_task import InputError, Phase, Source
+from q2rl_task.episode import AFTER_ONLINE, LEARNING
 
 
 @dataclass
@@ -60,8 +61,8 @@ class RunProgress:
         """Return the sums of a phase; those of a phase without episodes are not kept."""
         return self.counts.get(phase.name, PhaseCounts())
 
-    def check_kind(self, demonstrated: bool) -> None:
-        """See that a run which has begun is one of demonstrations, or is not.
+    def check_kind(self, demonstrated: bool, learns: bool) -> None:
+        """See that a run which has begun is one of demonstrations, or is not, and can learn if it is to.
 
         :raises InputError: it is of the other kind
         """
@@ -72,6 +73,11 @@ class RunProgress:
         if self.phase is not Phase.STARTING and is_demonstrated is not demonstrated:
             kind = 'a person demonstrates' if is_demonstrated else 'policies act'
             raise InputError('parameter `run_dir`', f'holds a run in which {kind}', 'name another')
+        at = self.back_to if self.phase in (Phase.PAUSED, Phase.STOPPED) else self.phase
+        past_rollouts = at in (Phase.FITTING, *LEARNING, *AFTER_ONLINE)
+        if learns and past_rollouts and not self.of(Phase.ESTIMATING).episodes:
+            problem = 'holds a run without rollouts, which can learn nothing any more'
+            raise InputError('parameter `run_dir`', problem, 'name another run_dir')
 
     def to_dict(self) -> dict:
         """Return the same as JSON-ready data."""

@@ -62,6 +62,8 @@ class RunSession:
         if saved:
             # Ids of the last process must not come back, however its last episode ended.
             self.plan.episode_dropped()
+            if self.plan.next_episode() is not None:
+                self.plan.scene_used()  # by the one that may have been under way
         self.save()
 
     def begin(self, plan: EpisodePlan) -> None:

@@ -28,6 +28,8 @@ class RunSettings:
     drift_evidence: success below BC's lets BC act alone until it is clear why, without cause no more often than once in
     so many episodes; 0: never.
     demonstrations: 0, or the run is of a person instead, and over once so many of their episodes succeeded.
+    pause_after_episode: pause after each, until whoever sets the scene up again resumes the run.
+    weights_given: what acts is given, so that no learner is waited for.
     """
 
     run_id: str
@@ -45,6 +47,8 @@ class RunSettings:
     drift_evidence: float = 200.0
     drop_bc: bool = False
     demonstrations: int = 0
+    pause_after_episode: bool = False
+    weights_given: bool = False
 
     def __post_init__(self) -> None:
         if not self.run_id:
@@ -68,4 +72,5 @@ class RunSettings:
     @property
     def needs_learner(self) -> bool:
         """Whether anything is learned, or anything that was learned acts."""
-        return self.rollouts > 0 or any(mode is not Mode.BC for mode in self.evaluation_modes)
+        by_rl = any(mode is not Mode.BC for mode in self.evaluation_modes)
+        return not self.weights_given and (self.rollouts > 0 or by_rl)

@@ -58,7 +58,7 @@ class TeleopNode(Q2rlNode):
             'silent_after',
             0.5,
             'Silence of the buttons after which the dead man counts as up [s]; 0: never, for a driver that '
-            'reports changes only (spacenav): then the end of the driver does.',
+            'reports changes only: then the end of the driver does.',
             low=0.0,
             high=10.0,
         )

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 from control_helpers import decision, step
 import numpy as np
 import pytest
@@ -113,6 +115,30 @@ def test_one_episode_after_another():
     assert bench.cell.asked[1:] == [
         ('scene', 'r-e0001'), ('start', 'r-e0001', 'estimate'), ('scene', 'r-e0002'),
     ]  # fmt: skip
+
+
+def test_a_scene_is_set_up_again_only_after_an_episode_that_had_begun():
+    bench = Bench()
+    plan = bench.session.plan
+    plan.settings = replace(plan.settings, pause_after_episode=True)
+    bench.arm(ArmState.READY)
+    bench.cell.scene_done(True, '', 'estimate')
+    bench.cell.start_done(False, 'refused')
+    assert bench.session.abandoned == 1 and plan.phase is Phase.ESTIMATING
+    bench.now += BACK_OFF_S
+    episode = bench.started()
+    bench.flow.heard_step(step(TASK, episode, 0))
+    bench.arm(ArmState.READY)
+    bench.now += 4.0
+    bench.flow.step_on('')
+    assert bench.session.abandoned == 2 and plan.phase is Phase.PAUSED
+    asked = list(bench.cell.asked)
+    bench.now += BACK_OFF_S
+    bench.flow.step_on('')
+    assert bench.cell.asked == asked
+    plan.command(Command.RESUME)
+    bench.flow.step_on('')
+    assert bench.cell.asked[-1] == ('scene', 'r-e0001-2')
 
 
 def test_a_blocked_run_waits_with_the_arm_ready():
@@ -243,6 +269,14 @@ def test_stop_ends_the_episode_under_way_and_pause_does_not():
     bench.flow.heard_step(step(TASK, episode, 0))
     assert bench.flow.heard_step(step(TASK, episode, 1, final=True)) is not None
     assert len(bench.session.records) == 1
+
+
+def test_an_episode_that_nobody_knows_is_ended_in_a_pause_too():
+    bench = Bench()
+    bench.session.plan.command(Command.PAUSE)
+    bench.flow.step_on('')
+    bench.arm(ArmState.RUNNING, 'of an earlier life')
+    assert bench.cell.asked == [('end',)]
 
 
 def interrupted(bench: Bench, reason: EndReason) -> None:

@@ -423,6 +423,27 @@ def test_commands_of_an_operator(bench):
     assert all(e.success for e in cell.episodes)  # one that is cut is no result
 
 
+def test_a_run_waits_after_each_episode_for_whoever_sets_the_scene_up(bench, tmp_path):
+    cell = bench.add(Cell)
+    cell.succeed_at = 24
+    arm = bench.add(ArmInterface)
+    run = RUN | {'run_dir': str(tmp_path), 'pause_after_episode': True}
+    manager = bench.add(EpisodeManager, **run)
+    resume = RunCommand.Request(command=RunCommand.Request.RESUME)
+    bench.until(lambda: cell.phase == RunState.PAUSED and len(cell.episodes) == 1)
+    assert 'a person prepares the scene' in cell.states[-1].detail
+    bench.until(lambda: arm._logic.state is ArmState.READY)
+    steps = len(cell.steps)
+    assert bench.ask(RunCommand, 'episode_manager/command', resume).success
+    bench.until(lambda: len(cell.steps) > steps + 1)
+    # One that comes back does not know what was done to the scene.
+    bench.remove(manager)
+    bench.add(EpisodeManager, **run)
+    bench.until(lambda: cell.phase == RunState.PAUSED and cell.steps[-1].final)
+    assert bench.ask(RunCommand, 'episode_manager/command', resume).success
+    bench.until(lambda: len(cell.episodes) == 2 and cell.phase == RunState.PAUSED)
+
+
 def test_the_run_waits_for_the_nodes_it_was_told_of(bench):
     cell = bench.add(Cell)
     bench.add(ArmInterface)

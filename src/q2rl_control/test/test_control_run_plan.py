@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from q2rl_control.episode_plan import EpisodeResult
-from q2rl_control.run_plan import Command, LearnerReport, RunPlan
+from q2rl_control.run_plan import AWAITS_SCENE, Command, LearnerReport, RunPlan
 from q2rl_control.run_progress import RunProgress
 from q2rl_control.run_settings import RunSettings
 from q2rl_task import EndReason, InputError, LearnerState, Mode, Phase
@@ -193,6 +193,48 @@ def test_pause_lets_the_episode_finish_and_resume_goes_on():
     assert plan.command(Command.RESUME) is not None
 
 
+def paused_for_the_scene(plan: RunPlan) -> bool:
+    return (plan.phase, plan.detail) == (Phase.PAUSED, AWAITS_SCENE)
+
+
+def test_a_run_pauses_after_each_episode_that_another_follows_until_the_scene_is_set_up_again():
+    plan = RunPlan(settings_of(online_steps=20, evaluation_episodes=1, pause_after_episode=True))
+    plan.start()
+    seen = []
+    while plan.phase is not Phase.FINISHED:
+        seen.append(plan.phase)
+        if paused_for_the_scene(plan):
+            assert plan.next_episode() is None
+            plan = taken_up(plan)
+            assert plan.command(Command.RESUME) is None
+        elif plan.next_episode() is not None:
+            finish(plan)
+        plan.learner_reported(GOOD)
+        plan.learner_reported(SETTLED)
+    # Three rollouts, a fit, two online episodes, and the evaluation; nothing follows the last one.
+    episodes = [p for p in seen if p is not Phase.PAUSED]
+    assert episodes == [Phase.ESTIMATING] * 3 + [Phase.ONLINE] * 2 + [Phase.EVALUATING] * 3
+    assert seen.count(Phase.PAUSED) == len(episodes) - 1
+
+
+def test_an_episode_that_does_not_count_leaves_a_scene_to_set_up_too_and_the_last_one_does_not():
+    plan = RunPlan(settings_of(pause_after_episode=True))
+    plan.scene_used()
+    assert plan.phase is Phase.STARTING
+    plan.start()
+    cut = EpisodeResult(False, EndReason.LOST, 4, {'BC': 4})
+    assert not plan.episode_finished(plan.next_episode(), cut) and paused_for_the_scene(plan)
+    plan.command(Command.RESUME)
+    assert plan.next_episode().episode == 'r-e0001-1'
+    plan.command(Command.STOP)
+    plan.scene_used()
+    assert plan.phase is Phase.STOPPED
+    last = online(online_steps=10, evaluation_episodes=0)
+    last.settings = replace(last.settings, pause_after_episode=True)
+    finish(last)
+    assert last.phase is Phase.SETTLING
+
+
 def test_a_run_that_reached_its_goal_learns_no_longer():
     plan = online(online_steps=10**6, goal=90, drift_evidence=0)
     outcomes = iter([False] * 10 + [True] * 200)
@@ -339,6 +381,17 @@ def test_phases_of_no_length_are_left_out():
     assert {finish(plan, 10).mode for _ in range(10)} == {Mode.GATED}
 
 
+@pytest.mark.parametrize('mode', [Mode.GATED, Mode.RL])
+def test_where_the_weights_are_given_no_learner_is_waited_for(mode):
+    given = settings_of(rollouts=0, online_steps=0, evaluation_modes=(mode,), weights_given=True)
+    assert not given.needs_learner
+    plan = RunPlan(given)
+    plan.start()
+    assert plan.phase is Phase.EVALUATING
+    assert [finish(plan).mode for _ in range(2)] == [mode, mode]
+    assert plan.phase is Phase.FINISHED
+
+
 def test_a_run_that_only_evaluates_bc_does_so_from_the_first_episode_on():
     plan = RunPlan(settings_of(rollouts=0, online_steps=0, evaluation_modes=(Mode.BC,)))
     assert not plan.settings.needs_learner
@@ -347,6 +400,29 @@ def test_a_run_that_only_evaluates_bc_does_so_from_the_first_episode_on():
     assert finish(plan, success=False).episode == 'r-v0001'
     finish(plan, success=False)
     assert plan.phase is Phase.FINISHED
+
+
+def test_where_only_bc_was_evaluated_nothing_can_be_learned_and_all_else_goes_on():
+    bc = RunPlan(settings_of(rollouts=0, online_steps=0, evaluation_modes=(Mode.BC,)))
+    assert taken_up(bc, rollouts=3, online_steps=100).phase is Phase.STARTING
+    bc.start()
+    for _ in range(3):  # at it, over, and stopped
+        assert taken_up(bc).phase is bc.phase
+        taken_up(bc, evaluation_modes=(Mode.RL,))
+        taken_up(bc, rollouts=3)
+        with pytest.raises(InputError, match=r'without rollouts.*name another run_dir'):
+            taken_up(bc, rollouts=3, online_steps=100)
+        if bc.phase is Phase.EVALUATING:
+            finish(bc), finish(bc)
+        else:
+            bc.progress.phase, bc.progress.back_to = Phase.STOPPED, Phase.EVALUATING
+    learned = online(online_steps=10)
+    evaluated = taken_up(learned, rollouts=0, online_steps=0, evaluation_modes=(Mode.RL,))
+    assert taken_up(evaluated, rollouts=3, online_steps=100).phase is Phase.ONLINE
+    begun = RunPlan(settings_of())
+    begun.start()
+    begun.command(Command.PAUSE)
+    assert taken_up(begun).phase is Phase.PAUSED
 
 
 def test_a_run_that_only_evaluates_what_was_learned_waits_for_it_and_says_where_it_belongs():

@@ -10,7 +10,7 @@ from q2rl_sim.arm import SimArm
 from q2rl_sim.contact_audit import ContactAudit
 from q2rl_sim.placement import Placement, draw_placement
 from q2rl_sim.rollout import run_episode
-from q2rl_sim.scene import configuration_size, scene_module
+from q2rl_sim.scene import build_scene, configuration_size, scene_module
 from q2rl_sim.scenes.kitting import Demonstrator, seated
 from q2rl_task import InputError, Pose, episode_seed, load_task
 
@@ -286,3 +286,12 @@ def test_a_task_without_a_scene_is_refused_in_one_line(scene):
 def test_a_scene_says_what_the_task_lacks():
     with pytest.raises(InputError, match='`gripper`'):
         SimArm(load_task('pipe_assembly').model_copy(update={'scene': 'kitting'}), 0)
+
+
+def test_a_hand_that_is_not_the_pandas_is_refused_in_one_line_with_what_to_do():
+    for joints in (('finger_joint',), ('fr3_finger_joint1', 'fr3_finger_joint2')):
+        gripper = TASK.gripper.model_copy(update={'joints': joints})
+        other = TASK.model_copy(update={'gripper': gripper})
+        with pytest.raises(InputError, match=r'`gripper\.joints`.*`scene: ""`') as error:
+            build_scene(other)
+        assert '\n' not in str(error.value)

@@ -164,6 +164,13 @@ def _add_hand(spec: mujoco.MjSpec, task: TaskSpec) -> Payload:
     add_wrist_sensors(spec, mujoco.mjtSensor.mjSENS_ACCELEROMETER)
     for name, side in FINGERS.items():
         _add_pad(spec.body(name), side)
+    if set(gripper.joints) != {f'panda_finger_joint{i}' for i in (1, 2)}:
+        raise InputError(
+            f'task {task.name}: field `gripper.joints`',
+            "the scene `kitting` simulates a Panda's two fingers, not these",
+            'name panda_finger_joint1 and panda_finger_joint2; for another arm, without a '
+            'simulation, set `scene: ""`',
+        )
     for name in gripper.joints:
         joint = spec.joint(name)
         joint.armature = FINGER_ARMATURE_KG
