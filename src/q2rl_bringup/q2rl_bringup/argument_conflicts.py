@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from q2rl_bringup.arguments import BROWSER, DEVICES, Value
-from q2rl_bringup.node_parameters import DEMONSTRATE, command_sink
+from q2rl_bringup.node_parameters import ACTING_BY_WEIGHTS, DEMONSTRATE, command_sink
 from q2rl_bringup.robots import PANDA
 from q2rl_task import InputError
 
@@ -69,6 +69,18 @@ def conflicts(args: Mapping[str, Value]) -> tuple[tuple[bool, str, str, str], ..
             'part',
             'nothing learns with policy_mode:=bc',
             'say part:=all or robot',
+        ),
+        (
+            bool(args['weights']) and part == 'learner',
+            'part',
+            'nothing learns with weights that are given',
+            'say part:=all or robot',
+        ),
+        (
+            bool(args['weights']) and args['policy_mode'] not in ACTING_BY_WEIGHTS,
+            'weights',
+            f'nothing acts by them with policy_mode:={args["policy_mode"]}',
+            f'say one of {", ".join(ACTING_BY_WEIGHTS)}, or leave them out',
         ),
         (
             sim != 'none' and args['scene'] != 'elsewhere',

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from q2rl_bringup.robots import ROBOTS
 from q2rl_control.teleop_mapping import LAYOUTS
+from q2rl_learner.learned_weights import holds_weights, settings_of
 from q2rl_task import InputError, TaskSpec
 
 Value = str | int | float | bool
@@ -187,7 +189,13 @@ ARGUMENTS = (
     Argument(
         'bc_checkpoint',
         '',
-        'BC policy (.safetensors, or .yaml). Empty: bc.safetensors in the run folder.',
+        'BC policy (.safetensors, or .yaml). Empty: bc.safetensors in the run folder, or beside the weights.',
+    ),
+    Argument(
+        'weights',
+        '',
+        'Folder of what was learned, written by ./q2rl export: policy_mode gated, rl or shadow acts by it for '
+        'eval_episodes episodes. No learner is started, nothing is learned. Empty: the learner says.',
     ),
     Argument(
         'demos',
@@ -277,7 +285,7 @@ def parse_arguments(
 def as_the_task_says(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Value]:
     """Return `args` with what is left to the task in place.
 
-    :raises InputError: too few rollouts or demonstrations
+    :raises InputError: too few rollouts or demonstrations, or no weights where they should be
     """
     learning = task.learning
     rollouts, steps = args['rollouts'], args['online_steps']
@@ -286,12 +294,27 @@ def as_the_task_says(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Val
     demonstrations = args['demonstrations']
     if demonstrations == 0:
         raise InputError('argument `demonstrations`', '0 is too few', 'give 1 or more')
+    preset = learning.preset
+    if args['weights']:  # nothing is learned any more, and they say how they were
+        rollouts = steps = 0
+        preset = settings_of(_folder_of_weights(args['weights']), preset)
     return {
         **args,
-        'preset': args['preset'] or learning.preset,
+        'preset': args['preset'] or preset,
         'rollouts': learning.rollouts if rollouts == BY_TASK else rollouts,
         'online_steps': learning.online_steps if steps == BY_TASK else steps,
         'demonstrations': (
             task.demonstrations.count if demonstrations == BY_TASK else demonstrations
         ),
     }
+
+
+def _folder_of_weights(given: str) -> Path:
+    folder = Path(given).absolute()
+    if not holds_weights(folder):
+        raise InputError(
+            'argument `weights`',
+            f'{folder} does not hold an actor and a critic',
+            'name a folder that ./q2rl export wrote',
+        )
+    return folder

@@ -10,12 +10,14 @@ from q2rl_bringup.arguments import BROWSER, Value
 from q2rl_bringup.graph_specs import ParameterValue
 from q2rl_bringup.robot_description import robot_urdf
 from q2rl_bringup.robots import ROBOTS, known_robot
-from q2rl_bringup.run_preparation import clone_file, demonstrations_file
+from q2rl_bringup.run_preparation import clone_file, demonstrations_file, given_weights
 from q2rl_bringup.share import share_path
 from q2rl_learner.config import load_preset
 from q2rl_task import InputError, TaskSpec
 
 EVALUATION_MODES = {'gated': ('BC', 'GATED', 'RL'), 'bc': ('BC',), 'rl': ('RL',), 'shadow': ('BC',)}
+ACTING_BY_WEIGHTS = {'gated': ('GATED',), 'rl': ('RL',), 'shadow': ('BC',)}
+"""By policy_mode, where weights are given: the modes whose episodes are run."""
 DEMONSTRATE = 'demonstrate'
 RECORDER = 'demonstration_recorder'
 PATIENCE_S = 600.0
@@ -32,6 +34,7 @@ def own_parameters(
     seed, mode = args['seed'], args['policy_mode']
     checkpoint = clone_file(args, run_dir)
     learns = mode in ('gated', 'shadow') and args['learn']
+    modes = ACTING_BY_WEIGHTS if args['weights'] else EVALUATION_MODES
     config = load_preset(args['preset'])
     # What the method decides of acting; where it leaves a choice alone, the params file has the word.
     entropy = {} if config.entropy == 'monte_carlo' else {'entropy': config.entropy}
@@ -52,6 +55,7 @@ def own_parameters(
             'rl_noise': config.acting.rl_noise,
             'rl_correlation': config.acting.rl_correlation,
             'seed': seed,
+            'weights': given_weights(args, 'actor'),
         },
         # The gate scores BC with the temperature that the critics are trained against.
         'q_gate': {
@@ -59,6 +63,7 @@ def own_parameters(
             'bc_value': config.acting.bc_value,
             'chooser': 'shadow' if mode == 'shadow' else config.acting.chooser,
             'seed': seed,
+            'weights': given_weights(args, 'critic'),
             **({'soft_temperature': soft} if soft else {}),
         },
         'learner': {
@@ -77,7 +82,8 @@ def own_parameters(
             'goal': args['goal'],
             'drop_bc': args['drop_bc'],
             'evaluation_episodes': args['eval_episodes'],
-            'evaluation_modes': EVALUATION_MODES.get(mode, ('BC',)),
+            'evaluation_modes': modes.get(mode, ('BC',)),
+            'weights_given': bool(args['weights']),
             'resume': args['resume'],
             **bc_only,
             **wanted,

@@ -28,8 +28,8 @@ def by_policies(args: Arguments) -> bool:
 
 
 def learned(args: Arguments) -> bool:
-    """Where RL has a say, if only by the weights that its learner has."""
-    return by_policies(args) and args['policy_mode'] != 'bc'
+    """Where RL has a say, by the weights that its learner has."""
+    return by_policies(args) and args['policy_mode'] != 'bc' and not args['weights']
 
 
 NODES: tuple[tuple[str, str, Callable[[Arguments], bool]], ...] = (

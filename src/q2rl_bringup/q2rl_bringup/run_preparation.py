@@ -11,13 +11,26 @@ from typing import Any
 
 from q2rl_bringup.arguments import Value
 from q2rl_bringup.graph_specs import NodeSpec
+from q2rl_learner.learned_weights import weights_file
 
 NO_DEMONSTRATIONS = 'none'
 
 
+def policy_in(folder: Path) -> Path:
+    """Return where the BC policy of a folder is: safetensors, or the YAML of one that is a Python class."""
+    named = folder / 'bc.yaml'
+    return named if named.is_file() else folder / 'bc.safetensors'
+
+
 def clone_file(args: Mapping[str, Value], run_dir: Path) -> str:
     """Return the path of the BC policy."""
-    return args['bc_checkpoint'] or str(run_dir / 'bc.safetensors')
+    folder = Path(args['weights']).absolute() if args['weights'] else run_dir
+    return args['bc_checkpoint'] or str(policy_in(folder))
+
+
+def given_weights(args: Mapping[str, Value], kind: str) -> str:
+    """Return the path of the `actor` or the `critic` that was given; empty where a learner is to send it."""
+    return str(weights_file(Path(args['weights']).absolute(), kind)) if args['weights'] else ''
 
 
 def demonstrations_file(args: Mapping[str, Value], run_dir: Path) -> str:
@@ -59,8 +72,8 @@ def _asked(args: Mapping[str, Value]) -> dict[str, Any]:
 def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     """Return the process that records and clones what the run lacks; None where it lacks nothing.
 
-    None too where nothing can be made: demonstrations are simulated, of no use to a real arm and in the way of those of
-    a person; of a run over two machines the clone must be the very same on both.
+    None too where nothing can be made: weights have their clone with them; demonstrations are simulated, of no use to a
+    real arm and in the way of those of a person; of a run over two machines the clone must be the very same on both.
 
     :param args: of the start, with what is left to the task in place
     """
@@ -69,6 +82,7 @@ def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
         files.append(demonstrations_file(args, run_dir))
     complete = all(Path(path).is_file() for path in files if path)
     made_here = args['sim'] != 'none' and args['policy_mode'] != 'demonstrate'
+    made_here &= not args['weights']
     if args['part'] != 'all' or complete or not made_here:
         return None
     # By name only: q2rl_lab, which knows how, stands above this package.

@@ -73,6 +73,47 @@ def test_policy_mode_decides_what_is_learned_and_evaluated(mode, learn, rollouts
     assert manager['evaluation_modes'] == modes
 
 
+@pytest.fixture
+def weights(tmp_path):
+    for name in ('actor.safetensors', 'critic.safetensors'):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ('mode', 'modes'), [('gated', ('GATED',)), ('rl', ('RL',)), ('shadow', ('BC',))]
+)
+def test_weights_that_are_given_act_and_nothing_learns(weights, mode, modes):
+    graph = build_graph({'policy_mode': mode, 'weights': str(weights), 'sim': 'none'})
+    assert 'learner' not in names(graph) and graph.preparation is None
+    manager = parameters(graph, 'episode_manager')
+    assert (manager['rollouts'], manager['online_steps']) == (0, 0)
+    assert manager['evaluation_modes'] == modes and manager['weights_given']
+    assert 'learner' not in manager['wait_for']
+    assert parameters(graph, 'rl_policy')['weights'] == str(weights / 'actor.safetensors')
+    assert parameters(graph, 'q_gate')['weights'] == str(weights / 'critic.safetensors')
+    assert parameters(graph, 'bc_policy')['checkpoint'] == str(weights / 'bc.safetensors')
+
+
+def test_weights_are_gated_as_they_were_learned(weights):
+    given = {'weights': str(weights)}
+    assert parameters(build_graph(given), 'q_gate')['bc_value'] == 'density'
+    (weights / 'settings.yaml').write_text('acting: {bc_value: critic}')
+    assert parameters(build_graph(given), 'q_gate')['bc_value'] == 'critic'
+    (weights / 'bc.yaml').touch()
+    found = parameters(build_graph(given), 'bc_policy')['checkpoint']
+    assert found == str(weights / 'bc.yaml')
+
+
+@pytest.mark.parametrize(
+    ('more', 'named'),
+    [({'policy_mode': 'bc'}, '`weights`'), ({'part': 'learner'}, '`part`')],
+)
+def test_weights_where_nothing_acts_by_them_are_refused(weights, more, named):
+    with pytest.raises(InputError, match=named):
+        build_graph({'weights': str(weights), **more})
+
+
 @pytest.mark.parametrize('part', ['all', 'robot'])
 def test_where_only_bc_is_evaluated_no_learner_runs_and_none_is_waited_for(part):
     graph = build_graph({'policy_mode': 'bc', 'part': part})
@@ -177,6 +218,7 @@ def test_what_nobody_said_of_the_learning_is_as_the_task_says(task):
         ({'sim': 'gazebo', 'task': 'kitting'}, '`scene`'),
         ({'sim': 'isaac'}, '`sim`'),
         ({'policy_mode': 'best'}, '`policy_mode`'),
+        ({'weights': '/nowhere'}, '`weights`'),
         ({'policy_mode': 'bc', 'part': 'learner'}, '`part`'),
         ({'policy_mode': 'demonstrate', 'part': 'robot'}, '`part`'),
         ({'policy_mode': 'demonstrate', 'demonstrations': '0'}, '`demonstrations`'),

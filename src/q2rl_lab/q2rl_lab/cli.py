@@ -13,6 +13,7 @@ from q2rl_lab.commands.convert import convert
 from q2rl_lab.commands.demos import demos
 from q2rl_lab.commands.doctor import doctor
 from q2rl_lab.commands.eval import evaluate_verb
+from q2rl_lab.commands.export import export
 from q2rl_lab.commands.learn import learn
 from q2rl_lab.commands.methods import methods
 from q2rl_lab.commands.report import report
@@ -50,6 +51,7 @@ app.command('train-bc')(train_bc)
 app.command()(adopt)
 app.command()(learn)
 app.command('eval')(evaluate_verb)
+app.command()(export)
 app.command()(report)
 app.command()(why)
 app.command()(shadow)

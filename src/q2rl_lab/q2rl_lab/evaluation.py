@@ -11,6 +11,7 @@ from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_lab.cell import Deciders
 from q2rl_lab.statistics import Rate
 from q2rl_learner.config import LearnerConfig, load_preset
+from q2rl_learner.learned_weights import KINDS, holds_weights, weights_file
 from q2rl_learner.learner_state import config_in, load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.bc import BCPolicy
@@ -112,22 +113,22 @@ def learned_from(
 ) -> Deciders:
     """Return BC and what a learner had learned when it last saved.
 
-    :param folder: of the learner: `learner` in a run, or any with `actor.safetensors` and `critic.safetensors`
-    :param preset: the settings that the latter two were learned with; a saved state knows its own
+    :param folder: of the learner: `learner` in a run, or one of weights
+    :param preset: the settings that weights were learned with; a saved state knows its own
     :param chooser: who acts, if not as the settings say
     :raises InputError: something is missing or damaged, or nothing was learned yet
     """
-    weights = [folder / f'{kind}.safetensors' for kind in ('actor', 'critic')]
-    if all(path.is_file() for path in weights):
+    if holds_weights(folder):
         config = load_preset(preset)
         contract = task.contract_hash
-        actor = LiveActor.from_file(weights[0].read_bytes(), weights[0], contract)
-        critic = LiveCritic.from_file(weights[1].read_bytes(), weights[1], contract)
+        actors, critics = (weights_file(folder, kind) for kind in KINDS)
+        actor = LiveActor.from_file(actors.read_bytes(), actors, contract)
+        critic = LiveCritic.from_file(critics.read_bytes(), critics, contract)
         # Critics are asked with the alpha that they were trained against, as the node of the gate does.
         if critic.alpha is not None:
             config = config.model_copy(update={'alpha': critic.alpha})
     else:
-        learner = _restored(folder / 'state.safetensors', task)
+        learner = restored(folder / 'state.safetensors', task)
         config = learner.config
         version = learner.weights_version
         actor = LiveActor(learner.acting, version)
@@ -145,8 +146,11 @@ def learned_from(
     )
 
 
-def _restored(state: Path, task: TaskSpec) -> OnlineLearner:
-    """Return the learner that a state file is of."""
+def restored(state: Path, task: TaskSpec) -> OnlineLearner:
+    """Return the learner that a state file is of.
+
+    :raises InputError: missing, damaged, or of another task
+    """
     learner = OnlineLearner(_config_of(state), task, 0)
     load_state(state, learner)
     return learner

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import json
+import shlex
 from typing import Any
 
 from q2rl_control.run_store import RunStore
@@ -75,4 +76,7 @@ def tell_result(folder: RunFolder, result: dict[str, Any], as_json: bool) -> Non
     if as_json:
         emit(result, True)
     else:
-        emit({**short_result(result), 'report': folder.report, 'numbers': folder.result}, False)
+        found = {**short_result(result), 'report': folder.report, 'numbers': folder.result}
+        if folder.learned:
+            found['policy'] = f'./q2rl export {shlex.quote(str(folder.path))}'
+        emit(found, False)

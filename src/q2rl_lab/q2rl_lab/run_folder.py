@@ -15,6 +15,7 @@ import time
 from typing import IO, Any
 
 from q2rl_bringup.node_graph import RUN_ID
+from q2rl_bringup.run_preparation import policy_in
 from q2rl_learner.config import without_method
 from q2rl_task.atomic_file import saying_why, write_atomically
 from q2rl_task.errors import InputError
@@ -101,8 +102,7 @@ class RunFolder:
     @property
     def bc(self) -> Path:
         """The cloned or adopted policy: safetensors, or the YAML of one that is a Python class."""
-        named = self.path / 'bc.yaml'
-        return named if named.is_file() else self.path / 'bc.safetensors'
+        return policy_in(self.path)
 
     @property
     def state(self) -> Path:

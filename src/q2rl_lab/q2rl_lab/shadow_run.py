@@ -12,6 +12,7 @@ import sqlite3
 import time
 from typing import Any
 
+from q2rl_bringup.run_preparation import policy_in
 from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_control.run_store import RunStore
 from q2rl_lab.evaluation import learned_from
@@ -19,9 +20,8 @@ from q2rl_lab.preparation import keep_policy
 from q2rl_lab.recorded_evaluation import record_episodes
 from q2rl_lab.run_folder import RunConfig, RunFolder, create_run, open_run
 from q2rl_lab.workspace import versions
+from q2rl_learner.learned_weights import holds_weights, settings_of
 from q2rl_task import InputError, Mode, Phase, TaskSpec, load_task
-
-WEIGHTS = ('actor.safetensors', 'critic.safetensors')
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ def find_learned(
 
     :param bc: BC policy, if not the one of the run or `bc.safetensors` in the folder
     :param task: of a folder of weights
-    :param preset: that a folder of weights was learned with; None: the task's
+    :param preset: that a folder of weights was learned with; None: its settings, or where it has none the task's
     :raises InputError: no such run or folder
     """
     folder = Path(target) if target is not None else None
-    if folder is not None and all((folder / name).is_file() for name in WEIGHTS):
-        cloned = bc or folder / 'bc.safetensors'
-        preset = preset or load_task(task).learning.preset
+    if folder is not None and holds_weights(folder):
+        cloned = bc or policy_in(folder)
+        preset = preset or settings_of(folder, load_task(task).learning.preset)
         return Learned(folder.resolve().name, folder, cloned, task, preset, 0)
     run = open_run(runs_dir, target)
     config = run.read_config()

@@ -31,8 +31,8 @@ from q2rl_task.errors import GivenUp
 
 runner = CliRunner()
 VERBS = (
-    'up', 'demos', 'convert', 'train-bc', 'adopt', 'learn', 'eval', 'report', 'why', 'shadow', 'methods', 'bench',
-    'doctor', 'test', 'task', 'stop',
+    'up', 'demos', 'convert', 'train-bc', 'adopt', 'learn', 'eval', 'export', 'report', 'why', 'shadow', 'methods',
+    'bench', 'doctor', 'test', 'task', 'stop',
 )  # fmt: skip
 
 

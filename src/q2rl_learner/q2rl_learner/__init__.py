@@ -4,8 +4,8 @@
 Modules by subject:
 
 - the whole: `online_learner` (one object, with or without ROS), `learner_node`, `training_loop`, `learner_state`,
-  `weights_files`, `weights_numbers`, `kept_weights`, `bc_episodes`, `seeded_networks`, `drawing`, `interruption`,
-  `timeline`, `remedies`
+  `weights_files`, `weights_numbers`, `kept_weights`, `learned_weights` (a folder that acts without a learner),
+  `bc_episodes`, `seeded_networks`, `drawing`, `interruption`, `timeline`, `remedies`
 - settings: `config` and `presets/`; `methods` and `overlays/`; `loss_config`
 - Q-Estimation: `estimation`, `judgement`, `returns`, `fitted_q`, `warm_start`
 - updates: `update`, `replay`, `offline`, `advantage` and `conservative` (losses of rival methods)

@@ -15,7 +15,7 @@ from q2rl_policies.inference import GateCritic
 from q2rl_policies.live_networks import LiveCritic
 from q2rl_policies.policy_node import take_observation
 from q2rl_policies.torch_runtime import prepare_torch
-from q2rl_policies.weights_inbox import WeightsInbox
+from q2rl_policies.weights_inbox import WeightsInbox, declare_weights
 from q2rl_ros.conversions import (
     ProposalRecord,
     decision_to_msg,
@@ -83,6 +83,7 @@ class QGateNode(Q2rlNode):
             high=1e9,
         )
         self.declare('seed', 0, 'Seed of the soft choice.', low=0, high=2**62)
+        declare_weights(self)
         self.declare_lockstep_timeout()
         self.declare(
             'decision_deadline',
@@ -107,7 +108,10 @@ class QGateNode(Q2rlNode):
         )
 
     def configure(self) -> None:
-        """Make the gate, the critic (without weights yet), the topics and the deadline."""
+        """Make the gate, the critic (without weights yet, if none were given), the topics and the deadline.
+
+        :raises InputError: parameters at odds, or weights were given that cannot be used
+        """
         prepare_torch()
         task = self.task
         try:

@@ -8,7 +8,7 @@ import sys
 from q2rl_policies.inference import RLPolicy
 from q2rl_policies.live_networks import LiveActor
 from q2rl_policies.policy_node import PolicyNode
-from q2rl_policies.weights_inbox import WeightsInbox
+from q2rl_policies.weights_inbox import WeightsInbox, declare_weights
 from q2rl_ros.spin import spin
 from q2rl_task import ObservationRecord, Proposal, Source, episode_stream
 
@@ -45,9 +45,13 @@ class RlPolicyNode(PolicyNode):
             high=0.999,
         )
         self.declare('seed', 0, 'Seed of the exploration.', low=0, high=2**62)
+        declare_weights(self)
 
     def configure(self) -> None:
-        """Make the actor without weights, and listen for some."""
+        """Make the actor, with the weights that were given, or listen for some.
+
+        :raises InputError: weights were given that cannot be used
+        """
         super().configure()
         self._inbox = WeightsInbox(self, LiveActor)
         samples = self.value('rl_action') == 'sample'

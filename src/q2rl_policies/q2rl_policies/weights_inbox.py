@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 import sys
 import threading
 
@@ -24,12 +25,19 @@ CLOSE_TIMEOUT_S = 10.0
 TELL_PERIOD_S = 0.25
 
 
+def declare_weights(node: Q2rlNode) -> None:
+    """Declare what a node with a `WeightsInbox` may be given in place of a learner."""
+    node.declare('weights', '', 'Networks file to act by, for good; empty: what the learner sends.')
+
+
 class WeightsInbox:
     """Receive the weights of one kind for a node, from when it makes this in `configure` until it is cleaned up.
 
     Only the newest file waits to be checked. A file that is refused is counted and logged, and the live networks stay.
+    Where the parameter `weights` names a file it is that, and nothing is received.
 
     :param networks: `LiveActor` or `LiveCritic`; the topic is `actor_weights` or `critic_weights`
+    :raises InputError: the file that was named is missing, damaged, of another task, or fails its trial
     """
 
     def __init__(self, node: Q2rlNode, networks: type[LiveActor] | type[LiveCritic]) -> None:
@@ -43,12 +51,16 @@ class WeightsInbox:
         self._waiting: bytes | None = None
         self._refused: deque[str] = deque()
         self._closed = False
+        given = node.value('weights')
+        if given:
+            self.live.stage(_content(Path(given)), given)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._check, name=self.topic, daemon=True)
         self._thread.start()
-        node.subscribe(
-            WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
-        )
+        if not given:
+            node.subscribe(
+                WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
+            )
         node.wall_timer(TELL_PERIOD_S, self._tell)
         node.when_released(self.close)
 
@@ -126,3 +138,14 @@ class WeightsInbox:
             },
             **{f'{self.topic} files {name}': n for name, n in list(self.live.counts.items())},
         }
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            'parameter `weights`',
+            f'{path} cannot be read ({error.strerror})',
+            'name a file that ./q2rl export wrote, or leave it empty to hear the learner',
+        ) from None
