@@ -68,6 +68,10 @@ def cell(tmp_path, monkeypatch):
     for name in ('fr3', 'ur5e'):
         joints = ''.join(f'<joint name="{joint}"/>' for joint in ROBOTS[name].joints)
         (tmp_path / f'{name}.urdf').write_text(f'<robot name="{name}">{joints}</robot>')
+    (tmp_path / 'cell.params.yaml').write_text(DRIVERS[0].read_text())
+    (tmp_path / 'learned').mkdir()
+    for name in ('actor.safetensors', 'critic.safetensors'):
+        (tmp_path / 'learned' / name).touch()
     monkeypatch.chdir(tmp_path)
     variables = {'$SHARE': str(SHARE), '$HOME': str(tmp_path), '$PWD': str(tmp_path)}
 
@@ -84,9 +88,12 @@ def test_every_robot_has_its_lines_for_each_step():
     for robot in ('fr3', 'ur5e'):
         of_it = [arguments(words[4:]) for words in RUNS]
         of_it = [given for given in of_it if given['task'] == f'pipe_assembly_{robot}']
-        # Standing still, demonstrations, the first rollout.
-        assert [given.get('policy_mode') for given in of_it] == [None, 'demonstrate', 'bc']
-        assert of_it[0]['autostart'] == 'false'
+        # Standing still, demonstrations, the first rollout, rollouts and fit before anything is learned.
+        modes = [given.get('policy_mode') for given in of_it]
+        assert modes[:4] == [None, 'demonstrate', 'bc', None]
+        assert of_it[0]['autostart'] == of_it[3]['learn'] == 'false'
+        assert of_it[3]['eval_episodes'] == '0', 'RL alone would be evaluated'
+        assert of_it[3]['run_dir'] not in [given['run_dir'] for given in of_it[:3]]
         trained = [w for w in COMMANDS if w[:2] == ['./q2rl', 'train-bc']]
         assert any(f'pipe_assembly_{robot}' in words for words in trained)
 
@@ -107,8 +114,8 @@ def test_a_start_of_ours_is_accepted_with_its_files_and_makes_its_nodes(words, c
         return
     assert {'tip_state', 'fixed_scene', 'arm_interface', 'episode_manager'} <= set(nodes)
     (robot,) = (r for r in ROBOTS.values() if r.base == load_task(given['task']).frames.base)
-    for argument in ('description_file', 'params_file'):
-        assert Path(given[argument]).name.split('.')[0] == robot.name
+    assert Path(given['description_file']).name.split('.')[0] == robot.name
+    assert Path(given['params_file']).name.split('.')[0] in (robot.name, 'cell')
     assert nodes['tip_state'].parameters['robot_description'] == given['description_file']
 
 
@@ -124,6 +131,18 @@ def test_the_careful_copy_is_the_same_task_within_closer_limits(robot, tmp_path)
         assert getattr(slow.limits, field) < 0.5 * getattr(shipped.limits, field)
     same = {'limits': None}
     assert slow.model_copy(update=same) == shipped.model_copy(update=same)
+
+
+def test_the_params_file_of_a_cell_is_a_driver_s_and_what_the_page_adds():
+    copies = [w for w in COMMANDS if w[0] == 'cp' and w[-1] == '$HOME/cell.params.yaml']
+    added = [w for w in COMMANDS if w[0] == 'printf']
+    assert len(copies) == len(added) == 2
+    for copied, printed in zip(copies, added, strict=True):
+        file = Path(copied[1].replace('$SHARE', str(SHARE)))
+        more = yaml.safe_load(printed[1].replace('\\n', '\n'))
+        assert not set(more) & set(yaml.safe_load(file.read_text()))
+        for node, section in more.items():
+            assert set(section['ros__parameters']) <= set(SHIPPED[node]['ros__parameters'])
 
 
 @pytest.mark.parametrize(
