@@ -54,7 +54,7 @@ class Chromium:
         self.requested: list[str] = []
         self._number = 0
         try:
-            self._socket = connect(self._address(), max_size=None, proxy=None)
+            self._socket = connect(self._address(), max_size=None, proxy=None, open_timeout=WAIT_S)
         except BaseException:
             self.close()
             raise
@@ -136,12 +136,15 @@ class Chromium:
         """Return the websocket address of the page, once the browser is up."""
         file = Path(self._profile.name) / 'DevToolsActivePort'
         end = time.monotonic() + WAIT_S
-        while not (file.is_file() and '\n' in file.read_text()):
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while True:
+            # It listens before it has a page.
+            if file.is_file() and '\n' in (text := file.read_text()):
+                port = text.split('\n')[0]
+                with opener.open(f'http://127.0.0.1:{port}/json/list', timeout=WAIT_S) as answer:
+                    for page in json.load(answer):
+                        if page['type'] == 'page':
+                            return page['webSocketDebuggerUrl']
             assert self._process.poll() is None, 'the browser ended'
             assert time.monotonic() < end, f'the browser did not come up within {WAIT_S} s'
             time.sleep(0.05)
-        port = file.read_text().split('\n')[0]
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f'http://127.0.0.1:{port}/json/list', timeout=WAIT_S) as answer:
-            pages = json.load(answer)
-        return next(page['webSocketDebuggerUrl'] for page in pages if page['type'] == 'page')

@@ -93,7 +93,9 @@ class Cell:
 
     def open_page(self, common: dict) -> None:
         port = free_port()
-        self.view = self.bench.start(OperatorView, **common, port=port, steer=True, period=0.05)
+        # One drag has to last for a whole way, on however slow a machine.
+        own = {'port': port, 'steer': True, 'period': 0.05, 'silent_after': 10.0}
+        self.view = self.bench.start(OperatorView, **common, **own)
         self.page = Page(port)
 
     def until(self, condition) -> None:

@@ -32,7 +32,7 @@ def asked(bench, wish: Wish, patience_s: float = 20.0, namespace: str = '') -> A
         target=lambda: answers.append(ask(wish, domain, namespace, patience_s))
     )
     thread.start()
-    bench.until(lambda: not thread.is_alive(), 2.0 * patience_s)
+    bench.until(lambda: not thread.is_alive(), patience_s + 20.0)
     return answers[0]
 
 

@@ -56,6 +56,7 @@ def test_it_answers_as_the_planner_itself_and_only_what_was_asked_last(planning,
 
 def test_a_killed_process_is_a_refusal_and_the_next_plan_is_answered(planning):
     first = planning._process
+    os.kill(first.pid, signal.SIGSTOP)  # it must not be through before it is killed
     planning.begin(plan_request(*AROUND))
     os.kill(first.pid, signal.SIGKILL)
     first.join(WAIT_S)

@@ -5,6 +5,7 @@ from pathlib import Path
 import sys
 
 import pytest
+import yaml
 
 from q2rl_task import load_task
 
@@ -16,12 +17,25 @@ def task():
     return load_task('pipe_assembly')
 
 
-@pytest.fixture(scope='session', autouse=True)
+@pytest.fixture(autouse=True)
 def state_home(tmp_path_factory):
-    """No robot of this machine stops a test."""
+    """No robot of this machine, and no test before, stops a test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
         yield
+
+
+@pytest.fixture
+def patient(task, tmp_path) -> dict:
+    """Parameters of a real-time arm that bears with a machine on which this process waits for the processor.
+
+    By the task's own ages its sensors would go stale, and its episodes be lost, for no fault of what is tested.
+    """
+    spec = task.model_dump(mode='json')
+    spec['limits'] |= {'observation_max_age_s': 2.0}
+    path = tmp_path / 'patient.yaml'
+    path.write_text(yaml.safe_dump(spec))
+    return {'lockstep': False, 'task': str(path), 'lost_after': 60.0}
 
 
 @pytest.fixture

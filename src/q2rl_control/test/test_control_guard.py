@@ -86,7 +86,7 @@ AT_REST = (np.zeros(3),) * 4
     [TASK, SLUGGISH, SMOOTH, CREEPING],
     ids=['task', 'sluggish', 'smooth', 'creeping'],
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sequence=st.lists(
         st.tuples(actions, offsets, st.floats(0.0, 100.0), st.integers(1, 10)), max_size=8
@@ -114,7 +114,7 @@ def test_no_sequence_leaves_the_limits(guard_task, sequence, start):
             before = command.target
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(goals=st.lists(st.tuples(offsets, st.integers(1, 8)), min_size=1, max_size=8))
 def test_reset_motions_keep_the_same_limits_and_their_own_speed(goals):
     guard = Guard(TASK)

@@ -144,12 +144,12 @@ def test_the_button_stops_an_inactive_node_and_must_be_let_go_before_a_reset(ben
 
 
 def test_a_person_takes_over_and_gives_back_and_stale_or_foreign_actions_do_not_count(
-    bench, unhurried
+    bench, unhurried, patient
 ):
     cell = bench.add(LiveCell, lockstep=False)
     cell.succeed_at = 1000
     desk = Desk(cell)
-    arm = bench.add(ArmInterface, lockstep=False)
+    arm = bench.add(ArmInterface, **patient)
     bench.add(EpisodeManager, lockstep=False, **RUN)
 
     def now():
@@ -257,19 +257,6 @@ def test_a_hold_by_topic_is_a_hold_and_an_emergency_stop_keeps_it(bench, tmp_pat
     assert latch.held and latch.stopped
 
 
-@pytest.fixture
-def patient(tmp_path) -> dict:
-    """Parameters of a real-time arm that bears with a machine on which this process waits for the processor.
-
-    By the task's own ages its sensors would go stale, and its episodes be lost, for no fault of what is tested.
-    """
-    task = TASK.model_dump(mode='json')
-    task['limits'] |= {'observation_max_age_s': 2.0}
-    path = tmp_path / 'patient.yaml'
-    path.write_text(yaml.safe_dump(task))
-    return {'lockstep': False, 'task': str(path), 'lost_after': 60.0}
-
-
 def test_decisions_that_stay_away_and_sensors_that_go_silent_are_told(bench, patient):
     cell = bench.add(LiveCell, lockstep=False)
     cell.succeed_at = 1000
@@ -299,20 +286,21 @@ def test_a_catching_up_timer_makes_no_second_tick_in_one_period(bench):
     bench.until(lambda: arm._logic.measurement is not None)
     ticks = []
     arm._logic.tick = lambda measurement, tick=arm._logic.tick: ticks.append(1) or tick(measurement)
-    early = arm.counters['early_ticks']
+    early, moment = arm.counters['early_ticks'], arm.control_time()
+    arm._pace._clock = lambda: moment
     for _ in range(10):
         arm._on_period()
     assert len(ticks) <= 1 and arm.counters['early_ticks'] >= early + 9
 
 
-def frozen(bench):
+def frozen(bench, patient):
     """Return an arm in real time whose last observation waits for an answer, with the clock of its pace at a stand.
 
     What it sends counts as steps; the clock is at the moment of the last step.
     """
     cell = bench.add(LiveCell, lockstep=False)
     cell.succeed_at = 1000
-    arm = bench.add(ArmInterface, lockstep=False)
+    arm = bench.add(ArmInterface, **patient)
     bench.add(EpisodeManager, lockstep=False, **RUN)
     bench.until(lambda: any(s.decision.source == GateDecision.SOURCE_BC for s in cell.steps))
     cell.gate_answers, clock, sent = False, [0.0], []
@@ -324,8 +312,8 @@ def frozen(bench):
     return arm, clock, sent
 
 
-def test_an_answer_right_behind_a_step_is_put_off_and_then_executed(bench):
-    arm, clock, sent = frozen(bench)
+def test_an_answer_right_behind_a_step_is_put_off_and_then_executed(bench, patient):
+    arm, clock, sent = frozen(bench, patient)
     record, holds = arm._logic.pending, arm._logic.counters.holds
     answer = decision_to_msg(decision(np.full(6, 0.1)), record)
     clock[0] = 0.006
@@ -337,8 +325,8 @@ def test_an_answer_right_behind_a_step_is_put_off_and_then_executed(bench):
     assert len(sent) == 1 and arm._logic.counters.holds == holds
 
 
-def test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick(bench):
-    arm, clock, sent = frozen(bench)
+def test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick(bench, patient):
+    arm, clock, sent = frozen(bench, patient)
     arm._sensors.stale = lambda *_: ('contact_wrench',)
     missed = arm.counters['missed_decisions']
     clock[0] = TASK.period_s
@@ -350,8 +338,8 @@ def test_a_missed_decision_and_silent_sensors_make_one_step_of_one_tick(bench):
 
 
 @pytest.mark.parametrize('fault', ['not finite', 'frozen'])
-def test_a_measurement_that_cannot_be_used_makes_no_second_step_of_one_tick(bench, fault):
-    arm, clock, sent = frozen(bench)
+def test_a_measurement_that_cannot_be_used_makes_no_second_step_of_one_tick(bench, patient, fault):
+    arm, clock, sent = frozen(bench, patient)
     logic, measured = arm._logic, arm._logic.measurement
     if fault == 'frozen':
         logic._wrench_watch.is_frozen = lambda _: True
@@ -369,8 +357,8 @@ def test_a_measurement_that_cannot_be_used_makes_no_second_step_of_one_tick(benc
     assert len(sent) == 2  # it goes on braking
 
 
-def test_a_measurement_that_cannot_be_used_makes_no_step_right_behind_an_answer(bench):
-    arm, clock, sent = frozen(bench)
+def test_a_measurement_that_cannot_be_used_makes_no_step_right_behind_an_answer(bench, patient):
+    arm, clock, sent = frozen(bench, patient)
     bad = replace(arm._logic.measurement, wrench=np.full(6, np.nan))
     arm._sensors.stale = lambda *_: ()
     arm._sensors.measurement = lambda _: bad
@@ -385,8 +373,8 @@ def test_a_measurement_that_cannot_be_used_makes_no_step_right_behind_an_answer(
     assert len(sent) == 2
 
 
-def test_the_answer_to_a_final_observation_and_the_retreat_are_steps_of_two_ticks(bench):
-    arm, clock, sent = frozen(bench)
+def test_the_answer_to_a_final_observation_and_the_retreat_are_steps_of_two_ticks(bench, patient):
+    arm, clock, sent = frozen(bench, patient)
     arm._sensors.stale = lambda *_: ()
     arm._logic.request_end()
     clock[0] = TASK.period_s

@@ -448,7 +448,7 @@ def test_a_dropped_episode_is_tried_again_under_a_fresh_id():
     assert plan.progress.of(Phase.ONLINE).episodes == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.sampled_from([*Command, 'finish', 'report', 'settled', 'drop', 'fail']), max_size=40

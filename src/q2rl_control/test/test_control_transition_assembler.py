@@ -41,7 +41,7 @@ def test_steps_become_transitions_with_contiguous_numbers_across_episodes():
     assert not assembler.dropped
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(['e', 'old']), st.integers(0, 6)), max_size=40))
 def test_whatever_arrives_each_transition_is_made_once_and_in_order(arrivals):
     assembler = TransitionAssembler('arm')

@@ -26,6 +26,7 @@ from q2rl_lab.supervisor import (
 )
 
 LIMIT_S = 30.0
+HASTY = StopTimes(interrupt_s=0.5, terminate_s=0.5)
 
 
 def python(name: str, code: str, **more) -> ProcessSpec:
@@ -173,7 +174,7 @@ def test_a_program_that_does_not_exist_is_a_crash_that_says_so(tmp_path):
     assert '/nonexistent/program' in crash.last_lines[-1]
 
 
-def stop_and_collect(tmp_path: Path, code: str) -> tuple[list[str], bool]:
+def stop_and_collect(tmp_path: Path, code: str, times: StopTimes = HASTY) -> tuple[list[str], bool]:
     events: list[str] = []
 
     async def scenario():
@@ -181,7 +182,7 @@ def stop_and_collect(tmp_path: Path, code: str) -> tuple[list[str], bool]:
             [python('node', code)],
             tmp_path,
             on_event=events.append,
-            stop_times=StopTimes(interrupt_s=0.5, terminate_s=0.5),
+            stop_times=times,
         )
         await supervisor.start()
         await until(lambda: last_lines(tmp_path / 'node.log'))
@@ -200,6 +201,7 @@ def test_stop_asks_by_sigint_first(tmp_path):
         signal.signal(signal.SIGINT, lambda *_: (print('asked kindly', flush=True), sys.exit(0)))
         print('up', flush=True)
         time.sleep(600)""",
+        StopTimes(20.0, 0.5),
     )
     assert not alive
     assert events == []
@@ -214,6 +216,7 @@ def test_stop_escalates_to_sigterm(tmp_path):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         print('up', flush=True)
         time.sleep(600)""",
+        StopTimes(0.5, 20.0),
     )
     assert not alive
     assert [event.split(': ')[1] for event in events] == ['SIGTERM']

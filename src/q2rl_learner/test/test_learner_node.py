@@ -27,8 +27,10 @@ from q2rl_ros.qos import profiles
 from q2rl_ros.testing import bench as make_bench
 from q2rl_task import LearnerState, Phase
 
+pytestmark = pytest.mark.timeout(300)
 TASK = toy_task()
 QOS = profiles(True, TASK.period_s)
+WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -65,13 +67,14 @@ class Talk:
         self._states.publish(RunState(phase=int(phase)))
 
     def acknowledged(self, sequence: int) -> None:
-        self.bench.until(lambda: self.acks and self.acks[-1].sequence == sequence)
+        self.bench.until(lambda: self.acks and self.acks[-1].sequence == sequence, WAIT_S)
 
     def status(self, **fields) -> LearnerStatus:
         self.bench.until(
             lambda: (
                 self.statuses and all(getattr(self.statuses[-1], k) == v for k, v in fields.items())
-            )
+            ),
+            WAIT_S,
         )
         return self.statuses[-1]
 

@@ -80,7 +80,7 @@ def test_repetitions_are_stored_once(tmp_path):
     assert len(log) == 7 and [t.sequence for t in log.replay()] == [1, 2, 3, 4, 5, 6, 7]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 12), max_size=5), max_size=8))
 def test_the_acknowledged_run_has_no_gap(batches):
     log = TransitionLog(':memory:', CONTRACT)

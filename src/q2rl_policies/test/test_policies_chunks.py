@@ -47,7 +47,7 @@ def test_a_file_comes_together(size, count):
     assert target.counts == {'kept': count, 'whole': 1}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_order_and_repetition_do_not_matter(data):
     chunks = chunks_of(1)
@@ -58,7 +58,7 @@ def test_order_and_repetition_do_not_matter(data):
     assert target.counts['repeated'] == len(tail)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_files_never_mix(data):
     everything = chunks_of(1) + chunks_of(2) + chunks_of(3, 500)

@@ -75,7 +75,7 @@ def test_at_the_mode_of_a_gaussian_the_sum_is_half_the_dimension(size):
     assert float(total) == pytest.approx(size / 2, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 7), st.floats(0.0, 3.0))
 def test_monte_carlo_entropy_never_exceeds_the_bound(seed, modes, size, spread):
     distribution = mixture(seed, modes, size, spread)

@@ -196,7 +196,7 @@ def sound(proposal: Proposal | None) -> bool:
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.sampled_from(Mode),
     proposals,
@@ -287,7 +287,7 @@ def test_a_gated_episode_of_one_policy_alone(chooser, source, missing):
     assert decide(Mode.RL, **proposals, chooser='bc').source is RL
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(Mode), proposals, proposals, all_values, st.sampled_from([0.0, 1.0]))
 def test_in_the_shadow_no_action_of_rl_is_ever_chosen(mode, bc, rl, values, soft):
     gate = QGate(1.0, D, chooser='shadow', soft_temperature=soft)

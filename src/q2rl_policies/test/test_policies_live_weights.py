@@ -169,8 +169,10 @@ def test_a_tick_never_sees_two_versions():
     files = [critic_file(version, float(version), -float(version)) for version in range(1, 40)]
     take(live, files[0])
     failed: list[Exception] = []
+    looked = threading.Event()
 
     def stage() -> None:
+        looked.wait(10.0)  # the first version must have been seen
         try:
             for data in files[1:]:
                 live.stage(data)
@@ -181,13 +183,14 @@ def test_a_tick_never_sees_two_versions():
     thread.start()
     critic, action, seen = GateCritic(live), np.zeros(D, dtype=np.float32), set()
     while thread.is_alive() or live.promote():
+        live.promote()
         before = live.current
         values = critic.values(OBSERVATION, action)
         assert live.current is before  # nothing but promote exchanges it
         assert set(values.q_rl_members.tolist()) == {-values.v} == {float(values.critic_version)}
         assert values.value_version == values.critic_version + 1
         seen.add(values.critic_version)
-        live.promote()
+        looked.set()
     thread.join(10.0)
     assert not failed
     assert live.current.version == 39 and len(seen) > 1

@@ -141,7 +141,7 @@ def test_cut_off_files_are_refused():
         refuse(data[:length])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**9), st.integers(0, 7))
 def test_every_flipped_bit_is_noticed(position, bit):
     data = bytearray(actor_file())
@@ -149,7 +149,7 @@ def test_every_flipped_bit_is_noticed(position, bit):
     refuse(bytes(data))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=300))
 def test_noise_is_refused(data):
     refuse(data)

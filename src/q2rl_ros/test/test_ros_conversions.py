@@ -147,7 +147,7 @@ transitions = st.builds(
     would_act=members(Source),
 )
 
-fast = settings(max_examples=25, deadline=None)
+fast = settings(max_examples=25)
 
 
 def over_the_wire(msg):
