@@ -33,6 +33,7 @@ setup(
     entry_points={
         'console_scripts': [
             'demonstration_recorder = q2rl_learner.demonstration_recorder_node:main',
+            'transition_recorder = q2rl_learner.transition_recorder_node:main',
             'learner = q2rl_learner.learner_node:main',
         ],
     },

@@ -18,6 +18,7 @@ from q2rl_learner.bc_training import make_bc
 from q2rl_learner.config import load_preset
 from q2rl_learner.learned_weights import write_weights
 from q2rl_learner.online_learner import OnlineLearner
+from q2rl_learner.transition_log import TransitionLog
 from q2rl_policies.networks_file import save
 from q2rl_task import load_task
 
@@ -93,3 +94,8 @@ def test_rl_acts_by_the_weights_that_are_given(domain, weights, tmp_path):
     records = [json.loads(line) for line in (run_dir / 'episodes.jsonl').read_text().splitlines()]
     assert [record['mode'] for record in records] == ['RL', 'RL']
     assert all(record['rl_steps'] == record['steps'] > 0 for record in records)
+    log = TransitionLog(run_dir / 'transitions.db', read_only=True)
+    kept = [log.episode(record['episode']) for record in records]
+    log.close()
+    assert [len(transitions) for transitions in kept] == [record['steps'] for record in records]
+    assert {t.actor_version for transitions in kept for t in transitions} == {VERSION}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from q2rl_bringup.arguments import BROWSER, Value
@@ -20,12 +20,13 @@ ACTING_BY_WEIGHTS = {'gated': ('GATED',), 'rl': ('RL',), 'shadow': ('BC',)}
 """By policy_mode, where weights are given: the modes whose episodes are run."""
 DEMONSTRATE = 'demonstrate'
 RECORDER = 'demonstration_recorder'
+TRANSITION_RECORDER = 'transition_recorder'
 PATIENCE_S = 600.0
 """A simulation that waits, waits so long for a person who thinks."""
 
 
 def own_parameters(
-    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str, run: Iterable[str]
+    args: Mapping[str, Value], task: TaskSpec, run_dir: Path, run_id: str, run: Collection[str]
 ) -> dict[str, dict[str, ParameterValue]]:
     """Return what each node gets beside the common parameters.
 
@@ -83,7 +84,7 @@ def own_parameters(
             'drop_bc': args['drop_bc'],
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': modes.get(mode, ('BC',)),
-            'weights_given': bool(args['weights']),
+            'recorded': TRANSITION_RECORDER in run,
             'resume': args['resume'],
             **bc_only,
             **wanted,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from q2rl_bringup.arguments import Value
-from q2rl_bringup.node_parameters import DEMONSTRATE, RECORDER
+from q2rl_bringup.node_parameters import DEMONSTRATE, RECORDER, TRANSITION_RECORDER
 from q2rl_bringup.tip_pose import wants_tip_state
 
 Arguments = Mapping[str, Value]
@@ -32,6 +32,11 @@ def learned(args: Arguments) -> bool:
     return by_policies(args) and args['policy_mode'] != 'bc' and not args['weights']
 
 
+def without_learner(args: Arguments) -> bool:
+    """Where policies act as they are."""
+    return by_policies(args) and not learned(args)
+
+
 NODES: tuple[tuple[str, str, Callable[[Arguments], bool]], ...] = (
     ('gazebo_scene', 'q2rl_sim', lambda args: args['sim'] == 'gazebo'),
     ('tip_state', 'q2rl_control', wants_tip_state),
@@ -43,6 +48,7 @@ NODES: tuple[tuple[str, str, Callable[[Arguments], bool]], ...] = (
     ('rl_policy', 'q2rl_policies', by_policies),
     ('q_gate', 'q2rl_policies', by_policies),
     ('learner', 'q2rl_learner', learned),
+    (TRANSITION_RECORDER, 'q2rl_learner', without_learner),
     ('episode_manager', 'q2rl_control', always),
 )
 """(node, its package, whether a run has it), in the order in which they start."""

@@ -42,6 +42,7 @@ STARTS = (
     {'sim': 'gazebo'},
     {'sim': 'none', 'scene': 'fixed'},
     {'policy_mode': 'demonstrate', 'teleop': 'spacenav'},
+    {'policy_mode': 'bc'},
 )
 """Starts that have all nodes of q2rl between them."""
 

@@ -88,7 +88,7 @@ def test_weights_that_are_given_act_and_nothing_learns(weights, mode, modes):
     assert 'learner' not in names(graph) and graph.preparation is None
     manager = parameters(graph, 'episode_manager')
     assert (manager['rollouts'], manager['online_steps']) == (0, 0)
-    assert manager['evaluation_modes'] == modes and manager['weights_given']
+    assert manager['evaluation_modes'] == modes and manager['recorded']
     assert 'learner' not in manager['wait_for']
     assert parameters(graph, 'rl_policy')['weights'] == str(weights / 'actor.safetensors')
     assert parameters(graph, 'q_gate')['weights'] == str(weights / 'critic.safetensors')
@@ -117,7 +117,7 @@ def test_weights_where_nothing_acts_by_them_are_refused(weights, more, named):
 @pytest.mark.parametrize('part', ['all', 'robot'])
 def test_where_only_bc_is_evaluated_no_learner_runs_and_none_is_waited_for(part):
     graph = build_graph({'policy_mode': 'bc', 'part': part})
-    assert names(graph) == SIMULATED - {'learner'}
+    assert names(graph) == SIMULATED - {'learner'} | {'transition_recorder'}
     assert 'learner' not in parameters(graph, 'episode_manager')['wait_for']
 
 

@@ -36,6 +36,7 @@ def test_the_page_names_every_argument_and_node_and_explains_all(page):
         'operator_view',
         'teleop',
         'demonstration_recorder',
+        'transition_recorder',
     ):
         assert f'## {node} (' in page
     rows = [line for line in page.splitlines() if line.startswith('| `')]

@@ -28,6 +28,11 @@ OF_DEMONSTRATIONS = [
     for node in build_graph({**GIVEN, 'policy_mode': 'demonstrate'}).nodes
     if node.name in ('demonstration_recorder', 'episode_manager')
 ]
+WITHOUT_LEARNER = [
+    node
+    for node in build_graph({**GIVEN, 'policy_mode': 'bc'}).nodes
+    if node.name == 'transition_recorder'
+]
 OF_GAZEBO = [
     node
     for node in build_graph({'sim': 'gazebo'}).nodes
@@ -80,7 +85,9 @@ def shipped(name):
 
 
 @pytest.mark.parametrize(
-    'spec', [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+    'spec',
+    [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS, *WITHOUT_LEARNER],
+    ids=lambda spec: spec.name,
 )
 def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain):
     defaults = declared(spec, domain)
@@ -91,7 +98,9 @@ def test_the_graph_sets_only_declared_parameters_and_in_their_types(spec, domain
 
 
 @pytest.mark.parametrize(
-    'spec', [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS], ids=lambda spec: spec.name
+    'spec',
+    [*MANAGED, *OF_GAZEBO, *OF_A_REAL_CELL, *OF_DEMONSTRATIONS, *WITHOUT_LEARNER],
+    ids=lambda spec: spec.name,
 )
 def test_the_shipped_file_spells_out_every_other_parameter_with_its_default(spec, domain):
     defaults = declared(spec, domain)

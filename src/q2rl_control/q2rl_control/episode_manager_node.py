@@ -236,7 +236,8 @@ class EpisodeManager(Q2rlNode):
         waiting = self._link.assembler.unacknowledged_count
         silent = self._link.silent(time.monotonic(), self.value('learner_silence'))
         if silent or waiting > self.value('max_unacknowledged'):
-            return f'waiting for the learner: {waiting} transitions not acknowledged'
+            keeper = 'transition_recorder' if self._plan.settings.recorded else 'the learner'
+            return f'waiting for {keeper}: {waiting} transitions not acknowledged'
         return ''
 
     def _resend(self) -> None:

@@ -24,7 +24,7 @@ class ReplayLink:
     :param publish: sends a transition
     :param outbox: keeps unacknowledged ones over a restart; None keeps them in memory only
     :param encode: a transition as bytes, for the outbox
-    :param acknowledged: whether a learner acknowledges; else what is published is forgotten at once
+    :param acknowledged: whether a learner or a recorder acknowledges; else what is published is forgotten at once
     """
 
     def __init__(

@@ -58,7 +58,11 @@ def declare_run_parameters(node: Q2rlNode) -> None:
         'Modes to evaluate: BC, GATED, RL.',
     )
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
-    node.declare('weights_given', False, 'What acts is given: no learner is waited for.')
+    node.declare(
+        'recorded',
+        default.recorded,
+        'No learner is there: transition_recorder keeps the transitions, and what acts is given.',
+    )
     node.declare(
         'pause_after_episode',
         default.pause_after_episode,

@@ -52,10 +52,11 @@ class RunSession:
         extra = saved[1] if saved else {}
         assembler = TransitionAssembler(robot, extra.get('next_sequence', 1))
         if self._outbox is not None:
-            kept = [self._decode(payload) for _, payload in self._outbox.load()]
-            assembler.restore(kept)
+            waiting = [self._decode(payload) for _, payload in self._outbox.load()]
+            assembler.restore(waiting)
             assembler.next_sequence = max(assembler.next_sequence, extra.get('next_sequence', 1))
-        self.link = ReplayLink(assembler, send, self._outbox, self._encode, settings.needs_learner)
+        kept = settings.needs_learner or settings.recorded
+        self.link = ReplayLink(assembler, send, self._outbox, self._encode, kept)
         self._recorded = extra.get('episodes_recorded', 0)
         if self._store is not None:
             self._store.cut_episodes(self._recorded)

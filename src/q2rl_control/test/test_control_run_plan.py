@@ -383,7 +383,7 @@ def test_phases_of_no_length_are_left_out():
 
 @pytest.mark.parametrize('mode', [Mode.GATED, Mode.RL])
 def test_where_the_weights_are_given_no_learner_is_waited_for(mode):
-    given = settings_of(rollouts=0, online_steps=0, evaluation_modes=(mode,), weights_given=True)
+    given = settings_of(rollouts=0, online_steps=0, evaluation_modes=(mode,), recorded=True)
     assert not given.needs_learner
     plan = RunPlan(given)
     plan.start()

@@ -9,7 +9,8 @@ Modules by subject:
 - settings: `config` and `presets/`; `methods` and `overlays/`; `loss_config`
 - Q-Estimation: `estimation`, `judgement`, `returns`, `fitted_q`, `warm_start`
 - updates: `update`, `replay`, `offline`, `advantage` and `conservative` (losses of rival methods)
-- transitions: `replay_inbox`, `ingest`, `transition_check`, `transition_log`, `episodes`
+- transitions: `replay_inbox`, `ingest`, `transition_check`, `transition_log`, `episodes`; without a learner:
+  `transition_recorder_node`
 - behaviour cloning: `bc_training`, `distillation`
 - demonstrations: `demonstrations` (what is read), `demonstration_files` (one kind into another), `lerobot_dataset`,
   `mcap_demonstrations`; of a person at the arm: `demonstration_keeper`, `demonstration_recorder_node`
