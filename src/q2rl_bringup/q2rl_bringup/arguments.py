@@ -294,12 +294,19 @@ def as_the_task_says(args: Mapping[str, Value], task: TaskSpec) -> dict[str, Val
     demonstrations = args['demonstrations']
     if demonstrations == 0:
         raise InputError('argument `demonstrations`', '0 is too few', 'give 1 or more')
-    preset = learning.preset
-    if args['weights']:  # nothing is learned any more, and they say how they were
+    preset, weights = learning.preset, args['weights']
+    if weights:
+        if rollouts > 0 or steps > 0:
+            problem = 'nothing learns with weights that are given'
+            raise InputError(
+                'argument `weights`', problem, 'leave out rollouts and online_steps, or the weights'
+            )
+        folder = _folder_of_weights(weights)
+        weights, preset = str(folder), settings_of(folder, preset)
         rollouts = steps = 0
-        preset = settings_of(_folder_of_weights(args['weights']), preset)
     return {
         **args,
+        'weights': weights,
         'preset': args['preset'] or preset,
         'rollouts': learning.rollouts if rollouts == BY_TASK else rollouts,
         'online_steps': learning.online_steps if steps == BY_TASK else steps,

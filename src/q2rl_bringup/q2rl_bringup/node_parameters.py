@@ -84,7 +84,7 @@ def own_parameters(
             'drop_bc': args['drop_bc'],
             'evaluation_episodes': args['eval_episodes'],
             'evaluation_modes': modes.get(mode, ('BC',)),
-            'recorded': TRANSITION_RECORDER in run,
+            'without_learner': TRANSITION_RECORDER in run,
             'resume': args['resume'],
             **bc_only,
             **wanted,

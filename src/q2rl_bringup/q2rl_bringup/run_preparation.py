@@ -11,7 +11,7 @@ from typing import Any
 
 from q2rl_bringup.arguments import Value
 from q2rl_bringup.graph_specs import NodeSpec
-from q2rl_learner.learned_weights import weights_file
+from q2rl_learner.learned_weights import weights_path
 
 NO_DEMONSTRATIONS = 'none'
 
@@ -24,13 +24,12 @@ def policy_in(folder: Path) -> Path:
 
 def clone_file(args: Mapping[str, Value], run_dir: Path) -> str:
     """Return the path of the BC policy."""
-    folder = Path(args['weights']).absolute() if args['weights'] else run_dir
-    return args['bc_checkpoint'] or str(policy_in(folder))
+    return args['bc_checkpoint'] or str(policy_in(Path(args['weights'] or run_dir)))
 
 
 def given_weights(args: Mapping[str, Value], kind: str) -> str:
     """Return the path of the `actor` or the `critic` that was given; empty where a learner is to send it."""
-    return str(weights_file(Path(args['weights']).absolute(), kind)) if args['weights'] else ''
+    return str(weights_path(Path(args['weights']), kind)) if args['weights'] else ''
 
 
 def demonstrations_file(args: Mapping[str, Value], run_dir: Path) -> str:
@@ -62,8 +61,10 @@ def _asked(args: Mapping[str, Value]) -> dict[str, Any]:
         'realtime': args['sim'] != 'mujoco' or args['lockstep'] == 'false',
         'shadow': args['policy_mode'] == 'shadow',
     }
-    if args['bc_checkpoint']:
-        asked['bc'] = args['bc_checkpoint']
+    if args['weights']:
+        asked['weights'] = args['weights']
+    if args['bc_checkpoint'] or args['weights']:
+        asked['bc'] = clone_file(args, Path())
     if args['demos'] not in ('', NO_DEMONSTRATIONS):
         asked['demonstrations'] = args['demos']
     return asked

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 from pathlib import Path
 import subprocess
 import sys
@@ -88,11 +89,19 @@ def test_weights_that_are_given_act_and_nothing_learns(weights, mode, modes):
     assert 'learner' not in names(graph) and graph.preparation is None
     manager = parameters(graph, 'episode_manager')
     assert (manager['rollouts'], manager['online_steps']) == (0, 0)
-    assert manager['evaluation_modes'] == modes and manager['recorded']
+    assert manager['evaluation_modes'] == modes and manager['without_learner']
     assert 'learner' not in manager['wait_for']
     assert parameters(graph, 'rl_policy')['weights'] == str(weights / 'actor.safetensors')
     assert parameters(graph, 'q_gate')['weights'] == str(weights / 'critic.safetensors')
     assert parameters(graph, 'bc_policy')['checkpoint'] == str(weights / 'bc.safetensors')
+
+
+def test_a_run_by_weights_keeps_which_they_were(weights):
+    graph = build_graph({'weights': str(weights), 'sim': 'none'})
+    (text,) = (t for path, t in graph.files.items() if path.name == 'config.json')
+    asked = json.loads(text)['asked']
+    assert asked['weights'] == str(weights) and asked['steps'] == 0
+    assert asked['bc'] == str(weights / 'bc.safetensors')
 
 
 def test_weights_are_gated_as_they_were_learned(weights):
@@ -107,7 +116,12 @@ def test_weights_are_gated_as_they_were_learned(weights):
 
 @pytest.mark.parametrize(
     ('more', 'named'),
-    [({'policy_mode': 'bc'}, '`weights`'), ({'part': 'learner'}, '`part`')],
+    [
+        ({'policy_mode': 'bc'}, '`weights`'),
+        ({'part': 'learner'}, '`part`'),
+        ({'online_steps': 3000}, '`weights`'),
+        ({'rollouts': 20}, '`weights`'),
+    ],
 )
 def test_weights_where_nothing_acts_by_them_are_refused(weights, more, named):
     with pytest.raises(InputError, match=named):

@@ -121,6 +121,10 @@ class EpisodeManager(Q2rlNode):
     def _plan(self) -> RunPlan:
         return self._session.plan
 
+    @property
+    def _keeper(self) -> str:
+        return 'transition_recorder' if self._plan.settings.without_learner else 'the learner'
+
     def _send(self, transition) -> None:
         self._transition_out.publish(transition_to_msg(transition, self.task.frames.fixture))
 
@@ -132,7 +136,7 @@ class EpisodeManager(Q2rlNode):
             self._link.add(step, time.monotonic())
         except OutboxFull as error:
             self._flow.abandon(str(error))
-            self._plan.fail(f'{error}: restart the learner, then resume')
+            self._plan.fail(f'{error}: restart {self._keeper}, then resume')
         record = self._flow.heard_step(step)
         if record is not None:
             summary = summary_to_msg(record)
@@ -180,9 +184,9 @@ class EpisodeManager(Q2rlNode):
             self._plan.fail(f'{silent} did not answer for {patience:g} s: restart it, then resume')
         gap = self._link.gap(time.monotonic())
         if gap:
-            self._flow.abandon('the learner cannot follow')
+            self._flow.abandon(f'{self._keeper} cannot follow')
             self._plan.fail(
-                f'the learner lacks transitions {gap}, and outbox.bin does not hold them either: bring back the '
+                f'{self._keeper} lacks transitions {gap}, and outbox.bin does not hold them either: bring back the '
                 "transitions.db of the learner's run folder, then resume; or start a new run"
             )
         self._advance()
@@ -236,8 +240,7 @@ class EpisodeManager(Q2rlNode):
         waiting = self._link.assembler.unacknowledged_count
         silent = self._link.silent(time.monotonic(), self.value('learner_silence'))
         if silent or waiting > self.value('max_unacknowledged'):
-            keeper = 'transition_recorder' if self._plan.settings.recorded else 'the learner'
-            return f'waiting for {keeper}: {waiting} transitions not acknowledged'
+            return f'waiting for {self._keeper}: {waiting} transitions not acknowledged'
         return ''
 
     def _resend(self) -> None:

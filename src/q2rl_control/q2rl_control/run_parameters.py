@@ -59,9 +59,9 @@ def declare_run_parameters(node: Q2rlNode) -> None:
     )
     node.declare('drop_bc', default.drop_bc, 'Once graduated, RL acts alone in place of the gate.')
     node.declare(
-        'recorded',
-        default.recorded,
-        'No learner is there: transition_recorder keeps the transitions, and what acts is given.',
+        'without_learner',
+        default.without_learner,
+        'What acts is given, and transition_recorder keeps the transitions.',
     )
     node.declare(
         'pause_after_episode',

@@ -79,6 +79,7 @@ class RunPlan:
         self.progress.check_kind(demonstrated, settings.online_steps > 0 and not demonstrated)
         if settings.demonstrations and self.phase is Phase.FINISHED:
             self._enter(self._onward(Phase.DEMONSTRATING))  # more are wanted now, perhaps
+        self._settle_first()
         self._learn_on()
 
     @property
@@ -143,12 +144,9 @@ class RunPlan:
         self.progress.attempts += 1
 
     def scene_used(self) -> None:
-        """Pause, where a person sets the scene up again and another episode follows."""
-        phase = self.phase
-        last = phase is Phase.SETTLING and self._over(Phase.EVALUATING)
-        at_work = phase not in (Phase.STARTING, *RESTING)
-        if self.settings.pause_after_episode and at_work and not last:
-            self._rest(Phase.PAUSED, AWAITS_SCENE)
+        """Pause before the next episode, if there is one, where a person sets the scene up again."""
+        if self.settings.pause_after_episode and self.next_episode() is not None:
+            self._rest(Phase.PAUSED, '; '.join(filter(None, (self.detail, AWAITS_SCENE))))
 
     def episode_finished(self, plan: EpisodePlan, result: EpisodeResult) -> bool:
         """Count a finished episode and go on to the next phase where this one is over; return whether it counts.
@@ -248,6 +246,7 @@ class RunPlan:
 
         One that is unsure after its fit gets more rollouts, as long as there may be more.
         """
+        before = self.phase
         if report.state is LearnerState.UNSURE and self.phase is Phase.FITTING:
             self._draw_out(report)
         if report.state is LearnerState.FAILED and self.phase not in RESTING:
@@ -261,6 +260,8 @@ class RunPlan:
         elif self.phase is Phase.SETTLING and report.state is LearnerState.SETTLED:
             self.progress.last_weights = report.weights_version
             self._enter(self._onward(Phase.EVALUATING))
+        if self.phase is not before:
+            self.scene_used()
 
     def _draw_out(self, report: LearnerReport) -> None:
         """Run more rollouts, or stop where there are as many as there may be."""
@@ -279,6 +280,7 @@ class RunPlan:
         """End SETTLING without the learner: what it sent last is what is evaluated."""
         if self.phase is Phase.SETTLING:
             self._enter(self._onward(Phase.EVALUATING), detail)
+            self.scene_used()
 
     def command(self, command: Command) -> str | None:
         """Carry out an operator's command; return why not, or None where it is done."""
@@ -332,6 +334,17 @@ class RunPlan:
         if measures_rl(number) or (measures_rl(before) and measures_bc(before)):
             return Mode.RL
         return Mode.GATED
+
+    def _settle_first(self) -> None:
+        """Let a learner say what it has before that is evaluated, where what acted until now was given."""
+        progress, resting = self.progress, self.phase in (Phase.PAUSED, Phase.STOPPED)
+        at = progress.back_to if resting else self.phase
+        if at is not Phase.EVALUATING or not self.settings.needs_learner or progress.last_weights:
+            return
+        if resting:
+            progress.back_to = Phase.SETTLING
+        else:
+            self._enter(Phase.SETTLING)
 
     def _learn_on(self) -> None:
         """Go back to the online phase, where the run was done with it and is given more steps, or another goal."""

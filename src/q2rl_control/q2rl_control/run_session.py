@@ -55,7 +55,7 @@ class RunSession:
             waiting = [self._decode(payload) for _, payload in self._outbox.load()]
             assembler.restore(waiting)
             assembler.next_sequence = max(assembler.next_sequence, extra.get('next_sequence', 1))
-        kept = settings.needs_learner or settings.recorded
+        kept = settings.needs_learner or settings.without_learner
         self.link = ReplayLink(assembler, send, self._outbox, self._encode, kept)
         self._recorded = extra.get('episodes_recorded', 0)
         if self._store is not None:
@@ -63,8 +63,7 @@ class RunSession:
         if saved:
             # Ids of the last process must not come back, however its last episode ended.
             self.plan.episode_dropped()
-            if self.plan.next_episode() is not None:
-                self.plan.scene_used()  # by the one that may have been under way
+            self.plan.scene_used()  # by the one that may have been under way
         self.save()
 
     def begin(self, plan: EpisodePlan) -> None:

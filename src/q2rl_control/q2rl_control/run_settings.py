@@ -29,7 +29,7 @@ class RunSettings:
     so many episodes; 0: never.
     demonstrations: 0, or the run is of a person instead, and over once so many of their episodes succeeded.
     pause_after_episode: pause after each, until whoever sets the scene up again resumes the run.
-    recorded: no learner is there; what acts is given, and a recorder keeps and acknowledges the transitions.
+    without_learner: what acts is given, and a recorder keeps and acknowledges the transitions.
     """
 
     run_id: str
@@ -48,7 +48,7 @@ class RunSettings:
     drop_bc: bool = False
     demonstrations: int = 0
     pause_after_episode: bool = False
-    recorded: bool = False
+    without_learner: bool = False
 
     def __post_init__(self) -> None:
         if not self.run_id:
@@ -73,4 +73,4 @@ class RunSettings:
     def needs_learner(self) -> bool:
         """Whether anything is learned, or anything that was learned acts."""
         by_rl = any(mode is not Mode.BC for mode in self.evaluation_modes)
-        return not self.recorded and (self.rollouts > 0 or by_rl)
+        return not self.without_learner and (self.rollouts > 0 or by_rl)

@@ -217,6 +217,44 @@ def test_a_run_pauses_after_each_episode_that_another_follows_until_the_scene_is
     assert seen.count(Phase.PAUSED) == len(episodes) - 1
 
 
+def test_a_pause_for_the_scene_comes_right_before_the_episode_however_long_a_fit_takes():
+    plan = RunPlan(settings_of(pause_after_episode=True, evaluation_episodes=1))
+    plan.start()
+    for _ in range(3):
+        plan.command(Command.RESUME)
+        finish(plan)
+    assert plan.phase is Phase.FITTING  # which waits for nobody
+    plan = taken_up(plan)
+    plan.scene_used()  # as after a restart of its node
+    assert plan.phase is Phase.FITTING
+    plan.learner_reported(GOOD)
+    assert paused_for_the_scene(plan) and plan.progress.back_to is Phase.ONLINE
+    plan.command(Command.RESUME)
+    plan.learner_reported(GOOD)  # a status in between changes nothing
+    assert plan.phase is Phase.ONLINE
+    plan.command(Command.EVALUATE)
+    plan.learner_gone('the learner said nothing')
+    assert plan.phase is Phase.PAUSED and plan.progress.back_to is Phase.EVALUATING
+    assert plan.detail == f'the learner said nothing; {AWAITS_SCENE}'
+
+
+@pytest.mark.parametrize('stopped', [False, True])
+def test_a_run_by_given_weights_that_goes_on_with_a_learner_hears_first_what_it_has(stopped):
+    given = dict(rollouts=0, online_steps=0, evaluation_modes=(Mode.RL,))
+    plan = RunPlan(settings_of(**given, without_learner=True))
+    plan.start()
+    finish(plan)
+    if stopped:
+        plan.command(Command.STOP)
+    plan = RunPlan(settings_of(**given), plan.progress)
+    if stopped:
+        plan.command(Command.RESUME)
+    assert plan.phase is Phase.SETTLING
+    plan.learner_reported(SETTLED)
+    assert plan.phase is Phase.EVALUATING
+    assert RunPlan(settings_of(**given), plan.progress).phase is Phase.EVALUATING
+
+
 def test_an_episode_that_does_not_count_leaves_a_scene_to_set_up_too_and_the_last_one_does_not():
     plan = RunPlan(settings_of(pause_after_episode=True))
     plan.scene_used()
@@ -383,7 +421,7 @@ def test_phases_of_no_length_are_left_out():
 
 @pytest.mark.parametrize('mode', [Mode.GATED, Mode.RL])
 def test_where_the_weights_are_given_no_learner_is_waited_for(mode):
-    given = settings_of(rollouts=0, online_steps=0, evaluation_modes=(mode,), recorded=True)
+    given = settings_of(rollouts=0, online_steps=0, evaluation_modes=(mode,), without_learner=True)
     assert not given.needs_learner
     plan = RunPlan(given)
     plan.start()

@@ -24,7 +24,7 @@ def make_clips(data: RunData) -> tuple[list[Clip], str]:
     Returns the clips, and why there are none (empty where there are).
     """
     with TracePictures(data, WIDTH, HEIGHT) as pictures:
-        chosen = choose_episodes(data.evaluated)
+        chosen = [] if pictures.note else choose_episodes(data.evaluated)
         clips = [_clip(data, pictures, title, row) for title, row in chosen]
     made = [clip for clip in clips if clip is not None]
     if made:
@@ -53,9 +53,10 @@ def _clip(data: RunData, pictures: TracePictures, title: str, row: EpisodeRow) -
     from q2rl_sim.render import write_animation
 
     try:
-        frames = pictures.draw(row, read_ticks(data, row).stamps, EVERY)
+        stamps = read_ticks(data, row).stamps
     except InputError:
         return None
+    frames = pictures.draw(row, stamps, EVERY)
     if not frames:
         return None
     frames += [frames[-1]] * HOLD_PICTURES

@@ -11,7 +11,7 @@ from q2rl_control.episode_tally import EpisodeRecord
 from q2rl_lab.cell import Deciders
 from q2rl_lab.statistics import Rate
 from q2rl_learner.config import LearnerConfig, load_preset
-from q2rl_learner.learned_weights import KINDS, holds_weights, weights_file
+from q2rl_learner.learned_weights import KINDS, holds_weights, weights_path
 from q2rl_learner.learner_state import config_in, load_state
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_policies.bc import BCPolicy
@@ -121,7 +121,7 @@ def learned_from(
     if holds_weights(folder):
         config = load_preset(preset)
         contract = task.contract_hash
-        actors, critics = (weights_file(folder, kind) for kind in KINDS)
+        actors, critics = (weights_path(folder, kind) for kind in KINDS)
         actor = LiveActor.from_file(actors.read_bytes(), actors, contract)
         critic = LiveCritic.from_file(critics.read_bytes(), critics, contract)
         # Critics are asked with the alpha that they were trained against, as the node of the gate does.

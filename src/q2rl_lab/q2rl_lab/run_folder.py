@@ -44,6 +44,7 @@ class RunConfig:
     planner: str = 'straight'
     in_process: bool = False
     bc: str | None = None
+    weights: str | None = None  # folder of what acts, where nothing learns
     shadow: bool = False
     sim: str = 'mujoco'
     robot_type: str = 'panda'
@@ -103,6 +104,12 @@ class RunFolder:
     def bc(self) -> Path:
         """The cloned or adopted policy: safetensors, or the YAML of one that is a Python class."""
         return policy_in(self.path)
+
+    @property
+    def policy(self) -> Path:
+        """The same, or where a launch was given it: it leaves that where it is."""
+        given = None if self.bc.is_file() else self.read_config().bc
+        return self.bc if given is None else Path(given)
 
     @property
     def state(self) -> Path:

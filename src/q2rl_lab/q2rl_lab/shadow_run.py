@@ -42,7 +42,7 @@ def find_learned(
 ) -> Learned:
     """Return what `target` names: a run (None: the latest), or a folder with an actor's and a critic's weights.
 
-    :param bc: BC policy, if not the one of the run or `bc.safetensors` in the folder
+    :param bc: BC policy, if not the one of the run or in the folder
     :param task: of a folder of weights
     :param preset: that a folder of weights was learned with; None: its settings, or where it has none the task's
     :raises InputError: no such run or folder
@@ -54,7 +54,9 @@ def find_learned(
         return Learned(folder.resolve().name, folder, cloned, task, preset, 0)
     run = open_run(runs_dir, target)
     config = run.read_config()
-    return Learned(run.id, run.learner, bc or run.bc, config.task, config.preset, config.seed, run)
+    return Learned(
+        run.id, run.learner, bc or run.policy, config.task, config.preset, config.seed, run
+    )
 
 
 def make_folder(

@@ -42,7 +42,7 @@ class TracePictures:
     ) -> list[np.ndarray]:
         """Return a picture (H, W, 3) uint8 of one tick in so many and of the last.
 
-        None where the trace does not hold the episode whole, or where `note` then says why.
+        Empty where the trace does not hold the episode whole, or where none can be drawn: `note` then says why.
 
         :param stamps: of the episode's first and last transition [s]
         """

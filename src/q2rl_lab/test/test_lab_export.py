@@ -90,6 +90,17 @@ def test_it_is_written_beside_the_run_and_not_over_another(folder):
     assert policy_in(out).name == 'bc.yaml' and not (out / 'bc.safetensors').exists()
 
 
+def test_a_policy_that_lies_where_it_is_to_go_stays(folder, tmp_path):
+    before = folder.bc.read_bytes()
+    result = export(folder, '-o', folder.path, '--force')
+    assert result.exit_code == 2 and 'name another folder' in result.stderr
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'bc.safetensors').write_bytes(b'mine')
+    assert export(folder, '-o', tmp_path / 'mine').exit_code == 2
+    assert (tmp_path / 'mine' / 'bc.safetensors').read_bytes() == b'mine'
+    assert folder.bc.read_bytes() == before and not holds_weights(folder.path)
+
+
 def test_the_shadow_takes_its_settings(folder, tmp_path):
     out = tmp_path / 'policy'
     assert export(folder, '-o', out).exit_code == 0

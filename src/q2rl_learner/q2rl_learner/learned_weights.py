@@ -17,14 +17,14 @@ KINDS = ('actor', 'critic')
 SETTINGS = 'settings.yaml'
 
 
-def weights_file(folder: Path, kind: str) -> Path:
+def weights_path(folder: Path, kind: str) -> Path:
     """Return where the networks of a kind are."""
     return folder / f'{kind}.safetensors'
 
 
 def holds_weights(folder: Path) -> bool:
     """Return whether there are weights to act by; their settings may be missing."""
-    return all(weights_file(folder, kind).is_file() for kind in KINDS)
+    return all(weights_path(folder, kind).is_file() for kind in KINDS)
 
 
 def settings_of(folder: Path, default: str) -> str:
@@ -40,7 +40,7 @@ def write_weights(folder: Path, learner: OnlineLearner) -> list[Path]:
     """
     paths = []
     for kind in KINDS:
-        paths.append(weights_file(folder, kind))
+        paths.append(weights_path(folder, kind))
         write_atomically(paths[-1], learner.weights(kind), durable=True)
     paths.append(folder / SETTINGS)
     write_atomically(paths[-1], yaml.safe_dump(learner.config.model_dump(mode='json')))

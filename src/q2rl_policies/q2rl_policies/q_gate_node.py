@@ -178,8 +178,12 @@ class QGateNode(Q2rlNode):
         """Rate BC by the temperature that the critics were trained against, whatever this node was started with."""
         if alpha is None or alpha == self._gate.alpha:
             return
-        text = f"the learner has alpha {alpha:g}, this gate had {self._gate.alpha:g}: the learner's counts"
-        self.drop('other_alpha', f'{text}; start both with the same preset')
+        text = (
+            f'the critics have alpha {alpha:g}, this gate had {self._gate.alpha:g}: theirs counts'
+        )
+        self.drop(
+            'other_alpha', f'{text}; start the gate with the preset that they are learned with'
+        )
         self._gate.alpha = alpha
 
     def _take_early(self, record: ObservationRecord) -> dict[Source, ProposalRecord]:

@@ -54,13 +54,13 @@ class WeightsInbox:
         given = node.value('weights')
         if given:
             self.live.stage(_content(Path(given)), given)
+            return
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._check, name=self.topic, daemon=True)
         self._thread.start()
-        if not given:
-            node.subscribe(
-                WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
-            )
+        node.subscribe(
+            WeightsChunk, self.topic, self._on_chunk, node.qos.weights, while_inactive=True
+        )
         node.wall_timer(TELL_PERIOD_S, self._tell)
         node.when_released(self.close)
 

@@ -83,9 +83,9 @@ def evaluate_verb(
         spec, who = load_task(source), Mode[(mode or Who.gated).name.upper()]
         what = folder.id
         if who is Mode.BC:
-            policies = bc_alone(folder.bc, spec, scenes)
+            policies = bc_alone(folder.policy, spec, scenes)
         else:
-            policies = learned(folder.path, folder.bc, spec, config.preset, scenes)
+            policies = learned(folder.path, folder.policy, spec, config.preset, scenes)
     with EpisodeProgress(episodes) as progress:
         if record is None:
             evaluate(spec, policies, who, episodes, scenes, progress)

@@ -37,7 +37,7 @@ def export(
     ros2 launch q2rl_bringup pipe_assembly.launch.py weights:=policy
     """  # noqa: D301
     from q2rl_bringup.run_preparation import policy_in
-    from q2rl_lab.console import emit
+    from q2rl_lab.console import emit, say
     from q2rl_lab.evaluation import restored
     from q2rl_lab.preparation import keep_policy
     from q2rl_lab.run_folder import open_run
@@ -48,19 +48,22 @@ def export(
     folder = open_run(runs_dir, run)
     config = folder.read_config()
     target = out or folder.path / 'policy'
-    if holds_weights(target):
-        refuse_existing(target, force)
-    # A launch leaves the policy that it was given where it was.
-    given = config.bc is not None and not folder.bc.is_file()
-    policy = Path(config.bc) if given else folder.bc
+    learner = restored(folder.learner / 'state.safetensors', load_task(config.task))
+    policy, there = folder.policy, policy_in(target)
     if not policy.is_file():
         raise InputError(policy, 'is not there: the BC policy of the run', 'bring it back')
+    if there.is_file() and there.samefile(policy):
+        raise InputError(target, 'holds the BC policy that is to be copied', 'name another folder')
+    if holds_weights(target) or there.is_file():
+        refuse_existing(target, force)
     check_writable(target, folder=True)
-    learner = restored(folder.learner / 'state.safetensors', load_task(config.task))
     with saying_why(target):
-        # What was kept of another run must not be found before it.
-        policy_in(target).unlink(missing_ok=True)
         files = [*write_weights(target, learner), keep_policy(policy, target)]
+        # One that was kept of another run must not be found before it.
+        for name in {'bc.yaml', 'bc.safetensors'} - {files[-1].name}:
+            (target / name).unlink(missing_ok=True)
+    if files[-1].suffix == '.yaml':
+        say(f'{files[-1]} names code, or a folder, that has to be there where it is used')
     emit(
         {
             'of': folder.id,

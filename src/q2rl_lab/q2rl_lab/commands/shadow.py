@@ -62,7 +62,7 @@ def shadow(
     q2rl shadow                        the latest run's weights, 20 fresh scenes
     q2rl shadow seven -n 100           of runs/seven
     q2rl shadow seven --nodes          the same through arm, policies and gate
-    q2rl shadow weights/ --bc bc.safetensors
+    q2rl shadow learned/               of a folder that q2rl export wrote
     """  # noqa: D301
     from q2rl_lab.browser import open_page
     from q2rl_lab.console import EXIT_FAILED, emit, say
