@@ -11,19 +11,18 @@ import subprocess
 import sys
 import time
 
+from graph_processes import processes
 import pytest
+from scripted_person import well_estimated_task
 
 from q2rl_bringup.node_graph import build_graph
 from q2rl_lab.preparation import clone
-from q2rl_lab.ros_environment import Domain, node_environment
-from q2rl_lab.supervisor import ProcessSpec, ProcessState, Supervisor
-from q2rl_lab.up_run import program
+from q2rl_lab.ros_environment import node_environment
+from q2rl_lab.supervisor import ProcessState, Supervisor
 from q2rl_learner.demonstrations import load_demonstrations
 from q2rl_policies.policy_file import load_bc
 
 NODES = Path(__file__).resolve().parents[1] / 'nodes'
-sys.path.insert(0, str(NODES))
-from scripted_person import well_estimated_task  # noqa: E402
 
 PATIENCE_S = 100.0
 PERSON = f"""
@@ -43,13 +42,6 @@ bc: {steps: 20, hidden: [16], batch: 32}
 
 
 @pytest.fixture
-def domain():
-    held = Domain()
-    yield held
-    held.release()
-
-
-@pytest.fixture
 def person(domain, tmp_path):
     """Start the person in the domain of the nodes, with the task file that the test writes first."""
     started = []
@@ -64,16 +56,6 @@ def person(domain, tmp_path):
     for process in started:
         process.kill()
         process.wait(10)
-
-
-def processes(graph, folder: Path) -> list[ProcessSpec]:
-    specs = []
-    for node in graph.nodes:
-        file = folder / f'{node.name}.yaml'
-        file.write_text(graph.parameter_file(node))
-        argv = (*program(node.package, node.executable), *graph.command_line(node, file))
-        specs.append(ProcessSpec(name=node.name, argv=argv, once=node.once))
-    return specs
 
 
 async def run_until_recorded(supervisor: Supervisor, killed: str, file: Path) -> None:

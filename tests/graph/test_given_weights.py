@@ -7,19 +7,17 @@ import asyncio
 import json
 import time
 
+from graph_processes import processes
+from networks import bc_checkpoint
 import pytest
-import torch
 
 from q2rl_bringup.node_graph import build_graph
-from q2rl_lab.ros_environment import Domain, node_environment
-from q2rl_lab.supervisor import ProcessSpec, Supervisor
-from q2rl_lab.up_run import program
-from q2rl_learner.bc_training import make_bc
+from q2rl_lab.ros_environment import node_environment
+from q2rl_lab.supervisor import Supervisor
 from q2rl_learner.config import load_preset
 from q2rl_learner.learned_weights import write_weights
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
-from q2rl_policies.networks_file import save
 from q2rl_task import load_task
 
 PATIENCE_S = 200.0
@@ -27,26 +25,13 @@ VERSION = 12
 
 
 @pytest.fixture
-def domain():
-    held = Domain()
-    yield held
-    held.release()
-
-
-@pytest.fixture
 def weights(tmp_path):
     """A folder as `q2rl export` writes it, of networks that nobody trained."""
     folder, task, config = tmp_path / 'policy', load_task('pipe_assembly'), load_preset('tiny')
-    torch.manual_seed(0)
     learner = OnlineLearner(config, task, 0)
     learner.weights_version = VERSION
     write_weights(folder, learner)
-    net = make_bc(config.bc, task.observation_size, task.action_size)
-    meta = {
-        'contract': task.contract_hash, 'task': task.name, 'version': 1, 'parent': 0,
-        'architecture': net.architecture,
-    }  # fmt: skip
-    save(folder / 'bc.safetensors', 'bc', net.state_dict(), meta)
+    bc_checkpoint(folder / 'bc.safetensors')
     return folder
 
 
@@ -81,12 +66,7 @@ def test_rl_acts_by_the_weights_that_are_given(domain, weights, tmp_path):
         }
     )
     assert graph.preparation is None
-    specs = []
-    for node in graph.nodes:
-        file = tmp_path / f'{node.name}.yaml'
-        file.write_text(graph.parameter_file(node))
-        argv = (*program(node.package, node.executable), *graph.command_line(node, file))
-        specs.append(ProcessSpec(name=node.name, argv=argv))
+    specs = processes(graph, tmp_path)
     assert 'learner' not in {spec.name for spec in specs}
     supervisor = Supervisor(specs, tmp_path / 'logs', node_environment(domain.number))
     found = asyncio.run(run_to_its_end(supervisor, run_dir / 'run_state.json'))

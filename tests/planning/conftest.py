@@ -17,14 +17,6 @@ from q2rl_control.planners import make_planner
 from q2rl_ros.testing import bench as make_bench
 
 
-@pytest.fixture(autouse=True)
-def state_home(tmp_path_factory):
-    """No robot of this machine, and no test before, stops a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
-        yield
-
-
 @pytest.fixture(scope='session')
 def straight():
     return make_planner(settings('straight'))

@@ -82,8 +82,8 @@ def preparation(args: Mapping[str, Value], run_dir: Path) -> NodeSpec | None:
     if args['policy_mode'] != 'bc':
         files.append(demonstrations_file(args, run_dir))
     complete = all(Path(path).is_file() for path in files if path)
-    made_here = args['sim'] != 'none' and args['policy_mode'] != 'demonstrate'
-    made_here &= not args['weights']
+    simulated = args['sim'] != 'none' and args['policy_mode'] != 'demonstrate'
+    made_here = simulated and not args['weights']
     if args['part'] != 'all' or complete or not made_here:
         return None
     # By name only: q2rl_lab, which knows how, stands above this package.

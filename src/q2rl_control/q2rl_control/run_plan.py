@@ -290,7 +290,7 @@ class RunPlan:
                 return f'the run is {phase.name.lower()}'
             self._rest(Phase.PAUSED, 'paused by an operator')
         elif command is Command.RESUME:
-            if phase not in (Phase.PAUSED, Phase.STOPPED):
+            if not self.progress.resting:
                 return 'the run is not paused or stopped'
             back_to = self.progress.back_to
             # A fit that failed may have been given more rollouts since.
@@ -337,14 +337,10 @@ class RunPlan:
 
     def _settle_first(self) -> None:
         """Let a learner say what it has before that is evaluated, where what acted until now was given."""
-        progress, resting = self.progress, self.phase in (Phase.PAUSED, Phase.STOPPED)
-        at = progress.back_to if resting else self.phase
-        if at is not Phase.EVALUATING or not self.settings.needs_learner or progress.last_weights:
-            return
-        if resting:
-            progress.back_to = Phase.SETTLING
-        else:
-            self._enter(Phase.SETTLING)
+        progress = self.progress
+        unheard = self.settings.needs_learner and not progress.last_weights
+        if progress.at is Phase.EVALUATING and unheard:
+            progress.move_to(Phase.SETTLING)
 
     def _learn_on(self) -> None:
         """Go back to the online phase, where the run was done with it and is given more steps, or another goal."""
@@ -353,18 +349,13 @@ class RunPlan:
         if not settings.online_steps or told == progress.learn_until:
             return
         progress.learn_until = told
-        resting = self.phase in (Phase.PAUSED, Phase.STOPPED)
-        at = progress.back_to if resting else self.phase
-        if at not in AFTER_ONLINE or self._over(Phase.ONLINE):
+        if progress.at not in AFTER_ONLINE or self._over(Phase.ONLINE):
             return
         evaluated = progress.of(Phase.EVALUATING).episodes
         if evaluated > self._evaluated_before:
             progress.superseded.append([evaluated, self.online_steps])
         progress.last_weights = 0
-        if resting:
-            progress.back_to = self._onward(Phase.ONLINE)
-        else:
-            self._enter(self._onward(Phase.ONLINE))
+        progress.move_to(self._onward(Phase.ONLINE))
 
     @property
     def _evaluated_before(self) -> int:

@@ -61,6 +61,23 @@ class RunProgress:
         """Return the sums of a phase; those of a phase without episodes are not kept."""
         return self.counts.get(phase.name, PhaseCounts())
 
+    @property
+    def resting(self) -> bool:
+        """Whether the run waits for RESUME."""
+        return self.phase in (Phase.PAUSED, Phase.STOPPED)
+
+    @property
+    def at(self) -> Phase:
+        """The phase that the run is at, or goes on at."""
+        return self.back_to if self.resting else self.phase
+
+    def move_to(self, phase: Phase) -> None:
+        """Be at another phase; a run that rests goes on there."""
+        if self.resting:
+            self.back_to = phase
+        else:
+            self.phase, self.detail = phase, ''
+
     def check_kind(self, demonstrated: bool, learns: bool) -> None:
         """See that a run which has begun is one of demonstrations, or is not, and can learn if it is to.
 
@@ -73,8 +90,7 @@ class RunProgress:
         if self.phase is not Phase.STARTING and is_demonstrated is not demonstrated:
             kind = 'a person demonstrates' if is_demonstrated else 'policies act'
             raise InputError('parameter `run_dir`', f'holds a run in which {kind}', 'name another')
-        at = self.back_to if self.phase in (Phase.PAUSED, Phase.STOPPED) else self.phase
-        past_rollouts = at in (Phase.FITTING, *LEARNING, *AFTER_ONLINE)
+        past_rollouts = self.at in (Phase.FITTING, *LEARNING, *AFTER_ONLINE)
         if learns and past_rollouts and not self.of(Phase.ESTIMATING).episodes:
             problem = 'holds a run without rollouts, which can learn nothing any more'
             raise InputError('parameter `run_dir`', problem, 'name another run_dir')

@@ -17,14 +17,6 @@ def task():
     return load_task('pipe_assembly')
 
 
-@pytest.fixture(autouse=True)
-def state_home(tmp_path_factory):
-    """No robot of this machine, and no test before, stops a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_STATE_HOME', str(tmp_path_factory.mktemp('state')))
-        yield
-
-
 @pytest.fixture
 def patient(task, tmp_path) -> dict:
     """Parameters of a real-time arm that bears with a machine on which this process waits for the processor.

@@ -125,9 +125,11 @@ def take(task: Contract, policy: Path, folder: Path) -> dict[str, Any]:
 
 
 def keep_policy(policy: Path, folder: Path) -> Path:
-    """Copy the file of a policy into a run's folder as `RunFolder.bc` looks for it; return where it is."""
-    kept = folder / f'bc{".safetensors" if policy.suffix == ".safetensors" else ".yaml"}'
+    """Copy the file of a policy into a folder as the only one that `policy_in` finds; return where it is."""
+    named, packed = folder / 'bc.yaml', folder / 'bc.safetensors'
+    kept, other = (packed, named) if policy.suffix == '.safetensors' else (named, packed)
     write_atomically(kept, policy.read_bytes(), durable=True)
+    other.unlink(missing_ok=True)
     return kept
 
 

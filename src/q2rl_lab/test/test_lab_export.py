@@ -7,20 +7,18 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
+from untrained import untrained_clone
 
 from q2rl_bringup.run_preparation import policy_in
 from q2rl_lab.cli import app
 from q2rl_lab.evaluation import learned, learned_from
 from q2rl_lab.run_folder import RunConfig, create_run
 from q2rl_lab.shadow_run import find_learned
-from q2rl_learner.bc_training import make_bc
 from q2rl_learner.config import load_preset
 from q2rl_learner.learned_weights import SETTINGS, holds_weights
 from q2rl_learner.learner_state import save_state
 from q2rl_learner.online_learner import OnlineLearner
-from q2rl_policies.networks_file import save
 from q2rl_task import Mode, ObservationRecord, load_task
 
 TASK = load_task('pipe_assembly')
@@ -32,14 +30,8 @@ PRESET = 'tiny+ibrl'
 def folder(tmp_path):
     """A run in `tmp_path/runs` that has a clone and has learned."""
     made = create_run(tmp_path / 'runs', 'seven', RunConfig('pipe_assembly', 7, preset=PRESET), {})
-    torch.manual_seed(0)
     config = load_preset(PRESET)
-    net = make_bc(config.bc, TASK.observation_size, TASK.action_size)
-    meta = {
-        'contract': TASK.contract_hash, 'task': TASK.name, 'version': 1, 'parent': 0,
-        'architecture': net.architecture,
-    }  # fmt: skip
-    save(made.bc, 'bc', net.state_dict(), meta)
+    untrained_clone(made.bc, config.bc, TASK)
     learner = OnlineLearner(config, TASK, 3)
     learner.weights_version, learner.trained_steps = 5, 40
     made.learner.mkdir()

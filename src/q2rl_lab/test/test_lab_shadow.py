@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
+from untrained import untrained_clone
 
 from q2rl_control.run_progress import PhaseCounts, RunProgress
 from q2rl_control.run_store import RunStore
@@ -24,11 +25,9 @@ from q2rl_lab.shadow_page import render_shadow
 from q2rl_lab.shadow_result import PLACES, build_shadow, judged_ticks, shares_by_depth
 from q2rl_lab.shadow_run import can_run_by_nodes, find_learned, make_folder, take_over
 from q2rl_lab.trace_pictures import TracePictures
-from q2rl_learner.bc_training import make_bc
 from q2rl_learner.config import load_preset
 from q2rl_learner.online_learner import OnlineLearner
 from q2rl_learner.transition_log import TransitionLog
-from q2rl_policies.networks_file import save
 from q2rl_task import InputError, Mode, Phase, Reason, Source, load_task
 
 TASK = load_task('pipe_assembly')
@@ -39,14 +38,8 @@ EPISODES = 1
 def weights(tmp_path_factory):
     """A folder of weights of an RL policy that is worth more than any BC everywhere, or so its critics say."""
     folder = tmp_path_factory.mktemp('weights')
-    torch.manual_seed(0)
     config = load_preset('tiny')
-    net = make_bc(config.bc, TASK.observation_size, TASK.action_size)
-    meta = {
-        'contract': TASK.contract_hash, 'task': TASK.name, 'version': 1, 'parent': 0,
-        'architecture': net.architecture,
-    }  # fmt: skip
-    save(folder / 'bc.safetensors', 'bc', net.state_dict(), meta)
+    untrained_clone(folder / 'bc.safetensors', config.bc, TASK)
     learner = OnlineLearner(config, TASK, 0)
     with torch.no_grad():
         learner.critics.head_bias.fill_(1e4)

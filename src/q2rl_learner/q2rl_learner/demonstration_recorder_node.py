@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import sys
 
 from q2rl_learner.demonstration_keeper import DemonstrationKeeper, Verdict
-from q2rl_learner.replay_inbox import ReplayInbox
+from q2rl_learner.transition_recorder_node import TransitionRecorder
 from q2rl_msgs.msg import RunState
-from q2rl_ros.node import Q2rlNode
 from q2rl_ros.spin import spin
-from q2rl_task import InputError, Transition
+from q2rl_task import Transition
 
 FILE = 'demonstrations.hdf5'
 
 
-class DemonstrationRecorder(Q2rlNode):
+class DemonstrationRecorder(TransitionRecorder):
     """Subscribe `transition` and `run_state`; publish `transition_ack`, in the learner's place.
 
     A transition is in the run's log before it is acknowledged, and a demonstration in the run's file before its last
@@ -28,18 +26,13 @@ class DemonstrationRecorder(Q2rlNode):
         self.declare(
             'demonstrations', 40, 'How many are wanted; only to be shown.', low=1, high=10**6
         )
-        self._inbox: ReplayInbox | None = None
 
     def configure(self) -> None:
         """Take up what the run's folder holds; make the topics.
 
         :raises InputError: no folder, or one of another kind of run
         """
-        if not self.value('run_dir'):
-            where = 'parameter `run_dir` of demonstration_recorder'
-            raise InputError(where, 'is empty', 'set the directory of the run')
-        run_dir = Path(self.value('run_dir'))
-        self._inbox = ReplayInbox(self, run_dir / 'transitions.db')
+        run_dir = self._open_log()
         self._keeper = DemonstrationKeeper(run_dir / FILE, self.task, self._inbox.stored)
         self._last = ''
         self._inbox.open(self._take)
@@ -48,16 +41,6 @@ class DemonstrationRecorder(Q2rlNode):
         )
         if self._keeper.demonstrations:
             self.get_logger().info(f'{self._so_far} already in {self._keeper.path}')
-
-    def deactivate(self) -> None:
-        """Write what has arrived."""
-        self._inbox.commit()
-
-    def release(self) -> None:
-        """Close the log."""
-        if self._inbox is not None:
-            self._inbox.close()
-        self._inbox = None
 
     def diagnose(self) -> dict[str, object]:
         """Show how many there are."""

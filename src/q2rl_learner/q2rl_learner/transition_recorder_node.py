@@ -18,8 +18,8 @@ class TransitionRecorder(Q2rlNode):
     A transition is in the run's log before it is acknowledged.
     """
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__('transition_recorder', **kwargs)
+    def __init__(self, name: str = 'transition_recorder', **kwargs) -> None:
+        super().__init__(name, **kwargs)
         self._inbox: ReplayInbox | None = None
 
     def configure(self) -> None:
@@ -27,11 +27,17 @@ class TransitionRecorder(Q2rlNode):
 
         :raises InputError: no folder, or its log is none or of another task
         """
-        if not self.value('run_dir'):
-            where = 'parameter `run_dir` of transition_recorder'
-            raise InputError(where, 'is empty', 'set the directory of the run')
-        self._inbox = ReplayInbox(self, Path(self.value('run_dir')) / 'transitions.db')
+        self._open_log()
         self._inbox.open(lambda due: None)
+
+    def _open_log(self) -> Path:
+        """Open the log; return the folder of the run."""
+        if not self.value('run_dir'):
+            where = f'parameter `run_dir` of {self.get_name()}'
+            raise InputError(where, 'is empty', 'set the directory of the run')
+        run_dir = Path(self.value('run_dir'))
+        self._inbox = ReplayInbox(self, run_dir / 'transitions.db')
+        return run_dir
 
     def deactivate(self) -> None:
         """Write what has arrived."""

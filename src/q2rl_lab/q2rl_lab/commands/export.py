@@ -59,9 +59,6 @@ def export(
     check_writable(target, folder=True)
     with saying_why(target):
         files = [*write_weights(target, learner), keep_policy(policy, target)]
-        # One that was kept of another run must not be found before it.
-        for name in {'bc.yaml', 'bc.safetensors'} - {files[-1].name}:
-            (target / name).unlink(missing_ok=True)
     if files[-1].suffix == '.yaml':
         say(f'{files[-1]} names code, or a folder, that has to be there where it is used')
     emit(
